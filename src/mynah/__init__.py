@@ -1,0 +1,47 @@
+"""mynah hears, learns, speaks and changes voices.
+
+``import mynah`` loads nothing heavy: the names below are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mynah.errors import ConfigError, InputError, MissingDependency, ModelError, MynahError
+
+if TYPE_CHECKING:
+    from mynah.runtime.recognizer import Recognizer, load
+    from mynah.runtime.result import Transcript
+    from mynah.runtime.session import Session
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "load": "mynah.runtime.recognizer",
+    "Recognizer": "mynah.runtime.recognizer",
+    "Session": "mynah.runtime.session",
+    "Transcript": "mynah.runtime.result",
+}
+
+__all__ = [
+    "load",
+    "Recognizer",
+    "Session",
+    "Transcript",
+    "MynahError",
+    "InputError",
+    "ModelError",
+    "ConfigError",
+    "MissingDependency",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'mynah' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

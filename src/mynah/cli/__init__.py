@@ -1,0 +1,99 @@
+"""The command ``mynah``: one module a verb, imported when that verb is used.
+
+A verb is a module with ``add_arguments(parser)`` and ``run(args) -> int``; the first line of its
+docstring is its line in the help. Only its own module is imported when it runs, so that
+``mynah --help`` stays fast.
+
+Exit codes: 0 when everything was done, 1 when some of it failed, 2 when nothing could be done or
+the arguments were wrong, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from mynah.errors import MynahError, nearest
+
+# verb: (module, help). The help is the first line of the module's docstring (a test compares).
+VERBS: dict[str, tuple[str, str]] = {
+    "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
+    "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
+    "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),
+    "models": ("mynah.cli.models", "The models that are installed, and what each is."),
+    "doctor": ("mynah.cli.doctor", "What is installed, what will run, and what is missing."),
+    "data": ("mynah.cli.data", "Make, check, shard and summarise training data."),
+    "train": ("mynah.cli.train", "Train or fine-tune a model from a recipe."),
+    "export": ("mynah.cli.export", "A trained model to ONNX, in fp32 and int8."),
+    "import": ("mynah.cli.import_", "Bring a checkpoint of another toolkit."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _top_parser()
+    if not arguments or (arguments[0] in ("-h", "--help", "help") and len(arguments) == 1):
+        parser.print_help()
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from mynah import __version__
+
+        print(f"mynah {__version__}")
+        return 0
+    if arguments[0] not in VERBS:
+        hint = nearest(arguments[0], VERBS)
+        print(f"mynah: unknown verb {arguments[0]!r}{hint}; see mynah --help", file=sys.stderr)
+        return 2
+    module = importlib.import_module(VERBS[arguments[0]][0])
+    return _run(module, arguments[0], arguments[1:])
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return argparse.ArgumentParser(
+        prog="mynah",
+        usage="mynah VERB [...]    mynah VERB --help",
+        description=f"mynah hears, learns, speaks and changes voices.\n\nverbs:\n{verbs}",
+        epilog="Environment: MYNAH_HOME (models and caches), MYNAH_DATA (corpora).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"mynah {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    parser.add_argument("--verbose", action="store_true", help="show what the library logs")
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has said what is wrong, or printed the help
+        return int(stop.code or 0)
+    logging.basicConfig(
+        level=logging.DEBUG if args.debug else logging.INFO if args.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return int(module.run(args))
+    except MynahError as error:
+        if args.debug:
+            raise
+        print(f"mynah {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone; python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,39 @@
+"""Errors whose text is the one line that a user reads."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MynahError(Exception):
+    """Base of all errors that mynah raises on purpose; ``str(error)`` is the line for the user."""
+
+
+class InputError(MynahError):
+    """A recording, text or manifest cannot be used; the line names the file and the reason."""
+
+
+class ModelError(MynahError):
+    """A model folder or checkpoint cannot be used."""
+
+
+class ConfigError(MynahError):
+    """A key or value of a configuration is wrong."""
+
+
+class MissingDependency(MynahError):
+    """An optional library is not installed; the line gives the command that installs it."""
+
+    def __init__(self, library: str, *, extra: str) -> None:
+        super().__init__(
+            f"{library} is not installed; add it with: pip install 'mynah-speech[{extra}]'"
+        )
+        self.library = library
+        self.extra = extra
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint `` (did you mean 'x'?)`` for the known name closest to ``name``, or ``''``."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""

@@ -1,0 +1,209 @@
+"""The model folder: one directory that holds everything a model is.
+
+``model.toml`` names the family, its configuration, the front end, the tokenizer, where the model
+comes from, and the SHA-256 of every other file. Nothing in a folder is code and nothing is pickled.
+The format is described in ``docs/model_folder.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mynah.config import as_dict, build, dumps_toml, read_toml
+from mynah.errors import ConfigError, ModelError, nearest
+
+FORMAT = 1
+DEFAULT_MODEL = "mynah-en"
+MODEL_FILE = "model.toml"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What ``model.toml`` says of a model, hashes aside."""
+
+    family: str
+    name: str
+    sample_rate: int  # hertz
+    languages: tuple[str, ...] = ()
+    license: str = ""
+    config: dict[str, Any] = field(default_factory=dict)  # of the family
+    frontend: dict[str, Any] = field(default_factory=dict)  # audio.features.make_frontend
+    tokenizer: dict[str, Any] = field(default_factory=dict)  # text.load_tokenizer
+    # chunk (encoder frames) and left (chunks) for live use; empty where the model cannot stream
+    streaming: dict[str, Any] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)  # defaults of DecodingOptions
+    training_data: tuple[str, ...] = ()
+    results: dict[str, Any] = field(default_factory=dict)  # measured, with the set's name
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder whose ``model.toml`` was read; files are verified when they are asked for."""
+
+    path: Path
+    info: ModelInfo
+    files: dict[str, str]  # relative POSIX path -> SHA-256
+
+    def has(self, name: str) -> bool:
+        """Whether the folder lists the file ``name``."""
+        return name in self.files
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file, its content verified.
+
+        Raises:
+            ModelError: the file is not listed, missing, or altered.
+        """
+        if name not in self.files:
+            raise ModelError(f"{self.path}: has no {name}{nearest(name, self.files)}")
+        path = self.path / name
+        try:
+            digest = sha256(path)
+        except OSError:
+            raise ModelError(f"{self.path}: {name} is missing") from None
+        if digest != self.files[name]:
+            raise ModelError(f"{self.path}: {name} was altered (its SHA-256 does not match)")
+        return path
+
+    def verify(self) -> None:
+        """Check every listed file.
+
+        Raises:
+            ModelError: as :meth:`file`.
+        """
+        for name in self.files:
+            self.file(name)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_model_folder(path: str | Path) -> ModelFolder:
+    """Read ``model.toml`` of the folder ``path``.
+
+    Raises:
+        ModelError: no such folder, no ``model.toml``, a newer format, or a malformed entry.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder")
+    if not (folder / MODEL_FILE).is_file():
+        raise ModelError(f"{folder}: not a model folder (it has no {MODEL_FILE})")
+    try:
+        values = read_toml(folder / MODEL_FILE)
+        version, files = values.pop("format", None), values.pop("files", {})
+        if version != FORMAT:
+            raise ModelError(f"{folder}: format {version!r}, this version of mynah reads {FORMAT}")
+        info = build(ModelInfo, values)
+    except ConfigError as error:
+        raise ModelError(f"{folder / MODEL_FILE}: {error}") from None
+    for name, digest in files.items():
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
+            raise ModelError(f"{folder}: the file name {name!r} leaves the folder")
+        if not isinstance(digest, str):
+            raise ModelError(f"{folder}: the hash of {name} is not a string")
+    return ModelFolder(folder, info, dict(files))
+
+
+@contextlib.contextmanager
+def write_model_folder(path: str | Path, info: ModelInfo) -> Iterator[Path]:
+    """Write a model folder whole or not at all.
+
+    Yields a temporary directory beside ``path`` to put the parts into. When the block ends without
+    an error, the parts are hashed, ``model.toml`` is written, and the directory takes the place of
+    ``path``; an existing model folder there is replaced, anything else is refused.
+
+    Raises:
+        ModelError: ``path`` exists and is not a model folder, or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and not (target / MODEL_FILE).is_file() and not _is_empty(target):
+        raise ModelError(f"{target}: exists and is not a model folder; choose another name")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written ({error.strerror})") from None
+    try:
+        yield work
+        write_model_file(work, info)
+        work.chmod(0o755)  # mkdtemp makes it private
+        _replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_model_file(folder: Path, info: ModelInfo) -> None:
+    """Hash every file under ``folder`` and write its ``model.toml``."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    files = {name: sha256(folder / name) for name in names if name != MODEL_FILE}
+    text = dumps_toml({"format": FORMAT, **as_dict(info), "files": files})
+    (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+
+
+def update_results(path: str | Path, results: dict[str, Any]) -> None:
+    """Merge measured ``results`` into ``model.toml`` and hash the parts again."""
+    folder = read_model_folder(path)
+    folder.verify()
+    info = dataclasses.replace(folder.info, results={**folder.info.results, **results})
+    write_model_file(folder.path, info)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replace(work: Path, target: Path) -> None:
+    if not target.exists():
+        os.replace(work, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    os.replace(target, old / "folder")
+    os.replace(work, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def home() -> Path:
+    """Where downloads and caches live: ``MYNAH_HOME``, or ``~/.cache/mynah``."""
+    return Path(os.environ.get("MYNAH_HOME") or Path.home() / ".cache" / "mynah")
+
+
+def model_places() -> tuple[Path, ...]:
+    """The directories whose sub-folders are models known by name."""
+    return (home() / "models", Path(__file__).parent / "bundled")
+
+
+def known_models() -> dict[str, Path]:
+    """Names of the models in ``MYNAH_HOME`` and in the package, with their folders."""
+    found: dict[str, Path] = {}
+    for place in reversed(model_places()):
+        if place.is_dir():
+            found |= {p.name: p for p in sorted(place.iterdir()) if (p / MODEL_FILE).is_file()}
+    return found
+
+
+def find_model(name: str | Path | None = None) -> Path:
+    """The folder of a model: a path, a known name, or, for ``None``, the bundled recogniser.
+
+    Raises:
+        ModelError: neither a folder nor a known name.
+    """
+    if name is not None and Path(name).is_dir():
+        return Path(name)
+    wanted, known = str(name or DEFAULT_MODEL), known_models()
+    if wanted in known:
+        return known[wanted]
+    raise ModelError(f"{wanted}: no such model or folder{nearest(wanted, known)}")
