@@ -1,0 +1,87 @@
+"""Set mynah up on a fresh machine and use it. Needs Python 3.11 to 3.13 and pip, nothing else.
+
+    python3 bootstrap.py hear [RECORDING ...]    core install, then offline and live transcription
+    python3 bootstrap.py test [PYTEST OPTION ...]    training and test extras, then the tests
+
+Each makes its own environment beside this file (``.venv`` and ``.venv-test``) and uses it again the
+next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CONSTRAINTS = HERE / "constraints.txt"
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``hear`` or ``test``; the exit code is that of what was run."""
+    if not arguments or arguments[0] not in ("hear", "test"):
+        print(__doc__)
+        return 2
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        print(f"mynah needs Python 3.11 to 3.13, this is {sys.version.split()[0]}")
+        return 2
+    verb, rest = arguments[0], arguments[1:]
+    return hear(rest) if verb == "hear" else test(rest)
+
+
+def hear(recordings: list[str]) -> int:
+    """Install the core and transcribe ``recordings``, or the two bundled ones."""
+    python = environment(HERE / ".venv", [["."]])
+    files = recordings or sorted(str(p) for p in (HERE / "examples").glob("*.flac"))
+    return subprocess.call([str(python), str(HERE / "examples" / "hear.py"), *files])
+
+
+def test(options: list[str]) -> int:
+    """Install the training and test extras and run the checks and the tests."""
+    python = environment(HERE / ".venv-test", [["torch"], [".[train,test]"]])
+    checks = [
+        ["-m", "ruff", "check", "."],
+        ["-m", "ruff", "format", "--check", "."],
+        ["-m", "mypy"],
+        ["-m", "pytest", *(options or ["-n", "2", "-q"])],
+    ]
+    # one thread a process: two test workers share two cores
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    codes = [subprocess.call([str(python), *c], cwd=HERE, env=variables) for c in checks]
+    return max(map(abs, codes))
+
+
+def environment(folder: Path, installs: list[list[str]]) -> Path:
+    """Make the environment ``folder`` with what ``installs`` names, unless it is there already."""
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp, wanted = folder / "installed", fingerprint(installs)
+    if stamp.is_file() and stamp.read_text() == wanted and python.is_file():
+        return python
+    print(f"making {folder.name} (once)", flush=True)
+    # without ensurepip, which some systems package apart: the pip that runs us installs into it
+    venv.create(folder, clear=True, with_pip=False)
+    for packages in installs:
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        command += ["--disable-pip-version-check", "--constraint", str(CONSTRAINTS)]
+        code = subprocess.call([*command, *packages], cwd=HERE)
+        if code:
+            sys.exit(f"pip could not install {' '.join(packages)} (exit code {code})")
+    stamp.write_text(wanted)
+    return python
+
+
+def fingerprint(installs: list[list[str]]) -> str:
+    """Changes when something that is installed changes: the package is installed as a copy."""
+    digest = hashlib.sha256(repr((installs, sys.version)).encode())
+    tree = [HERE / "pyproject.toml", CONSTRAINTS, *sorted((HERE / "src").rglob("*"))]
+    for path in tree:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(HERE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""What the documents say is so: verbs, links, no word of the machine that it was made on."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mynah.cli import VERBS, main
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCUMENTS = sorted(
+    p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/**/*.md")]
+    if ".venv" not in str(p) and "node_modules" not in p.parts
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_line_is_the_docstring(verb: str) -> None:
+    module, line = VERBS[verb]
+    path = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    assert docstring is not None
+    assert docstring.splitlines()[0] == line
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"mynah {verb}" in capsys.readouterr().out
+
+
+def test_readme_names_every_verb() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    missing = [verb for verb in VERBS if f"mynah {verb}" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text("utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    command = (ROOT / ".ci" / "run").read_text("utf-8").strip().splitlines()[-1]
+    assert command == "python3 bootstrap.py test"
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_no_path_of_a_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"(?<![\w.])/(?:work|root|home|opt/dev)/")
+    for name in filter(None, tracked.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".json", ".jsonl", ".yaml", ".txt", ".tsv"):
+            found = pattern.search(path.read_text("utf-8")) if path.is_file() else None
+            assert found is None, f"{name}: {found and found[0]}"
