@@ -236,7 +236,12 @@ def _is_table(value: Any) -> bool:
 
 def _key(key: str) -> str:
     bare = key.replace("_", "").replace("-", "")
-    return key if bare.isascii() and bare.isalnum() else json.dumps(key, ensure_ascii=False)
+    return key if bare.isascii() and bare.isalnum() else _string(key)
+
+
+def _string(text: str) -> str:
+    # a JSON string is a TOML string but for DEL, which TOML wants escaped
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any, path: str) -> str:
@@ -247,7 +252,7 @@ def _value(value: Any, path: str) -> str:
     if isinstance(value, float):
         return repr(value)  # Python's repr of a float, nan and inf included, is TOML
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _string(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(v, path) for v in value) + "]"
     if isinstance(value, Mapping):

@@ -1,0 +1,37 @@
+"""The command line itself: help, unknown verbs, errors as one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from mynah.cli import VERBS, main
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {verb}" in out for verb in VERBS)
+    assert main([]) == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import mynah
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mynah {mynah.__version__}\n"
+
+
+def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trancribe"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "mynah: unknown verb 'trancribe' (did you mean 'transcribe'?); see mynah --help"
+    ]
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "no-such-model"]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("mynah models: no-such-model: no such model or folder")

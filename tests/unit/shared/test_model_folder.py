@@ -1,0 +1,116 @@
+"""Model folders: whole or not at all, verified, nothing outside the folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mynah.errors import ModelError
+from mynah.model_folder import (
+    ModelInfo,
+    find_model,
+    known_models,
+    read_model_folder,
+    update_results,
+    write_model_folder,
+)
+
+INFO = ModelInfo(
+    family="u2",
+    name="tiny",
+    sample_rate=16000,
+    languages=("en",),
+    license="Apache-2.0",
+    config={"dim": 8, "nested": {"x": [1.5, 2.0]}},
+    training_data=("a set",),
+)
+
+
+def make(path: Path) -> Path:
+    with write_model_folder(path, INFO) as work:
+        (work / "weights.safetensors").write_bytes(b"12345")
+        (work / "onnx").mkdir()
+        (work / "onnx" / "encoder.int8.onnx").write_bytes(b"678")
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    folder = read_model_folder(make(tmp_path / "m"))
+    assert folder.info == INFO
+    assert set(folder.files) == {"weights.safetensors", "onnx/encoder.int8.onnx"}
+    assert folder.file("onnx/encoder.int8.onnx").read_bytes() == b"678"
+    folder.verify()
+    assert [p.name for p in tmp_path.iterdir()] == ["m"], "no temporary directory stays"
+
+
+def test_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
+    make(make(tmp_path / "m"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(ModelError, match="not a model folder"):
+        make(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), write_model_folder(tmp_path / "m", INFO) as work:
+        (work / "part").write_bytes(b"1")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_altered_parts(tmp_path: Path) -> None:
+    path = make(tmp_path / "m")
+    (path / "weights.safetensors").write_bytes(b"12346")
+    with pytest.raises(ModelError, match="weights.safetensors was altered"):
+        read_model_folder(path).file("weights.safetensors")
+    (path / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match="weights.safetensors is missing"):
+        read_model_folder(path).verify()
+    with pytest.raises(ModelError, match="did you mean 'onnx/encoder.int8.onnx'"):
+        read_model_folder(path).file("onnx/encoder.int8.onn")
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "c:\\\\x", "..\\\\x"])
+def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / "m")
+    text = (path / "model.toml").read_text()
+    (path / "model.toml").write_text(text.replace("weights.safetensors", name))
+    with pytest.raises(ModelError, match=r"leaves the folder|model\.toml"):
+        read_model_folder(path).verify()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("format = 1", "format = 2", "format 2"),
+        ("format = 1", "", "format None"),
+        ("family", "famly", "did you mean 'family'"),
+        ('name = "tiny"', "name = ", "not TOML"),
+    ],
+)
+def test_malformed(tmp_path: Path, old: str, new: str, line: str) -> None:
+    path = make(tmp_path / "m")
+    text = (path / "model.toml").read_text()
+    (path / "model.toml").write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match=line):
+        read_model_folder(path)
+
+
+def test_update_results(tmp_path: Path) -> None:
+    path = make(tmp_path / "m")
+    update_results(path, {"wer": 0.25})
+    assert read_model_folder(path).info == replace(INFO, results={"wer": 0.25})
+
+
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYNAH_HOME", str(tmp_path))
+    make(tmp_path / "models" / "mine")
+    assert known_models()["mine"] == tmp_path / "models" / "mine"
+    assert find_model("mine") == find_model(tmp_path / "models" / "mine")
+    with pytest.raises(ModelError, match="did you mean 'mine'"):
+        find_model("mina")
+    with pytest.raises(ModelError, match="no such model"):
+        read_model_folder(tmp_path / "nothing")
