@@ -1,0 +1,101 @@
+"""Synthetic speech from a text, read by flite and espeak-ng.
+
+Sentences of TEXT (one a line, plain or .xz; lines that begin with # are skipped) become 16 kHz
+FLAC files and a manifest under DIR. The same seed gives the same corpus; a run that was stopped
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+
+def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mynah data synthesize``."""
+    parser.add_argument("text", metavar="TEXT", help="sentences, one a line (.txt or .xz)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make or to go on in")
+    parser.add_argument("--hours", type=float, default=0.0, help="make this many hours")
+    parser.add_argument("--count", type=int, default=0, help="make this many items")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, other sentences")
+    parser.add_argument(
+        "--voices", nargs="+", metavar="VOICE", help="flite:NAME, espeak:ACCENT+VARIANT (all)"
+    )
+    parser.add_argument("--min-words", type=int, default=2)
+    parser.add_argument("--max-words", type=int, default=30)
+    parser.add_argument("--max-seconds", type=float, default=12.0)
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="texts or .tsv manifests (column text) with sentences that must not occur",
+    )
+    parser.add_argument("--split", default="train", help="the manifest's split column (train)")
+    parser.add_argument("--jobs", type=int, default=1, help="items made at a time (1)")
+
+
+def run_synthesize(args: argparse.Namespace) -> int:
+    """Make the corpus; 0 when done."""
+    from mynah.corpus import synthesize as synthesis
+
+    defaults = synthesis.SynthesisConfig(count=1)
+    config = synthesis.SynthesisConfig(
+        seed=args.seed,
+        count=args.count,
+        hours=args.hours,
+        voices=tuple(args.voices) if args.voices else defaults.voices,
+        min_words=args.min_words,
+        max_words=args.max_words,
+        max_seconds=args.max_seconds,
+        split=args.split,
+    )
+    excluded = [text for name in args.exclude for text in _texts(Path(name))]
+    sentences = synthesis.read_sentences(
+        args.text, exclude=excluded, min_words=args.min_words, max_words=args.max_words
+    )
+    print(f"{len(sentences)} sentences in {args.text}", file=sys.stderr)
+    show = _Progress(args.hours, args.count)
+    items, hours = synthesis.synthesize(sentences, args.out, config, jobs=args.jobs, progress=show)
+    show.end()
+    print(f"{args.out}: {items} items, {hours:.2f} h")
+    return 0
+
+
+def _texts(path: Path) -> list[str]:
+    from mynah.corpus.synthesize import comparable_text
+    from mynah.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if path.suffix == ".tsv" and lines:
+        header = lines[0].split("\t")
+        if "text" not in header:
+            raise InputError(f"{path}: no column 'text'")
+        column = header.index("text")
+        lines = [line.split("\t")[column] for line in lines[1:] if line.count("\t") >= column]
+    return [comparable_text(line) for line in lines]
+
+
+class _Progress:
+    def __init__(self, hours: float, count: int) -> None:
+        self.hours, self.count = hours, count
+        self.begin = self.shown = time.monotonic()
+
+    def __call__(self, items: int, hours: float) -> None:
+        now = time.monotonic()
+        if now - self.shown < 1.0:
+            return
+        self.shown = now
+        done = max(hours / self.hours if self.hours else 0, items / self.count if self.count else 0)
+        left = (now - self.begin) * (1 / max(done, 1e-9) - 1)
+        line = f"{items} items, {hours:.2f} h, {left / 60:.0f} min left"
+        print(f"\r{line:<60}", end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
+
+    def end(self) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)

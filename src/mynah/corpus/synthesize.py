@@ -1,0 +1,361 @@
+"""Synthetic speech for training: sentences of a text read by flite and espeak-ng.
+
+Both are small programs of every Linux distribution, run here as ordinary processes. What item
+``index`` says, and how, is a function of (seed, index) alone: a run that was interrupted goes on
+where it stopped, and any number of jobs makes the same corpus.
+
+A voice is ``flite:NAME``, ``espeak:ACCENT`` or ``espeak:ACCENT+VARIANT``. Beside rate and pitch
+the *warp* is drawn: the recording is made slower by that factor and then resampled, which moves
+formants and pitch together as a shorter or longer vocal tract does (above 1: a smaller speaker).
+"""
+
+from __future__ import annotations
+
+import logging
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count as count_from
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.errors import ConfigError, InputError, MynahError
+
+log = logging.getLogger(__name__)
+
+RATE = 16000
+PROGRAMS = {"flite": "flite", "espeak": "espeak-ng"}
+FLITE_VOICES = ("flite:awb", "flite:rms", "flite:slt", "flite:kal16")
+_ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan",
+            "en-gb-x-gbcwmd", "en-029")  # fmt: skip
+_VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5",
+             "klatt2", "klatt4", "Andy", "Annie", "Michael", "steph2", "linda", "Lee")  # fmt: skip
+ESPEAK_VOICES = tuple(f"espeak:{a}+{v}" for a in _ACCENTS for v in _VARIANTS)
+_FOREIGN = re.compile(r"[^A-Za-z' ,.;:!?()\-]")
+_ABBREVIATION = re.compile(
+    r"\b(mr|mrs|ms|messrs|mme|dr|st|prof|capt|col|gen|rev|hon|jr|sr|esq|viz|etc|vol|e\.g|i\.e)\.",
+    re.IGNORECASE,
+)
+_SECONDS_LIMIT = 60.0  # a program that hangs is stopped
+_FIELDS = ("id", "path", "speaker", "duration", "text", "split")
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """What to make. ``hours`` ends the run once reached (0: make exactly ``count`` items)."""
+
+    seed: int = 1
+    count: int = 0
+    hours: float = 0.0
+    voices: tuple[str, ...] = FLITE_VOICES + ESPEAK_VOICES
+    flite_share: float = 0.5  # of the items, where both programs have voices
+    min_words: int = 2
+    max_words: int = 30
+    min_seconds: float = 0.8
+    max_seconds: float = 12.0
+    short_share: float = 0.5  # of the items have at most short_words words
+    short_words: int = 9
+    rate: tuple[float, float] = (0.7, 1.3)  # speaking rate, 1.0 as the voice has it
+    warp: tuple[float, float] = (0.88, 1.22)
+    silence: tuple[float, float] = (0.05, 0.4)  # seconds of silence before, and again after
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.count <= 0 and self.hours <= 0:
+            raise ConfigError("say how much to make: a count or hours above 0")
+        for voice in self.voices:
+            if voice.partition(":")[0] not in PROGRAMS or not voice.partition(":")[2]:
+                raise ConfigError(f"{voice}: a voice is flite:NAME or espeak:ACCENT+VARIANT")
+        if not self.voices:
+            raise ConfigError("voices is empty")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One item before it is spoken: the sentence, and how it is to be said."""
+
+    index: int
+    sentence: str
+    voice: str
+    rate: float
+    pitch: float  # 0 low to 1 high, within what is natural for the voice
+    warp: float
+    silence: tuple[float, float]
+
+    @property
+    def id(self) -> str:
+        return f"synth_{self.index:07d}"
+
+    @property
+    def path(self) -> str:
+        return f"audio/{self.index // 1000:04d}/{self.id}.flac"
+
+    @property
+    def speaker(self) -> str:
+        """The voice and its warp in steps of 0.05: what sounds like one speaker."""
+        return f"{self.voice.replace(':', '_')}_{round(self.warp * 20) * 5}"
+
+
+def spoken_text(sentence: str) -> str | None:
+    """Lower-case words as they are read aloud, or None when the writing leaves that open.
+
+    Refused: digits, symbols, letters beyond ASCII, abbreviations (``Mr.``), single letters other
+    than ``a``, ``I`` and ``O``, words in capitals (acronyms are spelled out by some voices).
+    """
+    line = _plain(sentence)
+    if _FOREIGN.search(line) or _ABBREVIATION.search(line):
+        return None
+    for word in re.findall(r"[A-Za-z']+", line):
+        if len(word) == 1 and word not in "aAIO'":
+            return None
+        if len(word) > 1 and word.isupper() and not word.startswith("I'"):
+            return None
+    return comparable_text(line) or None
+
+
+def comparable_text(sentence: str) -> str:
+    """Lower-case words of letters and inner apostrophes, joined by one space."""
+    words = re.findall(r"[a-z]+(?:'[a-z]+)*", _plain(sentence).lower())
+    return " ".join(words)
+
+
+def _plain(sentence: str) -> str:
+    line = sentence.replace("’", "'").replace("‘", "'").replace("—", ", ").replace("--", ", ")
+    return re.sub(r"[\"“”_]", " ", line)
+
+
+def read_sentences(
+    path: str | Path, *, exclude: Iterable[str] = (), min_words: int = 2, max_words: int = 30
+) -> list[str]:
+    """Usable sentences of a text file (plain or .xz, one a line, lines ``# ...`` skipped), in
+    order, without repetitions and without those whose spoken text is in ``exclude``."""
+    seen = set(exclude)
+    found: list[str] = []
+    try:
+        with _open_text(path) as lines:
+            for line in lines:
+                spaces = line.count(" ") + 1
+                if line.startswith("#") or not min_words <= spaces <= max_words + 4:
+                    continue
+                text = spoken_text(line.strip())
+                if text is None or text in seen or not min_words <= _words(text) <= max_words:
+                    continue
+                seen.add(text)
+                found.append(line.strip())
+    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if not found:
+        raise InputError(f"{path}: no usable sentence of {min_words} to {max_words} words")
+    return found
+
+
+def _open_text(path: str | Path) -> TextIO:
+    if str(path).endswith(".xz"):
+        return lzma.open(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")
+
+
+def _words(text: str) -> int:
+    return text.count(" ") + 1
+
+
+class Prompts:
+    """``prompts[index]`` for any index: sentences without repetition until all were used."""
+
+    def __init__(self, sentences: list[str], config: SynthesisConfig) -> None:
+        self.config = config
+        rng = np.random.default_rng(config.seed)
+        short = [s for s in sentences if _words(s) <= config.short_words]
+        rest = [s for s in sentences if _words(s) > config.short_words]
+        self._pools = [(pool, rng.permutation(len(pool))) for pool in (short, rest) if pool]
+        voices = [[v for v in config.voices if v.startswith(program)] for program in PROGRAMS]
+        self._voices = [group for group in voices if group]
+
+    def __getitem__(self, index: int) -> Prompt:
+        config = self.config
+        rng = np.random.default_rng((config.seed, index))
+        pool, order = self._pools[0]
+        number = index
+        if len(self._pools) == 2:
+            # Item `index` takes the next unused one of its pool: counted, not drawn, so that no
+            # sentence comes twice.
+            before, after = (int((index + step) * config.short_share) for step in (0, 1))
+            is_short = after > before
+            pool, order = self._pools[0 if is_short else 1]
+            number = before if is_short else index - before
+        group = self._voices[0]
+        if len(self._voices) == 2 and rng.random() >= config.flite_share:
+            group = self._voices[1]
+        return Prompt(
+            index=index,
+            sentence=pool[order[number % len(pool)]],
+            voice=group[int(rng.integers(len(group)))],
+            rate=float(rng.uniform(*config.rate)),
+            pitch=float(rng.uniform()),
+            warp=float(rng.uniform(*config.warp)),
+            silence=(float(rng.uniform(*config.silence)), float(rng.uniform(*config.silence))),
+        )
+
+
+def render(prompt: Prompt) -> npt.NDArray[np.float32]:
+    """The prompt spoken: float32 samples at 16 kHz. Raises MynahError when the program fails."""
+    import soundfile
+    import soxr
+
+    program, _, voice = prompt.voice.partition(":")
+    sentence = re.sub(r"[()]", " ", _plain(prompt.sentence)).strip()
+    with tempfile.TemporaryDirectory(prefix="mynah-") as folder:
+        wav = os.path.join(folder, "speech.wav")
+        rate = prompt.rate / prompt.warp  # the warp makes it faster again
+        command = (
+            _flite_command(voice, rate, prompt.pitch)
+            if program == "flite"
+            else _espeak_command(voice, rate, prompt.pitch)
+        )
+        # The sentence goes through a file: it can then never be taken for an option.
+        text = os.path.join(folder, "text.txt")
+        Path(text).write_text(sentence + "\n", encoding="ascii", errors="ignore")
+        _execute([*command, "-f", text, "-o" if program == "flite" else "-w", wav])
+        try:
+            samples, wav_rate = soundfile.read(wav, dtype="float32")
+        except (OSError, soundfile.LibsndfileError):
+            raise MynahError(f"{PROGRAMS[program]}: voice {voice} gave no audio") from None
+    samples = soxr.resample(samples, wav_rate * prompt.warp, RATE)
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak == 0.0:
+        raise MynahError(f"{PROGRAMS[program]}: voice {voice} gave silence")
+    loud = np.flatnonzero(np.abs(samples) > 0.005 * peak)
+    samples = samples[loud[0] : loud[-1] + 1] * (0.5 / peak)
+    before, after = (int(seconds * RATE) for seconds in prompt.silence)
+    return np.pad(samples, (before, after)).astype(np.float32)
+
+
+def _flite_command(voice: str, rate: float, pitch: float) -> list[str]:
+    low, high = (140, 240) if voice == "slt" else (80, 160)
+    return [
+        PROGRAMS["flite"], "-voice", voice,
+        "--setf", f"duration_stretch={1 / rate:.3f}",
+        "--setf", f"int_f0_target_mean={low + pitch * (high - low):.0f}",
+    ]  # fmt: skip
+
+
+def _espeak_command(voice: str, rate: float, pitch: float) -> list[str]:
+    return [
+        PROGRAMS["espeak"], "-v", voice, "-z",
+        "-s", f"{max(80, round(165 * rate))}", "-p", f"{round(25 + 50 * pitch)}",
+    ]  # fmt: skip
+
+
+def _execute(command: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=_SECONDS_LIMIT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        raise MynahError(f"{command[0]}: not installed (a package of that name exists)") from None
+    except subprocess.TimeoutExpired:
+        raise MynahError(f"{command[0]}: no answer in {_SECONDS_LIMIT:.0f} s") from None
+    if done.returncode:
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise MynahError(f"{command[0]}: {reason[-1] if reason else f'exit {done.returncode}'}")
+
+
+def _make(prompt: Prompt, folder: Path) -> float:
+    """Render into ``folder`` unless it is there; the duration in seconds."""
+    import soundfile
+
+    target = folder / prompt.path
+    if target.exists():  # whole, because it is renamed into place
+        return float(soundfile.info(str(target)).duration)
+    samples = render(prompt)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    soundfile.write(str(part), samples, RATE, format="FLAC", subtype="PCM_16")
+    os.replace(part, target)
+    return len(samples) / RATE
+
+
+def synthesize(
+    sentences: list[str],
+    folder: str | Path,
+    config: SynthesisConfig,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[int, float]:
+    """Make the corpus: ``folder/audio/...flac`` and ``folder/manifest.tsv``; (items, hours).
+
+    Items whose duration is out of bounds, or that a program cannot say, are left out (logged).
+    ``progress(items, hours)`` is called after each item. Raises MynahError when a program is not
+    installed, or fails for 20 items in a row.
+    """
+    folder = Path(folder)
+    for program in {PROGRAMS[v.partition(":")[0]] for v in config.voices}:
+        if shutil.which(program) is None:
+            raise MynahError(f"{program}: not installed (a package of that name exists)")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[str] = []
+    seconds, failures = 0.0, 0
+    for prompt, outcome in _in_order(Prompts(sentences, config), folder, config.count, jobs):
+        if isinstance(outcome, MynahError):
+            log.warning("%s left out: %s", prompt.id, outcome)
+            failures += 1
+            if failures == 20:
+                raise outcome
+            continue
+        failures = 0
+        if not config.min_seconds <= outcome <= config.max_seconds:
+            continue
+        text = spoken_text(prompt.sentence) or ""
+        fields = (prompt.id, prompt.path, prompt.speaker, f"{outcome:.4f}", text, config.split)
+        rows.append("\t".join(fields))
+        seconds += outcome
+        if progress:
+            progress(len(rows), seconds / 3600)
+        if config.hours and seconds >= config.hours * 3600:
+            break
+    part = folder / "manifest.tsv.part"
+    part.write_text("\n".join(["\t".join(_FIELDS), *rows]) + "\n", encoding="utf-8")
+    os.replace(part, folder / "manifest.tsv")
+    return len(rows), seconds / 3600
+
+
+def _in_order(
+    prompts: Prompts, folder: Path, count: int, jobs: int
+) -> Iterator[tuple[Prompt, float | MynahError]]:
+    """Items made by ``jobs`` threads (each waits for a process), handed out by index."""
+
+    def attempt(prompt: Prompt) -> float | MynahError:
+        try:
+            return _make(prompt, folder)
+        except MynahError as error:
+            return error
+
+    waiting: deque[tuple[Prompt, Future[float | MynahError]]] = deque()
+    pool = ThreadPoolExecutor(max(1, jobs))
+    try:
+        for index in range(count) if count else count_from():
+            prompt = prompts[index]
+            waiting.append((prompt, pool.submit(attempt, prompt)))
+            if len(waiting) >= 4 * max(1, jobs):
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
