@@ -1,1 +1,5 @@
+"""Model families, a folder each. A family's name comes from outside, from ``model.toml``."""
 
+from __future__ import annotations
+
+FAMILIES: dict[str, str] = {"u2": "mynah.models.u2.model"}
