@@ -1,1 +1,5 @@
+"""The tasks that the loop trains, by the name that a recipe gives as ``task.kind``."""
 
+from __future__ import annotations
+
+TASKS: dict[str, str] = {"ctc_attention": "mynah.training.tasks.ctc_attention"}

@@ -1,0 +1,57 @@
+"""The run's model folder: the best checkpoints averaged, and a card written from facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from mynah.model_folder import ModelInfo, write_model_folder
+from mynah.training.checkpoint import Checkpoint, save_tensors
+from mynah.training.config import CardConfig
+
+
+def publish(
+    folder: Path,
+    info: ModelInfo,
+    weights: Mapping[str, Tensor],
+    save_tokenizer: Callable[[Path], None],
+    card: str,
+) -> None:
+    """Write the model folder ``folder`` with ``weights.safetensors``, tokenizer and card."""
+    with write_model_folder(folder, info) as work:
+        save_tensors(work / "weights.safetensors", weights)
+        (work / "tokenizer").mkdir()
+        save_tokenizer(work / "tokenizer")
+        (work / "CARD.md").write_text(card, encoding="utf-8")
+
+
+def card_text(
+    info: ModelInfo, card: CardConfig, parameters: int, averaged: list[Checkpoint], init: str
+) -> str:
+    """The card: every figure is of this run."""
+    lines = [f"# {info.name}", ""]
+    if card.summary:
+        lines += [card.summary, ""]
+    lines += [
+        f"- family: {info.family}, {parameters / 1e6:.2f} million parameters",
+        f"- audio: {info.sample_rate} Hz; languages: {', '.join(info.languages) or 'not said'}",
+        f"- licence: {info.license or 'not said'}",
+        f"- weights: the mean of {len(averaged)} checkpoints, of the steps "
+        + ", ".join(str(c.step) for c in sorted(averaged, key=lambda c: c.step)),
+    ]
+    if init:
+        lines.append(f"- started from: {init}")
+    if info.streaming:
+        setting = ", ".join(f"{key} {value}" for key, value in info.streaming.items())
+        lines.append(f"- live: {setting}")
+    else:
+        lines.append("- live: this model does not stream")
+    lines += ["", "## Training data", ""]
+    lines += [f"- {line}" for line in info.training_data] or ["not said"]
+    lines += ["", "## Measured", ""]
+    lines += [f"- {key}: {value}" for key, value in info.results.items()] or ["nothing"]
+    if card.limits:
+        lines += ["", "## Not good for", "", card.limits]
+    return "\n".join(lines) + "\n"
