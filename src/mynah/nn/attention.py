@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
 
         ``mask`` broadcasts to (B, H, T, C + T). ``where`` is, for ``rotary``, the angles of the new
         frames (1 or B, T, d / 2); for ``relative``, the sinusoids (1, C + 2 T, D) of the distances
-        C + T - 1 down to -T; for ``relative_unshifted``, those of the C + T keys (1 or B, C + T, D).
+        C + T - 1 down to -T; for ``relative_unshifted``, those of the keys (1 or B, C + T, D).
         ``cache`` holds keys and values (B, H, C, d).
 
         Returns the output (B, T, D), and keys and values (B, H, C + T, d), cached ones included.
@@ -86,7 +86,7 @@ class SelfAttention(nn.Module):
         return self.out(y), k, v
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.width).transpose(1, 2)
 
     def _key_bias(self, where: Tensor) -> Tensor:
         """What remains of the unshifted score when positions are kept inside the keys.
@@ -94,18 +94,20 @@ class SelfAttention(nn.Module):
         (q + u) k + (q + v) p = (q + u) (k + p) + (v - u) p, and (v - u) p depends on the key alone:
         (1 or B, C + T, D) -> (1 or B, H, 1, C + T).
         """
-        weight = self.position.weight.unflatten(0, (self.heads, self.width))  # (H, d, D)
+        weight = self.position.weight.view(self.heads, self.width, -1)  # (H, d, D)
         difference = (self.bias_position - self.bias_content)[:, None]  # (H, 1, d)
-        return (where @ (difference @ weight).squeeze(1).T).transpose(1, 2)[:, :, None]
+        bias: Tensor = where @ (difference @ weight)[:, 0].T
+        return bias.transpose(1, 2)[:, :, None]
 
     def _shifted_bias(self, q: Tensor, where: Tensor) -> Tensor:
-        """(B, H, T, d), (1, C + 2 T, D) -> (B, H, T, C + T): row i reads from its own distance on."""
+        """Position part of the score: (B, H, T, d), (1, C + 2 T, D) -> (B, H, T, C + T)."""
         size = q.shape[2]
         p = self._split(self.position(where))
         scores = (q + self.bias_position[:, None].to(q.dtype)) @ p.transpose(2, 3)
         width = scores.shape[3]  # C + 2 T; row i begins at column T - 1 - i
         flat = scores.flatten(2)[:, :, size - 1 : size * width - 1]
-        return flat.unflatten(2, (size, width - 1))[..., : width - size]
+        shifted: Tensor = flat.view(*scores.shape[:3], width - 1)[..., : width - size]
+        return shifted
 
 
 class CrossAttention(nn.Module):
@@ -131,10 +133,11 @@ class CrossAttention(nn.Module):
         batch, size = keys.shape[0], x.shape[1]
         q = self._split(self.query(x).reshape(batch, -1, self.heads * self.width))  # (B, H, N U, d)
         y = attend(q, keys, values, mask, None, self.dropout if self.training else 0.0)
-        return self.out(y).reshape(-1, size, self.heads * self.width)
+        result: Tensor = self.out(y)
+        return result.reshape(-1, size, self.heads * self.width)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.width).transpose(1, 2)
 
 
 def attend(

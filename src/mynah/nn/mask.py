@@ -17,7 +17,7 @@ def valid_mask(lens: Tensor, size: int) -> Tensor:
 
 
 def key_mask(lens: Tensor, size: int) -> Tensor:
-    """Keys before ``lens``, whoever asks: (B,) -> (B, 1, 1, size). A row of length 0 shows key 0."""
+    """Keys before ``lens``, or key 0 of an empty row: (B,) -> (B, 1, 1, size)."""
     return valid_mask(lens.clamp(min=1), size)[:, None, None]
 
 

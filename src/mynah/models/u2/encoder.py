@@ -104,7 +104,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         c = config
         self.norm_first = c.norm_first
-        self.half = 0.5 if c.macaron else 1.0
+        self.share = 0.5 if c.macaron else 1.0
         if c.macaron:
             self.norm_macaron = nn.LayerNorm(c.dim, c.norm_eps)
             self.macaron = FeedForward(c.dim, c.hidden, act=c.activation, dropout=c.dropout)
@@ -134,7 +134,7 @@ class EncoderLayer(nn.Module):
         """(B, T', D) and a cache of keys, values and convolution -> the same, one step later."""
         if self.has_macaron:
             y = self.macaron(self._before(self.norm_macaron, x))
-            x = self._after(self.norm_macaron, x, y, self.half)
+            x = self._after(self.norm_macaron, x, y, self.share)
         past = None if cache is None else cache[:2]
         y, keys, values = self.attention(
             self._before(self.norm_attention, x), view.mask, view.where, past
@@ -150,7 +150,7 @@ class EncoderLayer(nn.Module):
             )
             x = self._after(self.norm_convolution, x, y, 1.0)
         y = self.feed_forward(self._before(self.norm_feed_forward, x))
-        x = self._after(self.norm_feed_forward, x, y, self.half)
+        x = self._after(self.norm_feed_forward, x, y, self.share)
         if self.has_convolution:
             x = self.norm_final(x)
         return x, (keys, values, conv)
@@ -284,4 +284,5 @@ class Encoder(nn.Module):
 
 def _latest(x: Tensor, starts: Tensor, capacity: int) -> Tensor:
     """The frames to keep: (B, H, C + T, d), (B H,) -> (B, H, C, d)."""
-    return slice_rows(x.flatten(0, 1), starts, capacity).unflatten(0, x.shape[:2])
+    kept = slice_rows(x.flatten(0, 1), starts, capacity)
+    return kept.view(*x.shape[:2], capacity, x.shape[3])

@@ -121,7 +121,8 @@ class U2(nn.Module):
 
     def ctc_log_probs(self, encoded: Tensor) -> Tensor:
         """Log-probabilities of the units: (B, T', D) -> (B, T', V) float32."""
-        return self.ctc(encoded).float().log_softmax(-1)
+        logits: Tensor = self.ctc(encoded)
+        return logits.float().log_softmax(-1)
 
     def decode(
         self,
