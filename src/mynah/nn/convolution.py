@@ -27,19 +27,24 @@ _LAYOUTS: dict[int, tuple[tuple[int, int], ...]] = {
 class ConvSubsampling(nn.Module):
     """2-D convolutions without padding that keep one frame in ``factor``: 2, 4, 6 or 8.
 
-    Output frame t sees input frames ``factor * t`` to ``factor * t + overlap``.
+    Output frame t sees input frames ``factor * t`` to ``factor * t + overlap``. ``channels`` of
+    the convolutions, if fewer than ``dim``, make it much cheaper: they take a third of the time
+    of a small encoder otherwise.
     """
 
-    def __init__(self, feature_dim: int, dim: int, factor: Literal[2, 4, 6, 8]) -> None:
+    def __init__(
+        self, feature_dim: int, dim: int, factor: Literal[2, 4, 6, 8], channels: int = 0
+    ) -> None:
         super().__init__()
         self.factor, self.overlap = factor, 0
         self.convolutions = nn.ModuleList()
-        bins, channels, step = feature_dim, 1, 1
+        width = channels or dim
+        bins, inputs, step = feature_dim, 1, 1
         for kernel, stride in _LAYOUTS[factor]:
-            self.convolutions.append(nn.Conv2d(channels, dim, kernel, stride))
+            self.convolutions.append(nn.Conv2d(inputs, width, kernel, stride))
             self.overlap += (kernel - 1) * step
-            bins, channels, step = (bins - kernel) // stride + 1, dim, step * stride
-        self.out = nn.Linear(bins * dim, dim)
+            bins, inputs, step = (bins - kernel) // stride + 1, width, step * stride
+        self.out = nn.Linear(bins * width, dim)
 
     def forward(self, feats: Tensor) -> Tensor:
         """(B, T, F) -> (B, T', D); T must exceed ``overlap``."""

@@ -34,6 +34,7 @@ class EncoderConfig:
     layers: int = 12
     hidden: int = 2048  # width inside the feed-forward layers
     subsampling: Literal[2, 4, 6, 8] = 4
+    subsampling_channels: int = 0  # of its convolutions; 0: dim
     positions: Positions = "relative_unshifted"
     macaron: bool = True
     convolution: Literal["causal", "symmetric", "none"] = "causal"
@@ -180,7 +181,9 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, feature_dim: int) -> None:
         super().__init__()
         self.config, self.feature_dim = config, feature_dim
-        self.subsampling = ConvSubsampling(feature_dim, config.dim, config.subsampling)
+        self.subsampling = ConvSubsampling(
+            feature_dim, config.dim, config.subsampling, config.subsampling_channels
+        )
         width = config.dim // config.heads if config.positions == "rotary" else config.dim
         self.sinusoid = Sinusoid(width)
         self.scale = 1.0 if config.positions == "none" else config.dim**0.5
