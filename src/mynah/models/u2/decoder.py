@@ -22,7 +22,7 @@ from mynah.nn.position import Sinusoid
 class DecoderConfig:
     """What the decoders are made of; their width is the encoder's."""
 
-    layers: int = 3  # left to right
+    layers: int = 3  # left to right; 0: no decoder, CTC alone
     reverse_layers: int = 0  # right to left; 0 is U2, more is U2++
     heads: int = 4
     hidden: int = 2048
@@ -35,8 +35,10 @@ class DecoderConfig:
     cross_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.reverse_layers < 0:
-            raise ConfigError("layers must be positive and reverse_layers not negative")
+        if self.layers < 0 or self.reverse_layers < 0:
+            raise ConfigError("layers and reverse_layers must not be negative")
+        if self.reverse_layers and not self.layers:
+            raise ConfigError("reverse_layers: needs layers in reading order beside them")
 
 
 Cross = list[tuple[Tensor, Tensor]]  # keys and values (B, H, T, d) of each layer

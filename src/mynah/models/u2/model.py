@@ -37,7 +37,7 @@ class U2Config:
     sos: int = -1
     eos: int = -1
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    decoder: DecoderConfig | None = field(default_factory=DecoderConfig)  # None: CTC alone
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
         for name in ("blank", "sos", "eos"):
@@ -64,11 +64,11 @@ class U2(nn.Module):
         self.ctc = nn.Linear(dim, size)
         self.decoder: Decoder | None = None
         self.reverse_decoder: Decoder | None = None
-        if config.decoder is not None:
-            c = config.decoder
+        c = config.decoder
+        if c.layers:
             self.decoder = Decoder(c, c.layers, dim, size)
-            if c.reverse_layers:
-                self.reverse_decoder = Decoder(c, c.reverse_layers, dim, size)
+        if c.reverse_layers:
+            self.reverse_decoder = Decoder(c, c.reverse_layers, dim, size)
 
     @property
     def subsampling(self) -> int:
@@ -144,7 +144,7 @@ class U2(nn.Module):
         """
         decoder = self.reverse_decoder if reverse else self.decoder
         if decoder is None:
-            raise ModelError(f"the model has no {'right-to-left' if reverse else ''} decoder")
+            raise ModelError(f"the model has no {'right-to-left ' if reverse else ''}decoder")
         tokens = tokens.masked_fill(~valid_mask(token_lens, tokens.shape[1]), 0)
         if reverse:
             tokens = reverse_rows(tokens, token_lens)
@@ -221,3 +221,6 @@ class U2(nn.Module):
             token, positions, past_keys, past_values, cross, encoded_lens
         )
         return logits.float().log_softmax(-1), keys, values
+
+
+Model, Config = U2, U2Config  # what a family's module is asked for by name
