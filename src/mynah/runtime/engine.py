@@ -1,0 +1,374 @@
+"""One interface to whatever computes a model, and the engine on ONNX Runtime.
+
+Legend: B batch, T input frames, T' encoder frames, F feature bins, D model width, V vocabulary,
+L decoder layers, H heads, d head width, N hypotheses, U tokens, C cached encoder frames, P decoder
+positions that a buffer holds.
+
+The state of a stream is a dict of arrays, batch first in each, whose shapes depend only on the
+model, the batch size and the capacity (the number of encoder frames of left context that are
+kept), so that streams are joined, split and reset by row. An engine may be used from several
+threads at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
+from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+State = dict[str, Array]
+
+# an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
+ENGINES = {"onnx": "mynah.runtime.engine", "torch": "mynah.export.torch_engine"}
+PRECISIONS = ("int8", "fp32")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder gives for a batch."""
+
+    log_probs: Array  # (B, T', V) float32, of CTC
+    encoded: Array  # (B, T', D) float32
+    lens: Array  # (B,) int64, frames of each row that count
+    state: State  # for the next step
+
+
+class AttentionStep(Protocol):
+    """The attention decoder of one utterance, a token at a time; its cache lives behind it."""
+
+    def __call__(self, tokens: Array, parents: Array) -> Array:
+        """Extend hypotheses: ``tokens`` (N,) follow the hypotheses ``parents`` (N,) of the last
+        call (ignored in the first) -> log-probabilities (N, V) of the next token."""
+        ...
+
+
+class Engine(Protocol):
+    """Computes one model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What ``model.toml`` says."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What runs, for people: ``"onnx int8"``."""
+        ...
+
+    @property
+    def subsampling(self) -> int:
+        """Input frames to an encoder frame."""
+        ...
+
+    @property
+    def overlap(self) -> int:
+        """Input frames after the first that an encoder frame sees."""
+        ...
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether :meth:`score` and :meth:`attention` can be used."""
+        ...
+
+    def init_state(self, batch: int, capacity: int) -> State:
+        """The state before the first frame; ``capacity`` 0 for whole utterances."""
+        ...
+
+    def encode(
+        self,
+        feats: Array,
+        feat_lens: Array,
+        state: State | None = None,
+        *,
+        next_state: State | None = None,
+    ) -> Encoded:
+        """Encode ``feats`` (B, T, F), of which ``feat_lens`` (B,) frames count.
+
+        Without a state the frames are whole utterances. ``next_state`` are arrays, of the shapes
+        of ``state`` and not the same, that the engine may write the next state into, to save
+        allocating it; the state that counts is the one in the result.
+        """
+        ...
+
+    def score(
+        self, encoded: Array, lens: Array, tokens: Array, token_lens: Array
+    ) -> tuple[Array, Array | None]:
+        """Log-probabilities that the attention decoders give to hypotheses.
+
+        ``encoded`` (B, T', D) with ``lens`` (B,), ``tokens`` (B, N, U) with ``token_lens`` (B, N)
+        -> scores (B, N, U+1) of tokens and end, and the same of the right-to-left decoder for the
+        reversed tokens, or ``None`` where the model has none.
+        """
+        ...
+
+    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
+        """Start the attention decoder on one utterance (T', D), for at most ``capacity`` tokens."""
+        ...
+
+
+def load_engine(
+    model: str | Path | ModelFolder | None = None,
+    name: str = "auto",
+    *,
+    precision: str = "auto",
+    threads: int = 1,
+    device: str = "auto",
+) -> Engine:
+    """Load the model and the engine that computes it.
+
+    ``model`` is a folder, a known name, or ``None`` for the bundled recogniser. ``"auto"`` takes
+    ONNX Runtime on the CPU when the folder has graphs for it, PyTorch otherwise; int8 when the
+    folder has it.
+
+    Raises:
+        ModelError: no such model, or it is broken.
+        ConfigError: an unknown engine, precision, device or number of threads.
+        MissingDependency: the engine needs a library that is not installed.
+    """
+    folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+    if name not in ("auto", *ENGINES):
+        raise ConfigError(f"unknown engine {name!r}{nearest(name, ENGINES)}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}")
+    if threads < 1:
+        raise ConfigError(f"threads: {threads} is not a positive number")
+    if name == "auto":
+        name = choose_engine(folder, device)
+    try:
+        module = importlib.import_module(ENGINES[name])
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "mynah":
+            raise
+        raise MissingDependency(str(error.name), extra="train") from None
+    engine: Engine = module.load(folder, precision=precision, threads=threads, device=device)
+    log.info("%s: %s, %d thread(s)", folder.info.name, engine.name, threads)
+    return engine
+
+
+def choose_engine(folder: ModelFolder, device: str = "auto") -> str:
+    """The name of the engine that ``"auto"`` stands for."""
+    graphs = any(folder.has(f"onnx/encoder.{precision}.onnx") for precision in PRECISIONS)
+    return "onnx" if graphs and device in ("auto", "cpu") else "torch"
+
+
+def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> Engine:
+    """The engine on ONNX Runtime.
+
+    Raises:
+        ModelError: the folder has no graph of that precision, or it is broken.
+        ConfigError: a device other than the CPU.
+    """
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"the onnx engine runs on the CPU, not on {device!r}")
+    if precision == "auto":
+        precision = "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
+    return OnnxEngine(folder, precision, threads)
+
+
+class OnnxEngine:
+    """A model in ONNX graphs; the decoder's are opened when they are first used."""
+
+    def __init__(self, folder: ModelFolder, precision: str, threads: int) -> None:
+        self.info = folder.info
+        self.name = f"onnx {precision}"
+        self._folder, self._precision, self._threads = folder, precision, threads
+        self._graphs: dict[str, Graph] = {}
+        self._encoder = self._graph("encoder")
+        facts = self._encoder.facts
+        self.subsampling, self.overlap = facts["subsampling"], facts["overlap"]
+        self._fields = [
+            name.removeprefix("state.")
+            for name in self._encoder.inputs
+            if name.startswith("state.")
+        ]
+
+    @property
+    def has_decoder(self) -> bool:
+        return self._folder.has(f"onnx/decoder.{self._precision}.onnx")
+
+    def _graph(self, part: str) -> Graph:
+        # two threads may both open a graph; the one that is kept serves from then on
+        if part not in self._graphs:
+            name = f"onnx/{part}.{self._precision}.onnx"
+            graph = Graph(self._folder.file(name), self._threads)
+            self._graphs.setdefault(part, graph)
+        return self._graphs[part]
+
+    def init_state(self, batch: int, capacity: int) -> State:
+        facts = self._encoder.facts
+        sizes = {
+            "overlap": (facts["overlap"], facts["feature_dim"]),
+            "keys": (facts["layers"], facts["heads"], capacity, facts["head_dim"]),
+            "values": (facts["layers"], facts["heads"], capacity, facts["head_dim"]),
+            "conv": (facts["layers"], max(facts["kernel"] - 1, 0), facts["dim"]),
+        }
+        unknown = set(self._fields) - {*sizes, "overlap_lens", "valid", "position"}
+        if unknown:
+            raise ModelError(f"{self._folder.path}: unknown state {', '.join(sorted(unknown))}")
+        return {
+            name: np.zeros((batch, *sizes.get(name, ())), self._encoder.inputs[f"state.{name}"])
+            for name in self._fields
+        }
+
+    def encode(
+        self,
+        feats: Array,
+        feat_lens: Array,
+        state: State | None = None,
+        *,
+        next_state: State | None = None,
+    ) -> Encoded:
+        state = self.init_state(len(feats), 0) if state is None else state
+        values = {f"state.{name}": state[name] for name in self._fields}
+        values |= {"feats": feats, "feat_lens": feat_lens}
+        into = {f"next.{name}": next_state[name] for name in self._fields} if next_state else {}
+        out = self._encoder.run(values, into)
+        return Encoded(
+            log_probs=out["log_probs"],
+            encoded=out["encoded"],
+            lens=out["encoded_lens"],
+            state={name: out[f"next.{name}"] for name in self._fields},
+        )
+
+    def score(
+        self, encoded: Array, lens: Array, tokens: Array, token_lens: Array
+    ) -> tuple[Array, Array | None]:
+        values = {
+            "encoded": encoded, "encoded_lens": lens, "tokens": tokens, "token_lens": token_lens
+        }  # fmt: skip
+        out = self._graph("decoder").run(values)
+        return out["scores"], out.get("reverse_scores")
+
+    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
+        return OnnxAttention(
+            self._graph("decoder_cross"), self._graph("decoder_step"), encoded, capacity
+        )
+
+
+class OnnxAttention:
+    """The attention decoder of one utterance; the past is kept in buffers written in place."""
+
+    def __init__(self, cross: Graph, step: Graph, encoded: Array, capacity: int) -> None:
+        out = cross.run({"encoded": encoded[None]})
+        self._step = step
+        self._cross = (out["cross_keys"], out["cross_values"])  # (1, L, H, T', d)
+        self._encoded_len = len(encoded)
+        self._capacity = capacity
+        self._position = 0
+        self._past: tuple[Array, Array] | None = None  # (N, L, H, P, d)
+
+    def __call__(self, tokens: Array, parents: Array) -> Array:
+        count = len(tokens)
+        if self._position >= self._capacity:
+            raise ValueError(f"the decoder was started for {self._capacity} tokens")
+        keys, values = self._reordered(parents, count)
+        out = self._step.run({
+            "token": tokens,
+            "positions": np.full(count, self._position),
+            "past_keys": keys,
+            "past_values": values,
+            "cross_keys": np.repeat(self._cross[0], count, axis=0),
+            "cross_values": np.repeat(self._cross[1], count, axis=0),
+            "encoded_lens": np.full(count, self._encoded_len),
+        })  # fmt: skip
+        at = self._position
+        keys[:, :, :, at : at + 1] = out["new_keys"]
+        values[:, :, :, at : at + 1] = out["new_values"]
+        self._position += 1
+        return out["log_probs"]
+
+    def _reordered(self, parents: Array, count: int) -> tuple[Array, Array]:
+        if self._past is None:
+            _, layers, heads, _, width = self._cross[0].shape
+            shape = (count, layers, heads, self._capacity, width)
+            kind = self._cross[0].dtype
+            self._past = np.zeros(shape, kind), np.zeros(shape, kind)
+        elif not np.array_equal(parents, np.arange(len(self._past[0]))):
+            self._past = self._past[0][parents], self._past[1][parents]
+        return self._past
+
+
+class Graph:
+    """An ONNX graph: the types of its inputs, the whole numbers of its metadata, and running it."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # a thread that waits for the next step must leave its core to others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no base of their own
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"{path}: not a graph that ONNX Runtime can run ({reason})") from None
+        self.inputs = {item.name: _DTYPES[item.type] for item in self._session.get_inputs()}
+        self.outputs = [item.name for item in self._session.get_outputs()]
+        metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self.facts = Facts(path, metadata)
+
+    def run(self, values: Mapping[str, Array], into: Mapping[str, Array] | None = None) -> State:
+        """Outputs by name; those in ``into`` are written to the arrays given there."""
+        binding = self._session.io_binding()
+        held = []  # the binding keeps addresses, not arrays
+        for name, kind in self.inputs.items():
+            array = np.ascontiguousarray(values[name], kind)
+            held.append(array)
+            binding.bind_cpu_input(name, array)
+        given = {} if into is None else into
+        for name in self.outputs:
+            array = given.get(name)
+            if array is None or array.size == 0:
+                binding.bind_output(name, "cpu")
+            else:
+                binding.bind_output(
+                    name, "cpu", 0, array.dtype, array.shape, array.ctypes.data
+                )  # fmt: skip
+        self._session.run_with_iobinding(binding)
+        results: Sequence[Any] = binding.get_outputs()
+        out = {name: value.numpy() for name, value in zip(self.outputs, results, strict=True)}
+        return out | {name: array for name, array in given.items() if array.size}
+
+
+class Facts(Mapping[str, int]):
+    """The metadata of a graph, of which the whole numbers are read; a missing one is an error."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self._path, self._metadata = path, metadata
+
+    def __getitem__(self, key: str) -> int:
+        try:
+            return int(self._metadata[key])
+        except (KeyError, ValueError):
+            raise ModelError(f"{self._path}: the graph does not say its {key}") from None
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._metadata)
+
+    def __len__(self) -> int:
+        return len(self._metadata)
+
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}

@@ -1,0 +1,273 @@
+"""What was heard: segments and words with times, and the JSON that they are kept in.
+
+Times are seconds from the start of the recording. The format is described in
+``docs/transcript.md``; reading it back is strict: a key that is not known is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mynah.errors import InputError, nearest
+
+FORMAT = "mynah.transcript"
+VERSION = 1
+
+Source = Literal["aligned", "interpolated"]
+Status = Literal["ok", "no_speech"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and where it was heard.
+
+    ``source`` says where the times come from: ``"aligned"`` to the sound by the model, or
+    ``"interpolated"`` between neighbours. ``confidence`` is a probability, or ``None`` where there
+    is nothing to take it from.
+    """
+
+    text: str
+    start: float  # seconds
+    end: float
+    confidence: float | None
+    source: Source
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the recording that was decoded at once; only stretches with text are kept."""
+
+    text: str
+    start: float  # seconds
+    end: float
+    confidence: float | None
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The text of a recording, in order of time.
+
+    ``duration`` is the length of the recording in seconds; ``language`` a code such as ``"en"``, or
+    ``None`` when the model has several and none was asked for; ``status`` is ``"no_speech"`` when
+    nothing was heard, and ``text`` is then empty.
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+    language: str | None
+    status: Status
+    duration: float
+    model: str = ""
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all segments."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON object; times and confidences are rounded to four decimals."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model,
+            "language": self.language,
+            "status": self.status,
+            "duration": _rounded(self.duration),
+            "text": self.text,
+            "segments": [_segment_dict(segment) for segment in self.segments],
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The documented JSON text; :meth:`from_json` reads it."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Transcript:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            InputError: another format or version, an unknown or missing key, a wrong type.
+        """
+        _check_keys(values, _TRANSCRIPT_KEYS, "")
+        if values["format"] != FORMAT or values["version"] != VERSION:
+            found = f"{values['format']!r} version {values['version']!r}"
+            raise InputError(f"transcript: {found}, this reads {FORMAT!r} version {VERSION}")
+        language, status = values["language"], values["status"]
+        if language is not None and not isinstance(language, str):
+            raise InputError("transcript: language is neither a string nor null")
+        if status not in ("ok", "no_speech"):
+            raise InputError(f"transcript: status is {status!r}, not 'ok' or 'no_speech'")
+        segments = tuple(
+            _read_segment(item, f"segments[{number}]")
+            for number, item in enumerate(_list(values["segments"], "segments"))
+        )
+        return cls(
+            text=_text(values["text"], "text"),
+            segments=segments,
+            language=language,
+            status=status,
+            duration=_seconds(values["duration"], "duration"),
+            model=_text(values["model"], "model"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Transcript:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            InputError: not JSON, or as :meth:`from_dict`.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"transcript: not JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise InputError("transcript: not a JSON object")
+        return cls.from_dict(values)
+
+
+def make_transcript(
+    segments: Iterable[Segment], *, language: str | None, duration: float, model: str = ""
+) -> Transcript:
+    """A transcript of ``segments``, those without text left out."""
+    kept = tuple(segment for segment in segments if segment.text)
+    return Transcript(
+        text=join_texts(segment.text for segment in kept),
+        segments=kept,
+        language=language,
+        status="ok" if kept else "no_speech",
+        duration=duration,
+        model=model,
+    )
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    """Join pieces of text with spaces, or with nothing between characters that take none."""
+    joined = ""
+    for text in texts:
+        if joined and text and not (_unspaced(joined[-1]) and _unspaced(text[0])):
+            joined += " "
+        joined += text
+    return joined
+
+
+def _unspaced(character: str) -> bool:
+    """Whether a character belongs to a script written without spaces: han, kana, full width."""
+    code = ord(character)
+    return 0x2E80 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0xFF00 <= code <= 0x3FFFF
+
+
+_TRANSCRIPT_KEYS = (
+    "format", "version", "model", "language", "status", "duration", "text", "segments",
+)  # fmt: skip
+_SEGMENT_KEYS = ("text", "start", "end", "confidence", "words")
+_WORD_KEYS = ("text", "start", "end", "confidence", "source")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _segment_dict(segment: Segment) -> dict[str, Any]:
+    return {
+        "text": segment.text,
+        "start": _rounded(segment.start),
+        "end": _rounded(segment.end),
+        "confidence": _rounded(segment.confidence),
+        "words": [_word_dict(word) for word in segment.words],
+    }
+
+
+def _word_dict(word: Word) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start": _rounded(word.start),
+        "end": _rounded(word.end),
+        "confidence": _rounded(word.confidence),
+        "source": word.source,
+    }
+
+
+def _check_keys(values: Any, keys: tuple[str, ...], where: str) -> None:
+    place = f"transcript: {where + ': ' if where else ''}"
+    if not isinstance(values, Mapping):
+        raise InputError(f"{place}not a JSON object")
+    for key in values:
+        if key not in keys:
+            raise InputError(f"{place}unknown key {key!r}{nearest(str(key), keys)}")
+    for key in keys:
+        if key not in values:
+            raise InputError(f"{place}{key!r} is missing")
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"transcript: {where} is not a list")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"transcript: {where} is not a string")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"transcript: {where} is not a number")
+    return float(value)
+
+
+def _seconds(value: Any, where: str) -> float:
+    number = _number(value, where)
+    if number < 0:
+        raise InputError(f"transcript: {where} is negative")
+    return number
+
+
+def _confidence(value: Any, where: str) -> float | None:
+    number = None if value is None else _number(value, where)
+    if number is not None and not 0 <= number <= 1:
+        raise InputError(f"transcript: {where} is not between 0 and 1")
+    return number
+
+
+def _span(values: Mapping[str, Any], where: str) -> tuple[float, float]:
+    start = _seconds(values["start"], f"{where}.start")
+    end = _seconds(values["end"], f"{where}.end")
+    if end < start:
+        raise InputError(f"transcript: {where} ends before it starts")
+    return start, end
+
+
+def _read_segment(values: Any, where: str) -> Segment:
+    _check_keys(values, _SEGMENT_KEYS, where)
+    start, end = _span(values, where)
+    words = _list(values["words"], f"{where}.words")
+    return Segment(
+        text=_text(values["text"], f"{where}.text"),
+        start=start,
+        end=end,
+        confidence=_confidence(values["confidence"], f"{where}.confidence"),
+        words=tuple(_read_word(item, f"{where}.words[{n}]") for n, item in enumerate(words)),
+    )
+
+
+def _read_word(values: Any, where: str) -> Word:
+    _check_keys(values, _WORD_KEYS, where)
+    start, end = _span(values, where)
+    source = values["source"]
+    if source not in ("aligned", "interpolated"):
+        raise InputError(f"transcript: {where}.source is {source!r}")
+    return Word(
+        text=_text(values["text"], f"{where}.text"),
+        start=start,
+        end=end,
+        confidence=_confidence(values["confidence"], f"{where}.confidence"),
+        source=source,
+    )
