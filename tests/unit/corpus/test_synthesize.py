@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import argparse
+import lzma
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mynah.cli import data_synthesize
+from mynah.corpus.synthesize import (
+    Prompts,
+    SynthesisConfig,
+    comparable_text,
+    read_sentences,
+    render,
+    spoken_text,
+    synthesize,
+)
+from mynah.errors import ConfigError, InputError, MynahError
+
+SENTENCES = [f"The {a} {b} sings." for a in ("old", "red", "tall") for b in ("man", "bird", "king")]
+SENTENCES += [f"Then the {a} walked down to the river and sat under a tree." for a in "abcdefgh"]
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for flite and espeak-ng: a tone, and a line in a log for each call."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    tone = np.sin(np.arange(32000) * 0.05).astype(np.float32)
+    soundfile.write(str(folder / "tone.wav"), tone, 16000)
+    script = f"""#!/bin/sh
+echo "$0 $*" >> {folder}/log
+for last; do :; done
+cp {folder}/tone.wav "$last"
+"""
+    for name in ("flite", "espeak-ng"):
+        (folder / name).write_text(script)
+        (folder / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sentence", "text"),
+    [
+        ("“It's late,” she said—'go home.'", "it's late she said go home"),
+        ("I shall, O king!", "i shall o king"),
+        ("It was 7 o'clock.", None),
+        ("Mr. Brown left.", None),
+        ("The BBC said so.", None),
+        ("Plan B failed.", None),
+        ("A café.", None),
+        ("...", None),
+    ],
+)
+def test_spoken_text_refuses_what_can_be_read_in_two_ways(sentence: str, text: str | None) -> None:
+    assert spoken_text(sentence) == text
+
+
+def test_sentences_are_selected_once_and_without_the_excluded(tmp_path: Path) -> None:
+    lines = "# a title\nOne bird sings.\nOne bird sings!\nTwo BIRDS sing.\nShe is here.\nNo.\n"
+    for name, opener in (("t.txt", open), ("t.txt.xz", lzma.open)):
+        with opener(tmp_path / name, "wt", encoding="utf-8") as file:
+            file.write(lines)
+        assert read_sentences(tmp_path / name, exclude=["she is here"]) == ["One bird sings."]
+    with pytest.raises(InputError, match="no usable sentence"):
+        read_sentences(tmp_path / "t.txt", min_words=9)
+    with pytest.raises(InputError, match=r"absent\.txt"):
+        read_sentences(tmp_path / "absent.txt")
+
+
+def test_prompts_depend_on_seed_and_index_alone_and_do_not_repeat() -> None:
+    config = SynthesisConfig(seed=3, count=16, short_words=5)
+    prompts, again = Prompts(SENTENCES, config), Prompts(SENTENCES, config)
+    assert prompts[7] == again[7]
+    drawn = [prompts[i] for i in range(16)]
+    assert len({p.sentence for p in drawn}) == 16
+    assert sum(len(p.sentence.split()) <= 5 for p in drawn) == 8
+    assert {p.voice.split(":")[0] for p in drawn} == {"flite", "espeak"}
+    other = Prompts(SENTENCES, SynthesisConfig(seed=4, count=16, short_words=5))
+    assert [other[i] for i in range(16)] != drawn
+
+
+def test_a_corpus_is_the_same_for_any_jobs_and_is_resumed(programs: Path, tmp_path: Path) -> None:
+    config = SynthesisConfig(seed=1, count=6, short_words=5)
+    seen: list[int] = []
+    items, hours = synthesize(
+        SENTENCES, tmp_path / "a", config, progress=lambda n, _: seen.append(n)
+    )
+    synthesize(SENTENCES, tmp_path / "b", config, jobs=3)
+    manifest = (tmp_path / "a" / "manifest.tsv").read_text()
+    assert manifest == (tmp_path / "b" / "manifest.tsv").read_text()
+    rows = [line.split("\t") for line in manifest.splitlines()]
+    assert rows[0] == ["id", "path", "speaker", "duration", "text", "split"]
+    assert items == len(rows) - 1 == 6 and seen == [1, 2, 3, 4, 5, 6]
+    assert hours == pytest.approx(sum(float(row[3]) for row in rows[1:]) / 3600, rel=1e-4)
+    info = soundfile.info(str(tmp_path / "a" / rows[1][1]))
+    assert (info.samplerate, info.channels) == (16000, 1)
+    assert info.duration == pytest.approx(float(rows[1][3]), abs=1e-4)
+
+    calls = len((programs / "log").read_text().splitlines())
+    (tmp_path / "a" / rows[3][1]).unlink()
+    synthesize(SENTENCES, tmp_path / "a", config)
+    assert len((programs / "log").read_text().splitlines()) == calls + 1
+    assert (tmp_path / "a" / "manifest.tsv").read_text() == manifest
+
+
+def test_hours_end_the_run_and_long_items_are_left_out(programs: Path, tmp_path: Path) -> None:
+    items, hours = synthesize(SENTENCES, tmp_path / "a", SynthesisConfig(hours=0.002), jobs=2)
+    assert hours >= 0.002 > hours * (items - 1) / items
+    assert synthesize(SENTENCES, tmp_path / "b", SynthesisConfig(count=3, max_seconds=1.0))[0] == 0
+
+
+def test_a_missing_or_failing_program_gives_one_line(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (programs / "flite").write_text("#!/bin/sh\necho no such voice >&2\nexit 3\n")
+    config = SynthesisConfig(count=40, voices=("flite:nobody",))
+    with pytest.raises(MynahError, match=r"^flite: no such voice$"):
+        synthesize(SENTENCES, tmp_path / "a", config)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MynahError, match="flite: not installed"):
+        synthesize(SENTENCES, tmp_path / "a", config)
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="count or hours"):
+        SynthesisConfig()
+    with pytest.raises(ConfigError, match="festival:x"):
+        SynthesisConfig(count=1, voices=("festival:x",))
+
+
+def test_the_verb(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, manifest = tmp_path / "text.txt", tmp_path / "test.tsv"
+    text.write_text("\n".join(SENTENCES), encoding="utf-8")
+    manifest.write_text("id\ttext\nx\tTHE OLD MAN SINGS\n", encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    data_synthesize.add_synthesize_arguments(parser)
+    out = tmp_path / "out"
+    arguments = [str(text), "--out", str(out), "--count", "16", "--exclude", str(manifest)]
+    assert data_synthesize.run_synthesize(parser.parse_args(arguments)) == 0
+    assert "16 items" in capsys.readouterr().out
+    assert "the old man sings" not in (out / "manifest.tsv").read_text()
+    assert comparable_text("THE OLD MAN SINGS") == "the old man sings"
+
+
+@pytest.mark.parametrize(
+    ("program", "voice"), [("flite", "flite:slt"), ("espeak-ng", "espeak:en-us+f2")]
+)
+def test_the_real_programs(program: str, voice: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    prompts = Prompts(SENTENCES, SynthesisConfig(count=1, voices=(voice,)))
+    samples = render(prompts[0])
+    assert samples.dtype == np.float32 and 0.5 < len(samples) / 16000 < 8
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_array_equal(samples, render(prompts[0]))
