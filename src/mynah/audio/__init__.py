@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from mynah.audio.features import (
+from mynah.audio.features import Frontend, FrontendStream, make_frontend
+from mynah.audio.files import Waveform, blocks, read, write
+from mynah.audio.frontend_config import (
     FbankConfig,
-    Frontend,
     FrontendConfig,
-    FrontendStream,
     MelConfig,
     MfccConfig,
     WhisperMelConfig,
-    make_frontend,
 )
 from mynah.audio.resampling import Resampler, resample
 
 __all__ = [
+    "read",
+    "blocks",
+    "write",
+    "Waveform",
     "resample",
     "Resampler",
     "make_frontend",

@@ -22,7 +22,7 @@ def kaldi_bank(num_mels: int, n_fft: int, rate: int, low: float, high: float) ->
     high = high if high > 0 else rate / 2 + high
     _check_range(low, high, rate)
     edges = np.linspace(_htk(np.array(low)), _htk(np.array(high)), num_mels + 2)
-    mels = _htk(np.arange(n_fft // 2 + 1) * (rate / n_fft))[:, None]
+    mels = _htk(_bins(n_fft, rate))[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     bank = np.minimum((mels - left) / (centre - left), (right - mels) / (right - centre))
     bank = np.maximum(bank, 0.0)
@@ -56,12 +56,12 @@ def slaney_bank(
     to_mel, to_hertz = (_htk, _htk_inverse) if htk else (_slaney, _slaney_inverse)
     points = to_mel(np.array([low, high]))
     edges = to_hertz(np.linspace(points[0], points[1], num_mels + 2))
-    hertz = (np.arange(n_fft // 2 + 1) * (rate / n_fft))[:, None]
+    hertz = _bins(n_fft, rate)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     bank = np.minimum((hertz - left) / (centre - left), (right - hertz) / (right - centre))
     bank = np.maximum(bank, 0.0)
     _check_bank(bank, num_mels)
-    return bank * (2.0 / (right - left)) if area else bank
+    return np.asarray(bank * (2.0 / (right - left))) if area else bank
 
 
 def cepstral_matrix(num_mels: int, num_ceps: int, lifter: float) -> Matrix:
@@ -77,12 +77,16 @@ def cepstral_matrix(num_mels: int, num_ceps: int, lifter: float) -> Matrix:
     return matrix
 
 
+def _bins(n_fft: int, rate: int) -> Matrix:
+    return np.arange(n_fft // 2 + 1, dtype=np.float64) * (rate / n_fft)
+
+
 def _htk(hertz: Matrix) -> Matrix:
-    return 1127.0 * np.log1p(hertz / 700.0)
+    return np.asarray(1127.0 * np.log1p(hertz / 700.0))
 
 
 def _htk_inverse(mels: Matrix) -> Matrix:
-    return 700.0 * np.expm1(mels / 1127.0)
+    return np.asarray(700.0 * np.expm1(mels / 1127.0))
 
 
 _SLANEY_BREAK = 1000.0  # hertz; 15 mel

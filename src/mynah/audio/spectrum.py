@@ -57,7 +57,7 @@ class MelSpectrum:
         middle = first + (length - first) // 2
         half = 0.5 if (length - first) % 2 == 0 else 0.0
         self._middle, self._mirror = middle, length - 1 - middle + round(2 * half)
-        times = np.arange(length - middle) + half
+        times = np.arange(length - middle, dtype=np.float64) + half
         self._inner = int((times <= n_fft / 4).sum())
         self._outer = len(times) - self._inner
         # The outermost sample lands on n/2 - t, the next one beside it, and so on.
@@ -132,7 +132,8 @@ class MelSpectrum:
             np.sqrt(energies, out=energies)
         mels: Array = np.matmul(energies, self._bank[:, None])
         mels[0] += mels[1]
-        return mels[0].reshape(-1, self.num_mels)
+        flat: Array = mels[0].reshape(-1, self.num_mels)
+        return flat
 
 
 def _frames(
