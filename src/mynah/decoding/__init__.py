@@ -6,18 +6,25 @@ state is a value, and any chunks give the result of one shot.
 
 from __future__ import annotations
 
+from mynah.decoding.alignment import Alignment, force_align
+from mynah.decoding.autoregressive import attention_beam_search
 from mynah.decoding.greedy import GreedySearch, GreedyState, ctc_greedy
 from mynah.decoding.hypothesis import Hypothesis, token_spans
 from mynah.decoding.options import DecodingOptions
 from mynah.decoding.prefix_beam import PrefixBeamSearch, PrefixBeamState
+from mynah.decoding.rescoring import rescore
 
 __all__ = [
+    "Alignment",
     "DecodingOptions",
     "GreedySearch",
     "GreedyState",
     "Hypothesis",
     "PrefixBeamSearch",
     "PrefixBeamState",
+    "attention_beam_search",
     "ctc_greedy",
+    "force_align",
+    "rescore",
     "token_spans",
 ]

@@ -1,0 +1,66 @@
+"""A second look at the CTC n-best: the attention decoders score each hypothesis whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mynah.decoding.hypothesis import Hypothesis
+from mynah.decoding.units import Floats
+
+
+def rescore(
+    nbest: Sequence[Hypothesis],
+    scores: Floats,
+    reverse_scores: Floats | None = None,
+    *,
+    ctc_weight: float,
+    reverse_weight: float = 0.0,
+) -> list[Hypothesis]:
+    """Sort hypotheses by CTC and attention scores together (U2, Zhang et al. 2020).
+
+    ``scores`` (N, U + 1) holds the log-probability of each token and then of ``<eos>``, for each
+    of the N hypotheses; ``reverse_scores`` the same for the tokens backwards and ``<eos>``. What
+    stands after ``<eos>`` is not looked at.
+
+    The score becomes ctc_weight * CTC + (1 - reverse_weight) * left-to-right + reverse_weight *
+    right-to-left. The confidence is the geometric mean of the attention probabilities, weighted
+    alike; that of a token the plain mean of what the decoders say. ``reverse_scores`` are not
+    looked at when ``reverse_weight`` is 0.
+
+    Raises:
+        ValueError: the arrays are too small, or the reverse ones missing.
+    """
+    use_reverse = reverse_weight > 0
+    if use_reverse and reverse_scores is None:
+        raise ValueError("reverse_scores: missing, and reverse_weight is above 0")
+    rescored = []
+    for n, hypothesis in enumerate(nbest):
+        length = len(hypothesis.tokens)
+        forward = _row(scores, n, length)
+        attention = float(forward.sum())
+        confidences = np.exp(forward[:length])
+        if use_reverse and reverse_scores is not None:
+            backward = _row(reverse_scores, n, length)
+            attention += reverse_weight * (float(backward.sum()) - attention)
+            confidences = (confidences + np.exp(backward[:length][::-1])) / 2
+        rescored.append(
+            replace(
+                hypothesis,
+                score=attention + ctc_weight * hypothesis.score,
+                confidence=min(1.0, math.exp(attention / (length + 1))),
+                token_confidences=tuple(np.minimum(confidences, 1.0).tolist()),
+            )
+        )
+    return sorted(rescored, key=lambda hypothesis: hypothesis.score, reverse=True)
+
+
+def _row(scores: Floats, n: int, length: int) -> Floats:
+    if scores.ndim != 2 or n >= scores.shape[0] or length >= scores.shape[1]:
+        raise ValueError(
+            f"scores: shape {scores.shape} has no room for hypothesis {n} of {length} tokens"
+        )
+    return scores[n, : length + 1].astype(np.float64)
