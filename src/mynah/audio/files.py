@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from mynah.errors import InputError
 
 Array = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO
-Channel = int | Literal["mix", "all"]
+Channel = int | str  # a number, "mix" or "all"
 
 MAX_SECONDS = 6 * 3600.0
 MAX_BYTES = 4 << 30
@@ -237,6 +237,7 @@ def _choose(block: Array, channel: Channel) -> Array:
         return block[:, 0]
     if channel == "mix":
         return np.asarray(block.mean(axis=1), dtype=np.float32)
+    assert isinstance(channel, int)
     return np.ascontiguousarray(block[:, channel])
 
 

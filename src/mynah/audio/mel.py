@@ -74,7 +74,7 @@ def cepstral_matrix(num_mels: int, num_ceps: int, lifter: float) -> Matrix:
     matrix[:, 0] = np.sqrt(1.0 / num_mels)
     if lifter:
         matrix *= 1.0 + 0.5 * lifter * np.sin(np.pi * np.arange(num_ceps) / lifter)
-    return matrix
+    return np.asarray(matrix)
 
 
 def _bins(n_fft: int, rate: int) -> Matrix:

@@ -1,0 +1,164 @@
+"""Variations of recordings and features for training: pure functions, the random generator first.
+
+Each returns a new array and leaves its input alone. What is drawn depends on the generator only, so
+an utterance seeded by (seed, epoch, utterance) is varied the same way wherever it is read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from mynah.errors import InputError
+
+Array = npt.NDArray[np.float32]
+
+
+def speed(samples: Array, factor: float) -> Array:
+    """Faster by ``factor``, pitch included, as a tape is: (S,) to (S / factor,), rounded.
+
+    T. Ko et al., "Audio augmentation for speech recognition", Interspeech 2015 (0.9, 1.0, 1.1).
+
+    Raises:
+        InputError: a factor outside 0.1 .. 10.
+    """
+    if not 0.1 <= factor <= 10:
+        raise InputError(f"speed: factor {factor} is not between 0.1 and 10")
+    if factor == 1.0 or not len(samples):
+        return samples.copy()
+    faster: Array = soxr.resample(samples.astype(np.float32), factor, 1.0, quality="HQ")
+    return faster
+
+
+def volume(samples: Array, gain_db: float) -> Array:
+    """Louder by ``gain_db`` decibels; nothing is clipped."""
+    return samples * np.float32(10.0 ** (gain_db / 20.0))
+
+
+def dither(rng: np.random.Generator, samples: Array, amount: float = 1.0) -> Array:
+    """White noise of ``amount`` 16-bit steps (standard deviation), so that no energy is zero.
+
+    Kaldi draws it anew for each frame; here it belongs to the signal.
+    """
+    noise = rng.standard_normal(samples.shape, dtype=np.float32)
+    return samples + noise * np.float32(amount / 32_768.0)
+
+
+def add_noise(rng: np.random.Generator, samples: Array, noise: Array, snr_db: float) -> Array:
+    """Adds a stretch of ``noise`` (N,), from a place drawn at random, to ``samples`` (S,), scaled
+    to ``snr_db`` decibels below their power; noise that is too short is repeated.
+
+    Silent speech or noise is left as it is: there is no ratio to reach.
+
+    Raises:
+        InputError: noise without samples.
+    """
+    if not len(noise):
+        raise InputError("noise: no samples")
+    places = len(noise) - len(samples) + 1 if len(noise) > len(samples) else len(noise)
+    start = int(rng.integers(places))
+    stretch = noise[(start + np.arange(len(samples))) % len(noise)].astype(np.float32)
+    speech_power, noise_power = _power(samples), _power(stretch)
+    if speech_power == 0.0 or noise_power == 0.0:
+        return samples.copy()
+    gain = np.sqrt(speech_power / noise_power * 10.0 ** (-snr_db / 10.0))
+    return samples + stretch * np.float32(gain)
+
+
+def reverberate(samples: Array, response: Array) -> Array:
+    """``samples`` (S,) heard through a room's impulse ``response`` (N,): same length, same power,
+    and not delayed (the response's greatest peak, the direct sound, is put at zero).
+
+    T. Ko et al., "A study on data augmentation of reverberant speech for robust speech
+    recognition", ICASSP 2017.
+
+    Raises:
+        InputError: a response without a sound in it.
+    """
+    if not len(response) or not np.abs(response).max() > 0:
+        raise InputError("impulse response: no samples other than zero")
+    if not len(samples):
+        return samples.copy()
+    total = len(samples) + len(response) - 1
+    size = 1 << (total - 1).bit_length()
+    wet = np.fft.irfft(
+        np.fft.rfft(samples.astype(np.float64), size) * np.fft.rfft(response, size), size
+    )
+    direct = int(np.abs(response).argmax())
+    heard = wet[direct : direct + len(samples)]
+    power = _power(heard)
+    gain = np.sqrt(_power(samples) / power) if power > 0 else 0.0
+    return np.asarray(heard * gain, dtype=np.float32)
+
+
+def _power(samples: npt.NDArray[np.floating]) -> float:
+    wide = samples.astype(np.float64)
+    return float(np.dot(wide, wide)) / max(1, len(wide))
+
+
+def spec_augment(
+    rng: np.random.Generator,
+    feats: Array,
+    *,
+    time_masks: int = 2,
+    time_width: int = 50,
+    frequency_masks: int = 2,
+    frequency_width: int = 10,
+    max_part: float = 1.0,
+    fill: float | None = 0.0,
+) -> Array:
+    """Hides stretches of time and of frequency in feats (T, F); lengths and places are uniform.
+
+    D. Park et al., "SpecAugment", arXiv:1904.08779, without its time warping, which the paper
+    found to give little.
+
+    Args:
+        time_width: greatest length of a time mask in frames, at least 1 when any is put.
+        frequency_width: of a frequency mask, in bins.
+        max_part: of the T frames that one time mask may cover.
+        fill: what is put there; None takes the mean of ``feats``.
+    """
+    varied = feats.copy()
+    frames, bins = feats.shape
+    if not frames or not bins:
+        return varied
+    value = np.float32(feats.mean() if fill is None else fill)
+    longest = min(time_width, int(frames * max_part))
+    for _ in range(time_masks if longest >= 1 else 0):
+        start, length = int(rng.integers(frames)), int(rng.integers(1, longest + 1))
+        varied[start : start + length] = value
+    for _ in range(frequency_masks if frequency_width >= 1 else 0):
+        start, length = int(rng.integers(bins)), int(rng.integers(1, frequency_width + 1))
+        varied[:, start : start + length] = value
+    return varied
+
+
+def spec_sub(rng: np.random.Generator, feats: Array, *, count: int = 3, width: int = 30) -> Array:
+    """Replaces stretches of feats (T, F) by earlier ones of the same utterance, so that a decoder
+    learns not to trust its history alone.
+
+    D. Wu et al., "U2++", arXiv:2106.05642, section 3.2.3.
+
+    Args:
+        count: stretches replaced.
+        width: greatest length in frames.
+    """
+    varied = feats.copy()
+    frames = len(feats)
+    for _ in range(count if frames and width >= 1 else 0):
+        start, length = int(rng.integers(frames)), int(rng.integers(1, width + 1))
+        end = min(frames, start + length)
+        back = int(rng.integers(start + 1))
+        varied[start:end] = feats[start - back : end - back]
+    return varied
+
+
+def spec_trim(rng: np.random.Generator, feats: Array, *, width: int = 20) -> Array:
+    """Cuts 1 to ``width`` frames off the end of feats (T, F), unless that is half of it or more:
+    a streaming model then emits earlier.
+
+    X. Song et al., "TrimTail", arXiv:2211.00522.
+    """
+    cut = int(rng.integers(1, width + 1)) if width >= 1 else 0
+    return feats[: len(feats) - cut].copy() if 2 * cut < len(feats) else feats.copy()
