@@ -1,0 +1,66 @@
+"""Which cuts of a manifest are used: conditions on its columns."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mynah.corpus.cut import Cut
+from mynah.errors import ConfigError
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def matcher(where: Mapping[str, Any], exclude: Mapping[str, Any]) -> Callable[[Cut], bool]:
+    """A function that says whether a cut meets all of ``where`` and none of ``exclude``.
+
+    A condition names a column and a value, a list of values, or a comparison of numbers such as
+    ``">=18"``; a row where the column is empty or not a number fails a comparison.
+
+    Raises:
+        ConfigError: a comparison with something that is not a number.
+    """
+    wanted = [(k, _condition(k, v)) for k, v in where.items()]
+    unwanted = [(k, _condition(k, v)) for k, v in exclude.items()]
+
+    def matches(cut: Cut) -> bool:
+        return all(test(cut.value(k)) for k, test in wanted) and not any(
+            test(cut.value(k)) for k, test in unwanted
+        )
+
+    return matches
+
+
+def _condition(column: str, value: Any) -> Callable[[str], bool]:
+    if isinstance(value, (list, tuple)):
+        tests = [_condition(column, v) for v in value]
+        return lambda text: any(test(text) for test in tests)
+    if isinstance(value, str):
+        for sign, compare in _COMPARE.items():
+            if value.startswith(sign):
+                return _comparison(column, compare, value[len(sign) :])
+    expected = str(value).lower() if isinstance(value, bool) else str(value)
+    return lambda text: text == expected
+
+
+def _comparison(
+    column: str, compare: Callable[[float, float], bool], text: str
+) -> Callable[[str], bool]:
+    try:
+        limit = float(text)
+    except ValueError:
+        raise ConfigError(f"{column}: cannot compare with {text!r}, not a number") from None
+
+    def test(value: str) -> bool:
+        try:
+            return compare(float(value), limit)
+        except ValueError:
+            return False
+
+    return test

@@ -1,0 +1,131 @@
+"""The table ``[data]`` of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mynah.errors import ConfigError
+
+TextForm = Literal["none", "lower", "upper", "scoring"]
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One manifest, or the part of it that meets the conditions."""
+
+    manifest: str  # a path or URL, or a name under the root; see mynah.corpus.manifest
+    # a value, a list of values, or a comparison as ">=18", by column
+    where: dict[str, Any] = field(default_factory=dict)
+    exclude: dict[str, Any] = field(default_factory=dict)
+    repeat: int = 1  # times an epoch
+    limit: int = 0  # cuts used, from the start of the manifest; 0: all
+    fraction: float = 1.0  # of the cuts used, always the same ones
+    language: str = ""  # where the manifest does not say
+    text: TextForm | None = None  # instead of the one in [data]
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise ConfigError(f"repeat: must be at least 1, got {self.repeat}")
+        if self.limit < 0:
+            raise ConfigError(f"limit: must not be negative, got {self.limit}")
+        if not 0.0 < self.fraction <= 1.0:
+            raise ConfigError(f"fraction: must be above 0, at most 1, got {self.fraction}")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Noise recordings mixed in, each from a random place, repeated when too short."""
+
+    manifest: str
+    where: dict[str, Any] = field(default_factory=dict)
+    exclude: dict[str, Any] = field(default_factory=dict)
+    probability: float = 0.5
+    snr: tuple[float, float] = (5.0, 25.0)  # dB, from and to
+
+    def __post_init__(self) -> None:
+        _probability(self.probability)
+        if self.snr[0] > self.snr[1]:
+            raise ConfigError(f"snr: from {self.snr[0]} to {self.snr[1]} is no range")
+
+
+@dataclass(frozen=True)
+class ReverbConfig:
+    """Room responses that the speech is convolved with."""
+
+    manifest: str
+    where: dict[str, Any] = field(default_factory=dict)
+    exclude: dict[str, Any] = field(default_factory=dict)
+    probability: float = 0.3
+
+    def __post_init__(self) -> None:
+        _probability(self.probability)
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """Masks over time and frequency (SpecAugment, arXiv:1904.08779)."""
+
+    time_masks: int = 2
+    time_width: int = 50  # frames
+    frequency_masks: int = 2
+    frequency_width: int = 10  # bins
+    max_part: float = 0.4  # of an utterance that one time mask may hide
+    fill: Literal["mean", "zero"] = "mean"  # of the utterance; zero: as WeNet does
+
+
+@dataclass(frozen=True)
+class SpecSubConfig:
+    """Stretches replaced by earlier ones (SpecSub, as in U2++, arXiv:2106.05642)."""
+
+    count: int = 3
+    width: int = 30  # frames
+
+
+@dataclass(frozen=True)
+class SpecTrimConfig:
+    """The end cut off (SpecTrim, as WeNet trains with)."""
+
+    width: int = 20  # frames
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on, how it is batched and how it is varied."""
+
+    train: tuple[SourceConfig, ...] = ()
+    dev: tuple[SourceConfig, ...] = ()
+    root: str = ""  # of manifests named by a relative path; empty: MYNAH_DATA
+    text: TextForm = "none"  # lower, upper, or as for scoring; so that sets can be mixed
+    min_seconds: float = 0.1
+    max_seconds: float = 30.0
+    max_frames: int = 12000  # of a batch, padding counted
+    max_items: int = 256  # of a batch
+    buckets: int = 20  # by length; batches are filled within them
+    subsampling: int = 4  # of the encoder: an utterance with more tokens than its frames is refused
+    workers: int = 0  # processes that read ahead; 0: none
+    prefetch: int = 4  # batches that each reads ahead
+    speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
+    noise: NoiseConfig | None = None
+    reverb: ReverbConfig | None = None
+    spec_augment: SpecAugmentConfig | None = None
+    spec_sub: SpecSubConfig | None = None
+    spec_trim: SpecTrimConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_frames", "max_items", "buckets", "subsampling", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ConfigError(f"workers: must not be negative, got {self.workers}")
+        if not 0.0 <= self.min_seconds < self.max_seconds:
+            raise ConfigError(f"min_seconds: must be from 0 to below max_seconds "
+                              f"({self.max_seconds}), got {self.min_seconds}")  # fmt: skip
+        bad = next((f for f in self.speed if not 0.25 <= f <= 4.0), None)
+        if bad is not None:
+            raise ConfigError(f"speed: factors are from 0.25 to 4, got {bad}")
+
+
+def _probability(value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"probability: must be from 0 to 1, got {value}")

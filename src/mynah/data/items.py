@@ -1,0 +1,206 @@
+"""From a request for a batch to the batch: decoding, augmentation, features, tokens, padding.
+
+What becomes of an utterance is a function of the configuration and (seed, epoch, utterance), so
+it does not matter which process does it, or beside which others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mynah import audio
+from mynah.audio.features import Frontend
+from mynah.corpus.cut import Cut
+from mynah.corpus.lines import LineManifest
+from mynah.corpus.samples import load
+from mynah.data.augment import Augmenter
+from mynah.data.config import DataConfig, SourceConfig, TextForm
+from mynah.errors import InputError, MissingDependency
+
+if TYPE_CHECKING:
+    from mynah.text import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Utterances padded to a common length, in the order of ``ids``."""
+
+    ids: tuple[str, ...]
+    feats: Tensor  # (B, T, F) float32, zeros after feat_lens
+    feat_lens: Tensor  # (B,) int64
+    tokens: Tensor  # (B, U) int64, zeros after token_lens
+    token_lens: Tensor  # (B,) int64
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One utterance of a request."""
+
+    source: int
+    position: int
+    key: int
+    factor: float
+    frames: int  # expected; what the batch was planned with
+    cut: Cut | None = None  # with its audio, where the manifest is a stream
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A batch to be made."""
+
+    epoch: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch that was made, and what was left out of it: (id, reason)."""
+
+    batch: Batch | None
+    rejected: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    id: str
+    feats: npt.NDArray[np.float32]  # (T, F)
+    tokens: list[int]
+    text: str
+
+
+class ItemReader:
+    """Makes batches. It can be sent to other processes."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        sources: Sequence[SourceConfig],
+        manifests: Sequence[LineManifest],
+        tokenizer: Tokenizer | None,
+        frontend: Frontend,
+        augmenter: Augmenter | None,
+        seed: int,
+    ) -> None:
+        self.config = config
+        self.sources = tuple(sources)
+        self.manifests = tuple(manifests)
+        self.tokenizer = tokenizer
+        self.frontend = frontend
+        self.augmenter = augmenter
+        self.seed = seed
+
+    def __getitem__(self, request: Request | None) -> Loaded:
+        if request is None:
+            return Loaded(None, ())
+        ready: list[_Ready] = []
+        rejected: list[tuple[str, str]] = []
+        for item in request.items:
+            name = f"{self.sources[item.source].manifest}@{item.position}"
+            try:
+                cut = item.cut or self.manifests[item.source].at(item.position)
+                name = cut.id
+                ready.append(self._item(cut, item, request.epoch))
+            except (MissingDependency, ImportError):  # of the installation, not of the recording
+                raise
+            except InputError as error:
+                rejected.append((name, str(error)))
+            except Exception as error:  # a decoder that fails in its own way; the rest goes on
+                log.debug("%s", name, exc_info=True)
+                rejected.append((name, f"{type(error).__name__}: {error}"))
+        self._fit(ready, request, rejected)
+        return Loaded(collate(ready) if ready else None, tuple(rejected))
+
+    def _item(self, cut: Cut, item: Item, epoch: int) -> _Ready:
+        source = self.sources[item.source]
+        text = shape_text(
+            cut.text, source.text or self.config.text, cut.language or source.language
+        )
+        if not text:
+            raise InputError("has no text that a model could learn")
+        tokens = self.tokenizer.encode(text) if self.tokenizer else []
+        if self.tokenizer and not tokens:
+            raise InputError("has no text that a model could learn")
+        samples = load(
+            cut, audio.read, rate=self.frontend.rate, max_seconds=2 * self.config.max_seconds + 1
+        )
+        _check_length(cut, len(samples) / self.frontend.rate, self.config)
+        rng = np.random.default_rng([self.seed, epoch, item.key])
+        if self.augmenter is not None:
+            samples = self.augmenter.samples(rng, samples, item.factor)
+        feats = self.frontend(samples)
+        if not np.isfinite(feats).all():
+            raise InputError("gives features that are not numbers")
+        if self.augmenter is not None:
+            feats = self.augmenter.feats(rng, feats)
+        if self.tokenizer:
+            _check_room(tokens, len(feats), self.config.subsampling)
+        return _Ready(cut.id, feats, tokens, text)
+
+    def _fit(self, ready: list[_Ready], request: Request, rejected: list[tuple[str, str]]) -> None:
+        """Leave out what is longer than planned, until the batch keeps to its limit."""
+        planned = max((item.frames for item in request.items), default=0)
+        limit = max(self.config.max_frames, planned)
+        while ready and (longest := max(len(r.feats) for r in ready)) * len(ready) > limit:
+            worst = next(r for r in ready if len(r.feats) == longest)
+            ready.remove(worst)
+            rejected.append((worst.id, f"has {longest} frames, more than the manifest says"))
+
+
+def _check_length(cut: Cut, seconds: float, config: DataConfig) -> None:
+    if seconds < config.min_seconds:
+        raise InputError(f"decodes to {seconds:.2f} s, below min_seconds = {config.min_seconds:g}")
+    if seconds > config.max_seconds:
+        raise InputError(f"decodes to {seconds:.2f} s, above max_seconds = {config.max_seconds:g}")
+    if cut.duration is not None and abs(seconds - cut.duration) > max(0.5, 0.2 * cut.duration):
+        raise InputError(f"decodes to {seconds:.2f} s, the manifest says {cut.duration:.2f} s")
+
+
+def _check_room(tokens: Sequence[int], frames: int, subsampling: int) -> None:
+    """CTC needs a frame a token and a blank between equal ones."""
+    repeats = sum(a == b for a, b in pairwise(tokens))
+    room = frames // subsampling - 1
+    if len(tokens) + repeats > room:
+        raise InputError(
+            f"has {len(tokens)} tokens ({repeats} doubled) for {max(0, room)} encoder frames"
+        )
+
+
+def shape_text(text: str, form: TextForm, language: str) -> str:
+    """The text in the form that is trained on."""
+    text = " ".join(text.split())
+    if form == "scoring":
+        from mynah.text.scoring import normalize_for_scoring
+
+        return normalize_for_scoring(text, language or "en")
+    return text.lower() if form == "lower" else text.upper() if form == "upper" else text
+
+
+def collate(ready: Sequence[_Ready]) -> Batch:
+    """Pad utterances with zeros to the longest."""
+    feat_lens = [len(r.feats) for r in ready]
+    token_lens = [len(r.tokens) for r in ready]
+    feats = torch.zeros(len(ready), max(feat_lens), ready[0].feats.shape[1])
+    tokens = torch.zeros(len(ready), max(token_lens), dtype=torch.int64)
+    for row, r in enumerate(ready):
+        feats[row, : feat_lens[row]] = torch.from_numpy(np.ascontiguousarray(r.feats, np.float32))
+        tokens[row, : token_lens[row]] = torch.tensor(r.tokens, dtype=torch.int64)
+    return Batch(
+        ids=tuple(r.id for r in ready),
+        feats=feats,
+        feat_lens=torch.tensor(feat_lens, dtype=torch.int64),
+        tokens=tokens,
+        token_lens=torch.tensor(token_lens, dtype=torch.int64),
+        texts=tuple(r.text for r in ready),
+    )

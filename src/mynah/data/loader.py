@@ -1,0 +1,222 @@
+"""The loader: manifests in, padded batches out.
+
+Order: a permutation computed from (seed, epoch) over an index; there is no shuffle buffer.
+Round ``r`` of an epoch is batches ``r * world ... r * world + world - 1``, one for each rank, so
+every utterance is seen once an epoch, and a place in the data is two numbers, (epoch, round).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+from mynah.audio.features import Frontend
+from mynah.corpus.manifest import StreamManifest
+from mynah.data.augment import Augmenter
+from mynah.data.config import (
+    DataConfig,
+    NoiseConfig,
+    ReverbConfig,
+    SourceConfig,
+    SpecAugmentConfig,
+    SpecSubConfig,
+    SpecTrimConfig,
+)
+from mynah.data.feed import Feed, LineFeed, Order, StreamFeed
+from mynah.data.index import build_index, only_lines, open_sources
+from mynah.data.items import Batch, ItemReader, Loaded, Request
+from mynah.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from mynah.text import Tokenizer
+
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "Loader",
+    "NoiseConfig",
+    "ReverbConfig",
+    "SourceConfig",
+    "SpecAugmentConfig",
+    "SpecSubConfig",
+    "SpecTrimConfig",
+]
+
+log = logging.getLogger(__name__)
+
+_HOPELESS = 50  # rounds in a row without one good utterance
+
+
+class Loader:
+    """Batches of a configured set, epoch by epoch.
+
+    What cannot be used is passed over and listed in :attr:`quarantine`, with the reason; the
+    rank that found it also appends a JSON line to the file ``quarantine`` where one is given.
+
+    Raises:
+        ConfigError: ``which`` has no sources.
+        InputError: a manifest is missing or malformed, or nothing in it can be used.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        which: Literal["train", "dev"] | str,
+        tokenizer: Tokenizer | None,
+        frontend: Frontend,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int | None = None,
+        augment: bool = True,
+        quarantine: str | Path | None = None,
+    ) -> None:
+        if which not in ("train", "dev"):
+            raise ConfigError(f"data: {which!r} is neither train nor dev")
+        if not 0 <= rank < world:
+            raise ConfigError(f"rank {rank} is not below world {world}")
+        sources = config.train if which == "train" else config.dev
+        if not sources:
+            raise ConfigError(f"data.{which}: lists no manifest")
+        self.config = config
+        self.workers = config.workers if workers is None else workers
+        self.quarantine: list[tuple[str, str]] = []
+        self._listed: set[tuple[str, str]] = set()
+        self._file = None if quarantine is None else Path(quarantine)
+        manifests = open_sources(config, sources, self._reject)
+        lines = only_lines(manifests)
+        order = Order(
+            config, float(frontend.frame_shift), seed, which == "train", augment, rank, world
+        )
+        self._feed: Feed
+        if lines is not None:
+            index = build_index(lines, sources, config, order.frame_shift, self._reject)
+            if not len(index):
+                raise InputError(f"data.{which}: no utterance can be used{self._last_reason()}")
+            self._feed = LineFeed(index, order)
+        else:
+            streams = [m for m in manifests if isinstance(m, StreamManifest)]
+            self._feed = StreamFeed(streams, sources, order, self._reject)
+        augmenter = Augmenter(config, frontend.rate) if augment else None
+        self._reader = ItemReader(
+            config, sources, lines or (), tokenizer, frontend, augmenter, seed
+        )
+        self._asked = _Asked()
+        self._processes: DataLoader[Loaded] | None = None
+
+    def num_rounds(self, epoch: int) -> int:
+        """Rounds of an epoch, the same on every rank."""
+        return self._feed.rounds(epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """The batches of this rank from round ``start`` on, one a round.
+
+        ``None`` where the rank has nothing: in the last round of uneven data, or when nothing in
+        the batch could be used. Only one epoch at a time may be under way.
+
+        Raises:
+            InputError: nothing could be read in many rounds in a row.
+        """
+        empty, good, asked = 0, 0, 0
+        for loaded in self._loaded(self._feed.requests(epoch, start)):
+            for name, reason in loaded.rejected:
+                self._reject(name, reason)
+            empty = 0 if loaded.batch is not None or not loaded.rejected else empty + 1
+            good, asked = good + (loaded.batch is not None), asked + bool(loaded.rejected)
+            if empty >= _HOPELESS:
+                raise InputError(
+                    f"nothing could be read in {empty} batches in a row{self._last_reason()}"
+                )
+            yield loaded.batch
+        if asked and not good:
+            raise InputError(f"nothing could be read in a whole epoch{self._last_reason()}")
+
+    def close(self) -> None:
+        """End the reading processes; the next epoch starts new ones."""
+        self._processes = None
+
+    def _loaded(self, requests: Iterator[Request | None]) -> Iterator[Loaded]:
+        if self.workers == 0:
+            for request in requests:
+                yield self._reader[request]
+            return
+        self._asked.requests = requests
+        if self._processes is None:
+            self._processes = self._start()
+            with _one_thread_each():
+                loaded = iter(self._processes)
+        else:
+            loaded = iter(self._processes)
+        yield from loaded
+
+    def _start(self) -> DataLoader[Loaded]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # more processes than cores are the user's choice
+            return DataLoader(
+                self._reader,  # type: ignore[arg-type]
+                sampler=self._asked,
+                batch_size=None,
+                num_workers=self.workers,
+                collate_fn=_as_it_is,
+                prefetch_factor=self.config.prefetch,
+                persistent_workers=True,
+                # started afresh: a fork copies locks that other threads may hold
+                multiprocessing_context=multiprocessing.get_context("spawn"),
+                # of its own, so that the model's random numbers do not depend on reading ahead
+                generator=torch.Generator(),
+            )
+
+    def _reject(self, name: str, reason: str) -> None:
+        if (name, reason) in self._listed:
+            return
+        self._listed.add((name, reason))
+        self.quarantine.append((name, reason))
+        log.info("left out: %s %s", name, reason)
+        if self._file is not None:
+            line = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+
+    def _last_reason(self) -> str:
+        return f" (the last: {' '.join(self.quarantine[-1])})" if self.quarantine else ""
+
+
+class _Asked:
+    """The requests of the epoch under way; the processes outlive it."""
+
+    requests: Iterator[Request | None] = iter(())
+
+    def __iter__(self) -> Iterator[Request | None]:
+        return self.requests
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started in this block do linear algebra in one thread: they are many already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded
