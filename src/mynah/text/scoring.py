@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from mynah.text.characters import HANZI
+from mynah.text.characters import ALONE
 
 # Normalised before NFKC, which would make U+00B4 a space and a combining mark.
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼʹ`´′＇‛"), "'")
 _SPOKEN_SIGNS = frozenset("%&@#+=$€£¥°")
 _IN_NUMBERS = frozenset(".,:/")
 _SPACES = re.compile(r"\s+")
-_SPACE_BY_HANZI = re.compile(rf"(?<={HANZI.pattern}) | (?={HANZI.pattern})")
+_SPACE_BY_HANZI = re.compile(rf"(?<={ALONE.pattern}) | (?={ALONE.pattern})")
 _PLAIN = re.compile(r"[a-z0-9 ]*")
-_WITHOUT_SPACES = ("zh", "cmn", "yue", "wuu", "nan", "hak")
+_WITHOUT_SPACES = ("zh", "cmn", "yue", "wuu", "nan", "hak", "ja")
 
 
 def normalize_for_scoring(text: str, language: str = "en") -> str:
@@ -31,8 +31,7 @@ def normalize_for_scoring(text: str, language: str = "en") -> str:
       between two digits;
     - invisible characters go, runs of white space become one space, none at the ends.
 
-    In Chinese (``zh``, ``cmn``, ``yue``, ``wuu``, ``nan``, ``hak``, with any region) the spaces
-    beside hanzi go too.
+    In Chinese and Japanese (see :func:`without_spaces`) the spaces beside hanzi and kana go too.
 
     Left alone: numerals (``3.5``, ``1,000`` and ``three`` are three different things), spelling,
     diacritics, hesitations, the words inside brackets, simplified against traditional forms.
@@ -42,9 +41,12 @@ def normalize_for_scoring(text: str, language: str = "en") -> str:
         # Lowering can leave a letter and a mark that compose (İ).
         text = _drop_punctuation(unicodedata.normalize("NFKC", text))
     text = _SPACES.sub(" ", text).strip()
-    if language.lower().replace("_", "-").split("-")[0] in _WITHOUT_SPACES:
-        text = _SPACE_BY_HANZI.sub("", text)
-    return text
+    return _SPACE_BY_HANZI.sub("", text) if without_spaces(language) else text
+
+
+def without_spaces(language: str) -> bool:
+    """Whether ``language`` (``zh``, ``zh-CN``, ``yue``, ``ja`` …) is written without spaces."""
+    return language.lower().replace("_", "-").split("-")[0] in _WITHOUT_SPACES
 
 
 def _drop_punctuation(text: str) -> str:
