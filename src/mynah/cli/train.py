@@ -11,8 +11,10 @@ the end of the step, saved; then the exit code is 130. Several processes: torchr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = read_recipe(args.recipe, args.assignments)
     first = os.environ.get("RANK", "0") == "0"
-    with _reporter() if first else _silent() as report:
+    with _terminal() if first else contextlib.nullcontext(_say_nothing) as report:
         done = train(
             config,
             Path(args.out),
@@ -59,41 +61,28 @@ def run(args: argparse.Namespace) -> int:
     return 0 if done else 130
 
 
-class _silent:
-    def __enter__(self) -> Report:
-        return lambda record: None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+def _say_nothing(record: Record) -> None:
+    return None
 
 
-class _reporter:
-    """Lines on the terminal; where it is one, steps rewrite the last line."""
+@contextlib.contextmanager
+def _terminal() -> Iterator[Report]:
+    """Lines on standard output; where that is a terminal, steps rewrite one line at the bottom."""
+    from mynah.training.progress import format_record
 
-    def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
-        self._status: object = None
+    if not sys.stdout.isatty():
+        yield lambda record: print(format_record(record), flush=True)
+        return
+    from rich.console import Console
 
-    def __enter__(self) -> Report:
-        if self._live:
-            from rich.console import Console
+    console = Console(highlight=False)
+    with console.status("preparing") as status:
 
-            self._console = Console(highlight=False)
-            self._status = self._console.status("preparing")
-            self._status.start()  # type: ignore[attr-defined]
-        return self._say
+        def say(record: Record) -> None:
+            text = format_record(record)
+            if record.get("event") == "step":
+                status.update(text)
+            else:
+                console.print(text, markup=False)
 
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()  # type: ignore[attr-defined]
-
-    def _say(self, record: Record) -> None:
-        from mynah.training.progress import format_record
-
-        text = format_record(record)
-        if self._status is None:
-            print(text, flush=True)
-        elif record.get("event") == "step":
-            self._status.update(text)  # type: ignore[attr-defined]
-        else:
-            self._console.print(text, markup=False)
+        yield say

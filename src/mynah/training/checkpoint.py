@@ -1,9 +1,10 @@
 """Checkpoints: folders that are there whole or not at all.
 
 ``RUN/checkpoints/step-00001000/`` holds ``model.safetensors``, ``optimizer.safetensors``,
-``state.json`` and, once the development set had its turn, ``scores.json``. A folder is filled under another name, flushed to the disk, and renamed; removal
-renames first too. Whatever moment a run is killed at, what bears a checkpoint's name is complete.
-A checkpoint that is kept only for its weights has lost its optimiser's file.
+``state.json`` and, once the development set had its turn, ``scores.json``. A folder is filled
+under another name, flushed to the disk, and renamed; removal renames first too. Whatever moment a
+run is killed at, what bears a checkpoint's name is complete. A checkpoint that is kept only for
+its weights has lost its optimiser's file.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mynah.config import as_dict, build, override, read_toml
-from mynah.data.loader import DataConfig
+from mynah.data.config import DataConfig
 from mynah.errors import ConfigError, nearest
 
 Count = Literal["utterances", "tokens", "frames"]
@@ -17,6 +17,7 @@ Count = Literal["utterances", "tokens", "frames"]
 FREE_KEYS = (
     "data.root",
     "data.workers",
+    "data.prefetch",
     "loop.max_steps",
     "loop.max_epochs",
     "loop.log_every",
@@ -206,8 +207,9 @@ def section(values: Mapping[str, Any], where: str, known: Sequence[str]) -> str:
         return str(kind)
     if kind is None:
         raise ConfigError(f"{where}.kind: missing; one of {', '.join(known)}")
-    raise ConfigError(f"{where}.kind: {kind!r} is none of {', '.join(known)}"
-                      f"{nearest(str(kind), known)}")
+    raise ConfigError(
+        f"{where}.kind: {kind!r} is none of {', '.join(known)}{nearest(str(kind), known)}"
+    )
 
 
 def without_kind(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,9 @@ def join_workers(device: str = "auto") -> Iterator[Workers]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world)
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world
+    )
     try:
         yield Workers(rank, world, chosen)
     finally:
@@ -115,8 +117,10 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter], workers: Workers) ->
         gradients = [p.grad for p in bucket if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
         workers.sum(flat)
-        parts = flat.split([g.numel() for g in gradients])
-        torch._foreach_copy_(gradients, [x.view_as(g) for x, g in zip(parts, gradients, strict=True)])
+        parts = torch.split(flat, [g.numel() for g in gradients])
+        torch._foreach_copy_(
+            gradients, [x.view_as(g) for x, g in zip(parts, gradients, strict=True)]
+        )
 
 
 def _buckets(
@@ -140,12 +144,10 @@ def average_statistics(model: torch.nn.Module, workers: Workers) -> None:
         return
     running = [
         buffer
-        for module in model.modules()
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-        for buffer in (module.running_mean, module.running_var)
-        if buffer is not None
+        for name, buffer in model.named_buffers()
+        if name.rpartition(".")[2] in ("running_mean", "running_var")
     ]
     if running:
         flat = workers.sum(torch.cat(running)) / workers.world
-        parts = flat.split([buffer.numel() for buffer in running])
+        parts = torch.split(flat, [buffer.numel() for buffer in running])
         torch._foreach_copy_(running, list(parts))

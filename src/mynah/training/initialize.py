@@ -29,13 +29,14 @@ class Taken:
         return text
 
 
-def vocabulary_tensors(make: Callable[[int], nn.Module], size: int) -> frozenset[str]:
+def vocabulary_tensors(make: Callable[[int], nn.Module]) -> frozenset[str]:
     """The names of a model's tensors whose shape depends on its number of units.
 
-    ``make`` builds the model for a number of units; two are built, without memory, and compared.
+    ``make`` builds the model for so many units more than it has; two are built, without memory,
+    and compared.
     """
     with torch.device("meta"):
-        one, other = make(size).state_dict(), make(size + 1).state_dict()
+        one, other = make(0).state_dict(), make(1).state_dict()
     return frozenset(name for name, value in one.items() if value.shape != other[name].shape)
 
 

@@ -39,6 +39,13 @@ from mynah.training.task import Losses, Place, Task
 _COUNTS = ("utterances", "tokens", "frames")
 
 
+class _NoMore:
+    """The end of an epoch; a batch may be ``None``."""
+
+
+_NO_MORE = _NoMore()
+
+
 class TrainingError(MynahError):
     """Training cannot go on; the line says since when and what to try."""
 
@@ -82,6 +89,7 @@ class Trainer:
             for turn in task.turns
         }
         self._names: dict[nn.Parameter, str] = {p: n for n, p in task.model.named_parameters()}
+        self._known_rounds = 0
         self._stop = False
         self._saved_at = time.monotonic()
         self._bf16 = config.loop.precision == "bf16"
@@ -108,16 +116,20 @@ class Trainer:
 
     def _groups(self, epoch: int, start: int) -> Iterator[tuple[list[Batch | None], bool]]:
         """The rounds of an epoch, ``accumulate`` at a time; the last group may be shorter."""
-        rounds = self.train.num_rounds(epoch)
-        if rounds == 0:
-            raise TrainingError("the training set has no usable utterance")
+        rounds = self.train.epoch(epoch, start)
         group: list[Batch | None] = []
-        for number, batch in enumerate(self.train.epoch(epoch, start), start + 1):
+        done, batch = start, next(rounds, _NO_MORE)
+        while not isinstance(batch, _NoMore):
             group.append(batch)
-            if len(group) == self.config.loop.accumulate or number == rounds:
-                yield group, number == rounds
+            batch, done = next(rounds, _NO_MORE), done + 1
+            last = isinstance(batch, _NoMore)
+            if last:
+                self._known_rounds = done
+            if last or len(group) == self.config.loop.accumulate:
+                yield group, last
                 group = []
-        assert not group, "the loader gave fewer rounds than it announced"
+        if done == start:
+            raise TrainingError("the training set has no usable utterance")
 
     def _at_end(self) -> bool:
         loop, progress = self.config.loop, self.progress
@@ -207,9 +219,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             return
         sum_gradients(self.trained[turn], self.workers)
-        norm, taken = apply_gradients(
-            optimizer, count=count, clip=config.optim.clip, rate=rate
-        )
+        norm, taken = apply_gradients(optimizer, count=count, clip=config.optim.clip, rate=rate)
         optimizer.zero_grad(set_to_none=True)
         sums["norm"] = norm
         if taken:
@@ -346,7 +356,7 @@ class Trainer:
         record: Record = {
             "event": "step",
             "step": progress.step,
-            "epoch": round(progress.epoch + progress.round / self._rounds(progress.epoch), 4),
+            "epoch": round(progress.epoch + min(progress.round / self._rounds(), 1.0), 4),
             "loss": sums["loss"] / count,
             **{f"loss/{name}": sums[name] / count for name in self.task.parts},
             "norm": sums.get("norm", 0.0) / steps,
@@ -358,16 +368,18 @@ class Trainer:
         }
         self.report(record)
 
-    def _rounds(self, epoch: int) -> int:
-        return max(self.train.num_rounds(epoch), 1)
+    def _rounds(self) -> int:
+        """Rounds of an epoch: of the last one that ended, as counting may cost a pass."""
+        if not self._known_rounds:
+            self._known_rounds = self.train.num_rounds(self.progress.epoch)
+        return max(self._known_rounds, 1)
 
     def _remaining(self) -> float | None:
         """Seconds until the end at this session's pace, evaluations left out."""
         loop, progress = self.config.loop, self.progress
         left: list[float] = [loop.max_steps - progress.step] if loop.max_steps else []
         if loop.max_epochs:
-            rounds = self._rounds(progress.epoch)
-            todo = (loop.max_epochs - progress.epoch) * rounds - progress.round
+            todo = (loop.max_epochs - progress.epoch) * self._rounds() - progress.round
             left.append(todo / loop.accumulate)
         return max(min(left), 0.0) * self.meter.seconds_a_step
 
@@ -420,4 +432,3 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
         for module in model.modules()
         if (flags := [p.requires_grad for p in module.parameters()]) and not any(flags)
     ]
-

@@ -1,4 +1,4 @@
-"""From summed gradients to a step: one division, clipping, and the guard against non-finite ones."""
+"""From summed gradients to a step: one division, clipping, a guard against non-finite ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def mix(seed: int, *numbers: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def make_optimizer(config: OptimConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimConfig, named: Iterable[tuple[str, nn.Parameter]]
+) -> torch.optim.Optimizer:
     """Adam or AdamW over the parameters that are trained; vectors are not decayed."""
     trained = [parameter for _, parameter in named if parameter.requires_grad]
     groups = [
@@ -57,7 +59,8 @@ def apply_gradients(
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:
     """The Euclidean norm of all ``gradients`` together."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
 
 
 def optimizer_tensors(
@@ -66,14 +69,17 @@ def optimizer_tensors(
     """The optimiser's state as tensors named ``<parameter>/<entry>``."""
     return {
         f"{names[parameter]}/{key}": value
-        for parameter, entries in optimizer.state.items()
-        for key, value in entries.items()
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
 def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[nn.Parameter, str],
+    tensors: Mapping[str, Tensor],
 ) -> None:
     """Put back what :func:`optimizer_tensors` gave."""
     entries: dict[str, dict[str, Tensor]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,19 @@ from typing import Any
 import torch
 
 from mynah.audio.features import Frontend, make_frontend
-from mynah.config import as_dict, build
+from mynah.config import as_dict
 from mynah.data.loader import Loader
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.text import Tokenizer
+from mynah.training.checkpoint import load_tensors
 from mynah.training.config import TrainConfig, section
 from mynah.training.distributed import Workers
+from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
 from mynah.training.optimisation import mix
-from mynah.training.source import training_cmvn, make_tokenizer
+from mynah.training.source import base_tokenizer, make_tokenizer, training_cmvn
 from mynah.training.task import Task
 from mynah.training.tasks import TASKS
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What a task's model is made from."""
-
-    config: TrainConfig
-    base: ModelFolder | None  # init
-    tokenizer: Tokenizer
-    frontend: Frontend
 
 
 @dataclass(frozen=True)
@@ -49,3 +42,126 @@ class Setup:
     def info(self, results: dict[str, Any]) -> ModelInfo:
         """What the model folder says, with measured ``results``."""
         return dataclasses.replace(self.template, results=results)
+
+
+def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
+    """Make everything; the tokenizer, once trained, is kept in ``out/tokenizer``.
+
+    Raises:
+        ConfigError, InputError, ModelError, MissingDependency: see :func:`mynah.training.run.train`
+    """
+    tasks = importlib.import_module(TASKS[section(config.task, "task", tuple(TASKS))])
+    options = tasks.make_options(config.task)
+    base = read_model_folder(find_model(config.init)) if config.init else None
+    frontend = make_frontend(config.frontend or (base.info.frontend if base else {"kind": "fbank"}))
+    notes: list[str] = []
+    with workers.first_goes_first():
+        tokenizer = make_tokenizer(config, base, out / "tokenizer", notes)
+    values = _model_values(config, base)
+    torch.manual_seed(mix(config.seed, "weights"))
+    model = tasks.make_model(values, tokenizer, frontend.dim)
+    if base is not None:
+        notes.append(_take(model, config, base, tokenizer, values, frontend.dim, tasks))
+    if config.cmvn != "none" and (config.cmvn or base is None):
+        mean, istd, note = training_cmvn(config, tokenizer, frontend, out / "cmvn.json", workers)
+        model.mean.copy_(mean)
+        model.istd.copy_(istd)
+        notes.append(note)
+    if config.freeze:
+        count = freeze(model, config.freeze)
+        notes.append(f"freeze: {count} tensors of {', '.join(config.freeze)} are not trained")
+    model.to(workers.device)
+    task: Task = tasks.make_task(model, tokenizer, options, config.evaluate)
+    loaders = _loaders(config, tokenizer, frontend, workers, out)
+    template = _describe(config, base, tokenizer, frontend, tasks, options, model)
+    return Setup(task, *loaders, tokenizer, frontend.frame_shift, template, tuple(notes))
+
+
+def _loaders(
+    config: TrainConfig, tokenizer: Tokenizer, frontend: Frontend, workers: Workers, out: Path
+) -> tuple[Loader, Loader | None]:
+    def make(which: str, augment: bool) -> Loader:
+        return Loader(
+            config.data,
+            which,
+            tokenizer,
+            frontend,
+            seed=config.seed,
+            rank=workers.rank,
+            world=workers.world,
+            augment=augment,
+            quarantine=out / "quarantine.jsonl",
+        )
+
+    return make("train", True), make("dev", False) if config.data.dev else None
+
+
+def _model_values(config: TrainConfig, base: ModelFolder | None) -> dict[str, Any]:
+    """The table ``model``, laid over that of ``init``."""
+    if base is None:
+        if not config.model:
+            raise ConfigError("model: missing; give its table, or init to take it from a model")
+        return config.model
+    decided = ("vocab_size", "feature_dim", "blank", "sos", "eos")  # by tokenizer and front end
+    below = {key: value for key, value in base.info.config.items() if key not in decided}
+    return _laid_over({"family": base.info.family, **below}, config.model)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        inner = both.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            both[key] = _laid_over(inner, value)
+        else:
+            both[key] = value
+    return both
+
+
+def _take(
+    model: torch.nn.Module,
+    config: TrainConfig,
+    base: ModelFolder,
+    tokenizer: Tokenizer,
+    values: dict[str, Any],
+    feature_dim: int,
+    tasks: Any,
+) -> str:
+    """Weights of ``init``; gives the line for the user."""
+    parts = config.init_parts
+    if parts and not config.cmvn:
+        parts = (*parts, *tasks.STATISTICS)  # an encoder goes with the features that it knows
+    remake: frozenset[str] = frozenset()
+    if base_tokenizer(base).units != tokenizer.units:
+        remake = vocabulary_tensors(
+            lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
+        )
+    tensors = load_tensors(base.file("weights.safetensors"))
+    taken = load_parts(model, tensors, parts=parts, remake=remake, source=str(base.path))
+    return taken.line(config.init)
+
+
+def _describe(
+    config: TrainConfig,
+    base: ModelFolder | None,
+    tokenizer: Tokenizer,
+    frontend: Frontend,
+    tasks: Any,
+    options: Any,
+    model: Any,
+) -> ModelInfo:
+    """What ``model.toml`` will say, results aside."""
+    card, info = config.card, base.info if base else None
+    return ModelInfo(
+        family=tasks.FAMILY,
+        name=card.name,
+        sample_rate=frontend.rate,
+        languages=card.languages or (info.languages if info else ()),
+        license=card.license,
+        config=as_dict(model.config),
+        frontend=as_dict(frontend.config),
+        tokenizer=tokenizer.to_dict(),
+        streaming=config.streaming or tasks.streaming(model, options),
+        decoding=config.decoding or tasks.decoding(model, options),
+        training_data=card.training_data,
+    )

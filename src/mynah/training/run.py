@@ -19,7 +19,8 @@ from mynah.training.progress import Record, Recorder, Report, format_seconds, lo
 from mynah.training.publish import card_text, publish
 
 RECIPE_FILE = "recipe.toml"
-_OURS = ("checkpoints", "tensorboard", "tokenizer", "model", "log.jsonl", "quarantine.jsonl")
+_FOLDERS = ("checkpoints", "tensorboard", "tokenizer", "model")
+_FILES = ("log.jsonl", "cmvn.json", "quarantine.jsonl")
 
 
 def train(
@@ -73,7 +74,9 @@ def train(
                 setup.task.compile()
             done = trainer.fit()
             if not done:
-                text = f"stopped after step {trainer.progress.step}, saved; the same command goes on"
+                text = (
+                    f"stopped after step {trainer.progress.step}, saved; the same command goes on"
+                )
                 say({"event": "note", "step": trainer.progress.step, "text": text})
                 return False
             _finish(config, out, setup, trainer, say)
@@ -92,9 +95,10 @@ def claim(config: TrainConfig, out: Path, *, fresh: bool = False) -> None:
     recipe = out / RECIPE_FILE
     if recipe.is_file():
         if fresh:
-            for name in _OURS:
-                path = out / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for name in _FOLDERS:
+                shutil.rmtree(out / name, ignore_errors=True)
+            for name in _FILES:
+                (out / name).unlink(missing_ok=True)
         elif differing := changes(read_toml(recipe), config):
             shown = "; ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
             raise ConfigError(
@@ -127,9 +131,7 @@ def _start(
     return {"event": "note", "step": progress.step, "text": text}
 
 
-def _finish(
-    config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say: Report
-) -> None:
+def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say: Report) -> None:
     """Average the best, measure the average, and write the model folder."""
     loop, workers = config.loop, trainer.workers
     best = trainer.checkpoints.best(loop.keep_best, setup.task.selection)
@@ -155,5 +157,3 @@ def _finish(
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
         say({"event": "end", "step": trainer.progress.step, "text": text})
     workers.barrier()
-
-

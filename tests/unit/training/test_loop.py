@@ -96,7 +96,11 @@ def test_sigterm_saves_at_the_end_of_the_step(tmp_path: Path) -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_skipped(tmp_path: Path) -> None:
-    poisoned: list[Batch | None] = [*batches(2), make_batch(1, 2, poison=float("nan")), make_batch(9)]
+    poisoned: list[Batch | None] = [
+        *batches(2),
+        make_batch(1, 2, poison=float("nan")),
+        make_batch(9),
+    ]
     trainer = make_trainer(recipe(loop={"max_steps": 4}), tmp_path, poisoned)
     trainer.fit()
     assert trainer.progress.skipped == 1 and trainer.progress.bad_in_row == 0

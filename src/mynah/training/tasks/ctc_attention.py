@@ -11,22 +11,27 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mynah.config import build
 from mynah.data.loader import Batch
-from mynah.decoding import ctc_greedy
-from mynah.decoding.hypothesis import Hypothesis
+from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
-from mynah.evaluation import error_rate
-from mynah.losses.ctc import ctc_loss
-from mynah.losses.label_smoothing import label_smoothing_loss
-from mynah.models.u2.model import U2
+from mynah.evaluation.error_rate import error_rate
+from mynah.losses import ctc_loss, label_smoothing_loss
+from mynah.models.u2.model import U2, U2Config
 from mynah.text import Tokenizer, normalize_for_scoring
-from mynah.training.config import EvaluateConfig
+from mynah.training.config import EvaluateConfig, without_kind
 from mynah.training.optimisation import mix
 from mynah.training.task import Losses, Place, Turn
+
+FAMILY = "u2"
+STATISTICS = ("mean", "istd")  # the model's buffers that hold those of its features
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,68 @@ def draw_chunk(options: Options, place: Place, frames: int) -> Chunk:
     return Chunk(size, int(share * max((frames - 1) // size, 1)))
 
 
+def make_options(values: Mapping[str, Any]) -> Options:
+    """Check the table ``task`` of a recipe.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    return build(Options, without_kind(values), "task")
+
+
+def make_model(
+    values: Mapping[str, Any], tokenizer: Tokenizer, feature_dim: int, *, extra_units: int = 0
+) -> U2:
+    """The model of the table ``model``; what tokenizer and front end decide is not in it.
+
+    ``extra_units`` are units beyond the tokenizer's.
+
+    Raises:
+        ConfigError: a wrong key or value, or one that contradicts tokenizer or front end.
+    """
+    decided = {
+        "vocab_size": tokenizer.vocab_size + extra_units,
+        "feature_dim": feature_dim,
+        "blank": tokenizer.blank,
+        "sos": tokenizer.sos,
+        "eos": tokenizer.eos,
+    }
+    given = {key: value for key, value in values.items() if key != "family"}
+    for key in decided.keys() & given.keys():
+        if given[key] != decided[key]:
+            source = "front end" if key == "feature_dim" else "tokenizer"
+            raise ConfigError(
+                f"model.{key}: {given[key]} in the recipe, {decided[key]} by the {source}; leave "
+                "it out"
+            )
+    if values.get("family", FAMILY) != FAMILY:
+        raise ConfigError(f"model.family: this task trains {FAMILY}, not {values['family']!r}")
+    return U2(build(U2Config, {**given, **decided}, "model"))
+
+
+def streaming(model: U2, options: Options) -> dict[str, Any]:
+    """The chunk (encoder frames) and left context (chunks) for live use; empty: not for that."""
+    causal = model.config.encoder.convolution != "symmetric"
+    return (
+        {"chunk": min(16, options.max_chunk), "left": 4} if causal and options.dynamic_chunk else {}
+    )
+
+
+def decoding(model: U2, options: Options) -> dict[str, Any]:
+    """The search that suits the model."""
+    if model.decoder is None or options.ctc_weight == 1:
+        return {"method": "prefix_beam"}
+    reverse = options.reverse_weight if model.reverse_decoder is not None else 0.0
+    return {"method": "rescoring", "ctc_weight": 0.5, "reverse_weight": reverse}
+
+
+def make_task(
+    model: U2, tokenizer: Tokenizer, options: Options, evaluate: EvaluateConfig
+) -> CtcAttention:
+    """The task over a model."""
+    return CtcAttention(model, tokenizer, options, evaluate)
+
+
 class CtcAttention:
     """The task ``ctc_attention`` over a :class:`~mynah.models.u2.model.U2`."""
 
@@ -89,7 +156,11 @@ class CtcAttention:
         self.model, self.tokenizer = model, tokenizer
         self.options, self.evaluation = options, evaluate
         self.turns = (Turn("recognizer", model),)
-        self.reverse_weight = options.reverse_weight if model.has_reverse else 0.0
+        if model.decoder is None and options.ctc_weight < 1:
+            raise ConfigError(
+                f"task.ctc_weight: must be 1 without a decoder, got {options.ctc_weight}"
+            )
+        self.reverse_weight = options.reverse_weight if model.reverse_decoder is not None else 0.0
         names = ["ctc"] if options.ctc_weight > 0 else []
         if options.ctc_weight < 1:
             names += ["left"] + (["right"] if self.reverse_weight > 0 else [])
@@ -97,8 +168,7 @@ class CtcAttention:
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
         """The three losses under the chunk of this step."""
-        frames = self.model.encoder_frames(batch.feats.shape[1])
-        chunk = draw_chunk(self.options, place, frames)
+        chunk = draw_chunk(self.options, place, batch.feats.shape[1] // self.model.subsampling)
         encoded, encoded_lens, _ = self.model(
             batch.feats, batch.feat_lens, None, chunk=chunk.size, left=chunk.left
         )
@@ -107,8 +177,10 @@ class CtcAttention:
     def _losses(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Losses:
         options, parts = self.options, {}
         if options.ctc_weight > 0:
-            log_probs = self.model.ctc_log_probs(encoded)
-            parts["ctc"], _ = ctc_loss(log_probs, encoded_lens, batch.tokens, batch.token_lens)
+            logits = self.model.ctc(encoded)
+            parts["ctc"], _ = ctc_loss(
+                logits, encoded_lens, batch.tokens, batch.token_lens, blank=self.tokenizer.blank
+            )
         for name in ("left", "right"):
             if name in self.parts:
                 parts[name] = self._attention(batch, encoded, encoded_lens, name == "right")
@@ -131,10 +203,8 @@ class CtcAttention:
         logits = self.model.decode(
             encoded, encoded_lens, batch.tokens, batch.token_lens, reverse=reverse
         )
-        targets = with_eos(batch.tokens, batch.token_lens, self.tokenizer.eos, reverse=reverse)
-        total, _ = label_smoothing_loss(
-            logits, targets, batch.token_lens + 1, smoothing=self.options.smoothing
-        )
+        targets = self.model.targets(batch.tokens, batch.token_lens, reverse=reverse)
+        total, _ = label_smoothing_loss(logits, targets, smoothing=self.options.smoothing)
         return total
 
     # -- the development set ---------------------------------------------------------------------
@@ -188,9 +258,7 @@ class CtcAttention:
             for row, nbest in enumerate(nbests)
         ]
 
-    def _prefix_beam(self, log_probs: object) -> list[Hypothesis]:
-        from mynah.decoding import PrefixBeamSearch
-
+    def _prefix_beam(self, log_probs: npt.NDArray[np.float32]) -> list[Hypothesis]:
         beam = self.evaluation.beam
         search = PrefixBeamSearch(beam=beam, top_units=beam, blank=self.tokenizer.blank)
         return search.nbest(search.advance(search.start(), log_probs))
@@ -198,8 +266,6 @@ class CtcAttention:
     def _rescore(
         self, nbest: Sequence[Hypothesis], encoded: Tensor, encoded_lens: Tensor
     ) -> Hypothesis:
-        from mynah.decoding import rescore
-
         longest = max(len(h.tokens) for h in nbest)
         tokens = torch.zeros(1, len(nbest), longest, dtype=torch.long, device=encoded.device)
         for number, hypothesis in enumerate(nbest):
@@ -220,15 +286,3 @@ class CtcAttention:
             if isinstance(module, nn.ModuleList):
                 for block in module:
                     block.compile(dynamic=True)
-
-
-def with_eos(tokens: Tensor, token_lens: Tensor, eos: int, *, reverse: bool = False) -> Tensor:
-    """The decoder's targets (B, U+1): the tokens, for ``reverse`` backwards, then ``eos``, then 0."""
-    batch, longest = tokens.shape
-    place = torch.arange(longest + 1, device=tokens.device).expand(batch, -1)
-    lens = token_lens.unsqueeze(1)
-    source = (lens - 1 - place) if reverse else place
-    padded = torch.nn.functional.pad(tokens, (0, 1))
-    taken = padded.gather(1, source.clamp(0, longest))
-    ended = torch.where(place == lens, eos, taken)
-    return torch.where(place <= lens, ended, 0)
