@@ -76,7 +76,9 @@ def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.add_argument("--verbose", action="store_true", help="show what the library logs")
     try:
-        args = parser.parse_args(arguments)
+        # options may stand between positional arguments, but sub-commands cannot take that
+        mixed = parser._subparsers is None
+        args = (parser.parse_intermixed_args if mixed else parser.parse_args)(arguments)
     except SystemExit as stop:  # argparse has said what is wrong, or printed the help
         return int(stop.code or 0)
     logging.basicConfig(
