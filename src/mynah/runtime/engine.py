@@ -1,8 +1,7 @@
 """One interface to whatever computes a model, and the engine on ONNX Runtime.
 
 Legend: B batch, T input frames, T' encoder frames, F feature bins, D model width, V vocabulary,
-L decoder layers, H heads, d head width, N hypotheses, U tokens, C cached encoder frames, P decoder
-positions that a buffer holds.
+L decoder layers, H heads, d head width, N hypotheses, U tokens.
 
 The state of a stream is a dict of arrays, batch first in each, whose shapes depend only on the
 model, the batch size and the capacity (the number of encoder frames of left context that are
@@ -113,8 +112,8 @@ class Engine(Protocol):
         """
         ...
 
-    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
-        """Start the attention decoder on one utterance (T', D), for at most ``capacity`` tokens."""
+    def attention(self, encoded: Array) -> AttentionStep:
+        """Start the attention decoder on one utterance (T', D)."""
         ...
 
 
@@ -186,8 +185,8 @@ class OnnxEngine:
         self._folder, self._precision, self._threads = folder, precision, threads
         self._graphs: dict[str, Graph] = {}
         self._encoder = self._graph("encoder")
-        facts = self._encoder.facts
-        self.subsampling, self.overlap = facts["subsampling"], facts["overlap"]
+        self.subsampling = self._encoder.fact("subsampling")
+        self.overlap = self._encoder.fact("overlap")
         self._fields = [
             name.removeprefix("state.")
             for name in self._encoder.inputs
@@ -207,20 +206,25 @@ class OnnxEngine:
         return self._graphs[part]
 
     def init_state(self, batch: int, capacity: int) -> State:
-        facts = self._encoder.facts
-        sizes = {
-            "overlap": (facts["overlap"], facts["feature_dim"]),
-            "keys": (facts["layers"], facts["heads"], capacity, facts["head_dim"]),
-            "values": (facts["layers"], facts["heads"], capacity, facts["head_dim"]),
-            "conv": (facts["layers"], max(facts["kernel"] - 1, 0), facts["dim"]),
-        }
-        unknown = set(self._fields) - {*sizes, "overlap_lens", "valid", "position"}
-        if unknown:
-            raise ModelError(f"{self._folder.path}: unknown state {', '.join(sorted(unknown))}")
+        shapes = {name: self._shape(name, capacity) for name in self._fields}
         return {
-            name: np.zeros((batch, *sizes.get(name, ())), self._encoder.inputs[f"state.{name}"])
-            for name in self._fields
+            name: np.zeros((batch, *shape), self._encoder.inputs[f"state.{name}"])
+            for name, shape in shapes.items()
         }
+
+    def _shape(self, name: str, capacity: int) -> tuple[int, ...]:
+        """The shape of a row of the state's array ``name``."""
+        fact = self._encoder.fact
+        match name:
+            case "overlap":
+                return fact("overlap"), fact("feature_dim")
+            case "keys" | "values":
+                return fact("layers"), fact("heads"), capacity, fact("head_dim")
+            case "conv":
+                return fact("layers"), fact("kernel") - 1, fact("dim")
+            case "overlap_lens" | "valid" | "position":
+                return ()
+        raise ModelError(f"{self._folder.path}: its encoder has an unknown state {name!r}")
 
     def encode(
         self,
@@ -251,57 +255,46 @@ class OnnxEngine:
         out = self._graph("decoder").run(values)
         return out["scores"], out.get("reverse_scores")
 
-    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
-        return OnnxAttention(
-            self._graph("decoder_cross"), self._graph("decoder_step"), encoded, capacity
-        )
+    def attention(self, encoded: Array) -> AttentionStep:
+        return OnnxAttention(self._graph("decoder_cross"), self._graph("decoder_step"), encoded)
 
 
 class OnnxAttention:
     """The attention decoder of one utterance; the past is kept in buffers written in place."""
 
-    def __init__(self, cross: Graph, step: Graph, encoded: Array, capacity: int) -> None:
+    def __init__(self, cross: Graph, step: Graph, encoded: Array) -> None:
         out = cross.run({"encoded": encoded[None]})
         self._step = step
-        self._cross = (out["cross_keys"], out["cross_values"])  # (1, L, H, T', d)
-        self._encoded_len = len(encoded)
-        self._capacity = capacity
+        self._cross = {name: out[name] for name in ("cross_keys", "cross_values")}
+        self._lens = np.array([len(encoded)])
         self._position = 0
-        self._past: tuple[Array, Array] | None = None  # (N, L, H, P, d)
+        _, layers, heads, _, width = out["cross_keys"].shape  # (1, L, H, T', d)
+        self._past = [np.zeros((1, layers, heads, 16, width), np.float32) for _ in range(2)]
 
     def __call__(self, tokens: Array, parents: Array) -> Array:
-        count = len(tokens)
-        if self._position >= self._capacity:
-            raise ValueError(f"the decoder was started for {self._capacity} tokens")
-        keys, values = self._reordered(parents, count)
+        count, at = len(tokens), self._position
+        if at and not np.array_equal(parents, np.arange(len(self._past[0]))):
+            self._past = [past[parents] for past in self._past]
+        if len(self._past[0]) != count:  # the first step
+            self._past = [np.repeat(past, count, axis=0) for past in self._past]
+        if at == self._past[0].shape[3]:  # full: twice the room
+            self._past = [np.concatenate([past, past], axis=3) for past in self._past]
         out = self._step.run({
             "token": tokens,
-            "positions": np.full(count, self._position),
-            "past_keys": keys,
-            "past_values": values,
-            "cross_keys": np.repeat(self._cross[0], count, axis=0),
-            "cross_values": np.repeat(self._cross[1], count, axis=0),
-            "encoded_lens": np.full(count, self._encoded_len),
+            "positions": np.full(count, at),
+            "past_keys": self._past[0],
+            "past_values": self._past[1],
+            **self._cross,
+            "encoded_lens": self._lens,
         })  # fmt: skip
-        at = self._position
-        keys[:, :, :, at : at + 1] = out["new_keys"]
-        values[:, :, :, at : at + 1] = out["new_values"]
+        self._past[0][:, :, :, at : at + 1] = out["new_keys"]
+        self._past[1][:, :, :, at : at + 1] = out["new_values"]
         self._position += 1
         return out["log_probs"]
 
-    def _reordered(self, parents: Array, count: int) -> tuple[Array, Array]:
-        if self._past is None:
-            _, layers, heads, _, width = self._cross[0].shape
-            shape = (count, layers, heads, self._capacity, width)
-            kind = self._cross[0].dtype
-            self._past = np.zeros(shape, kind), np.zeros(shape, kind)
-        elif not np.array_equal(parents, np.arange(len(self._past[0]))):
-            self._past = self._past[0][parents], self._past[1][parents]
-        return self._past
-
 
 class Graph:
-    """An ONNX graph: the types of its inputs, the whole numbers of its metadata, and running it."""
+    """An ONNX graph: the types of its inputs, its metadata, and running it."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
@@ -321,8 +314,19 @@ class Graph:
             raise ModelError(f"{path}: not a graph that ONNX Runtime can run ({reason})") from None
         self.inputs = {item.name: _DTYPES[item.type] for item in self._session.get_inputs()}
         self.outputs = [item.name for item in self._session.get_outputs()]
-        metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.facts = Facts(path, metadata)
+        self._path = path
+        self._metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def fact(self, key: str) -> int:
+        """A whole number of the metadata.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        try:
+            return int(self._metadata[key])
+        except (KeyError, ValueError):
+            raise ModelError(f"{self._path}: the graph does not say its {key}") from None
 
     def run(self, values: Mapping[str, Array], into: Mapping[str, Array] | None = None) -> State:
         """Outputs by name; those in ``into`` are written to the arrays given there."""
@@ -334,8 +338,8 @@ class Graph:
             binding.bind_cpu_input(name, array)
         given = {} if into is None else into
         for name in self.outputs:
-            array = given.get(name)
-            if array is None or array.size == 0:
+            array = given.get(name, _EMPTY)
+            if array.size == 0:
                 binding.bind_output(name, "cpu")
             else:
                 binding.bind_output(
@@ -347,25 +351,7 @@ class Graph:
         return out | {name: array for name, array in given.items() if array.size}
 
 
-class Facts(Mapping[str, int]):
-    """The metadata of a graph, of which the whole numbers are read; a missing one is an error."""
-
-    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
-        self._path, self._metadata = path, metadata
-
-    def __getitem__(self, key: str) -> int:
-        try:
-            return int(self._metadata[key])
-        except (KeyError, ValueError):
-            raise ModelError(f"{self._path}: the graph does not say its {key}") from None
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self._metadata)
-
-    def __len__(self) -> int:
-        return len(self._metadata)
-
-
+_EMPTY = np.zeros(0, np.float32)
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(int64)": np.int64,

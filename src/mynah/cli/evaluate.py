@@ -1,0 +1,291 @@
+"""Error rate and speed of a model on a manifest.
+
+The manifest is any that `mynah data` reads. --where and --exclude choose utterances by column
+(split=test, age>=18, speaker=a,b); --group gives a row for each value of a column, or one for those
+that meet a condition and one for the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mynah.cli import common
+from mynah.errors import ConfigError, InputError, MynahError
+
+if TYPE_CHECKING:
+    from mynah.corpus import Cut
+    from mynah.evaluation import ErrorRate, Report, Utterance
+    from mynah.runtime.recognizer import Recognizer
+
+AT_ONCE = 64  # utterances read before they are decoded
+STREAMS = 8  # live sessions stepped together
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to evaluate on, and what to print."""
+    parser.add_argument("manifest", metavar="MANIFEST", help="a manifest file or folder")
+    parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--group", action="append", default=[], metavar="COLUMN|CONDITION")
+    parser.add_argument("--limit", type=common.positive, metavar="N", help="first N utterances")
+    parser.add_argument("--unit", choices=("word", "char", "mixed"),
+                        help="what is counted (default: by language)")  # fmt: skip
+    parser.add_argument("--live", action="store_true", help="decode as live streams")
+    parser.add_argument("--worst", type=int, default=5, metavar="N",
+                        help="print the N worst utterances aligned (default: 5)")  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write all as JSON to FILE, or - for stdout")
+    common.add_model_arguments(parser)
+    common.add_decoding_arguments(parser)
+
+
+@dataclass
+class Outcome:
+    """What an evaluation found."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    audio: float = 0.0  # seconds of audio
+    took: float = 0.0  # seconds of decoding, reading left out
+
+
+def run(args: argparse.Namespace) -> int:
+    """Decode the utterances, compare, print."""
+    from mynah.evaluation import score, unit_of
+
+    conditions = parse_conditions(args.where), parse_conditions(args.exclude)
+    groups = dict(grouping(text) for text in args.group)
+    recognizer = common.choice(args).load()
+    language = recognizer.model.language(args.language) or "en"
+    outcome = _decode(args, recognizer, groups, *conditions)
+    for line in outcome.failed:
+        print(line, file=sys.stderr)
+    if not outcome.utterances:
+        print("no utterance with a text was decoded", file=sys.stderr)
+        return 2
+    report = score(outcome.utterances, unit=args.unit or unit_of(language), language=language)
+    facts = {
+        "manifest": args.manifest,
+        "where": args.where,
+        "exclude": args.exclude,
+        "model": recognizer.info.name,
+        "engine": recognizer.model.engine.name,
+        "method": common.decoding_options(args, recognizer).method,
+        "live": args.live,
+        "audio_seconds": round(outcome.audio, 3),
+        "decoding_seconds": round(outcome.took, 3),
+        "failed": outcome.failed,
+    }
+    if args.json != "-":
+        _print(report, facts, list(groups), args.worst)
+    if args.json:
+        _write_json(report, facts, list(groups), args.json)
+    return 1 if outcome.failed else 0
+
+
+def parse_conditions(texts: list[str]) -> dict[str, Any]:
+    """Conditions as :func:`mynah.corpus.matcher` takes them.
+
+    Raises:
+        ConfigError: not ``column=value``, ``column=a,b``, ``column>=number`` or the like.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        match = re.fullmatch(r"\s*([^=<>\s]+)\s*(>=|<=|=|<|>)\s*(.+?)\s*", text)
+        if match is None:
+            raise ConfigError(f"condition {text!r}: write column=value, column=a,b or column>=5")
+        column, sign, value = match.groups()
+        several = value.split(",") if sign == "=" and "," in value else None
+        found[column] = several or (value if sign == "=" else sign + value)
+    return found
+
+
+def grouping(text: str) -> tuple[str, Callable[[Cut], str]]:
+    """The name of a grouping and the function that says which group a cut is in.
+
+    Raises:
+        ConfigError: a malformed condition.
+    """
+    from mynah.corpus import matcher
+
+    if not re.search(r"[=<>]", text):
+        return text, lambda cut: cut.value(text)
+    meets = matcher(parse_conditions([text]), {})
+    return text, lambda cut: "yes" if meets(cut) else "no"
+
+
+def _decode(
+    args: argparse.Namespace,
+    recognizer: Recognizer,
+    groups: dict[str, Callable[[Cut], str]],
+    where: dict[str, Any],
+    exclude: dict[str, Any],
+) -> Outcome:
+    from mynah.corpus import read_manifest
+    from mynah.evaluation import Utterance
+
+    outcome = Outcome()
+
+    def spoilt(name: str, reason: str) -> None:
+        outcome.failed.append(f"{name}: {reason}")
+
+    cuts = read_manifest(
+        args.manifest, root=args.root, where=where, exclude=exclude, on_error=spoilt
+    )
+    with _Progress() as progress:
+        for batch, samples in _read(cuts, recognizer.sample_rate, outcome, args.limit):
+            start = time.perf_counter()
+            texts = _texts(args, recognizer, samples)
+            outcome.took += time.perf_counter() - start
+            outcome.audio += sum(map(len, samples)) / recognizer.sample_rate
+            for cut, text in zip(batch, texts, strict=True):
+                if isinstance(text, MynahError):
+                    outcome.failed.append(f"{cut.id}: {text}")
+                    continue
+                values = {name: which(cut) for name, which in groups.items()}
+                outcome.utterances.append(Utterance(cut.id, cut.text, text, values))
+            progress.show(outcome)
+    return outcome
+
+
+def _read(
+    cuts: Iterator[Cut], rate: int, outcome: Outcome, limit: int | None
+) -> Iterator[tuple[list[Cut], list[Any]]]:
+    """Cuts and their samples, so many at a time."""
+    from mynah.audio import read
+    from mynah.corpus import load
+
+    batch: list[Cut] = []
+    samples: list[Any] = []
+    taken = 0
+    for cut in cuts:
+        if limit is not None and taken >= limit:
+            break
+        taken += 1
+        if not cut.text.strip():
+            outcome.failed.append(f"{cut.id}: has no text to compare with")
+            continue
+        try:
+            samples.append(load(cut, read, rate=rate))
+        except InputError as error:
+            outcome.failed.append(f"{cut.id}: {error}")
+            continue
+        batch.append(cut)
+        if len(batch) == AT_ONCE:
+            yield batch, samples
+            batch, samples = [], []
+    if batch:
+        yield batch, samples
+
+
+def _texts(
+    args: argparse.Namespace, recognizer: Recognizer, samples: list[Any]
+) -> list[str | MynahError]:
+    options = common.decoding_options(args, recognizer)
+    if not args.live:
+        results = recognizer.transcribe_all(
+            samples, options=options, words=False, language=args.language
+        )
+        return [r if isinstance(r, MynahError) else r.text for r in results]
+    batcher = recognizer.batcher()
+    texts: list[str | MynahError] = []
+    for first in range(0, len(samples), STREAMS):
+        part = samples[first : first + STREAMS]
+        sessions = [
+            recognizer.stream(options=options, words=False, language=args.language) for _ in part
+        ]
+        batcher.feed_many(list(zip(sessions, part, strict=True)), last=True)
+        texts += [session.transcript().text for session in sessions]
+    return texts
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Sorts numbers within text by value."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+
+
+def _rows(report: Report, groups: list[str]) -> list[tuple[str, int, ErrorRate]]:
+    """Name, utterances and rate of all and of each group."""
+    rows = [("all", len(report.utterances), report.total)]
+    for group in groups:
+        for value, rate in sorted(report.by(group).items(), key=lambda item: _natural(item[0])):
+            count = sum(u.groups[group] == value for u in report.utterances)
+            rows.append((f"{group}: {value}", count, rate))
+    return rows
+
+
+def _print(report: Report, facts: dict[str, Any], groups: list[str], worst: int) -> None:
+    rows = _rows(report, groups)
+    width = max(len(name) for name, _, _ in rows)
+    heads = ("errors", "of", "sub", "del", "ins", "utterances")
+    print(f"{'':<{width}}  {report.name:>8}" + "".join(f"{head:>11}" for head in heads))
+    for name, count, rate in rows:
+        numbers = (
+            rate.errors, rate.total, rate.substitutions, rate.deletions, rate.insertions, count
+        )  # fmt: skip
+        print(f"{name:<{width}}  {rate.rate:8.2%}" + "".join(f"{n:11d}" for n in numbers))
+    interval = report.interval()
+    print(f"95 % of resampled sets lie between {interval.low:.2%} and {interval.high:.2%}")
+    print(
+        f"{facts['model']} ({facts['engine']}), {facts['method']}, "
+        f"{'live' if facts['live'] else 'offline'}: "
+        + common.speed(facts["audio_seconds"], facts["decoding_seconds"])
+    )
+    ids = [utterance.id for utterance in report.utterances]
+    for utterance, rate in report.worst(max(worst, 0)):
+        print(f"\n{utterance.id}: {rate}")
+        print(report.alignment(ids.index(utterance.id)))
+
+
+def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target: str) -> None:
+    import json
+
+    from mynah.evaluation import rate_to_dict
+    from mynah.runtime.writers import write_atomic
+
+    rows = {
+        name: {"utterances": count, **rate_to_dict(rate)}
+        for name, count, rate in _rows(report, groups)
+    }
+    values = facts | {"groups": rows} | report.to_dict()
+    text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+    if target == "-":
+        print(text, end="")
+    else:
+        write_atomic(Path(target), text)
+
+
+class _Progress:
+    """How many utterances are done, in the terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            columns = ("{task.description}",)
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("reading", total=None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, outcome: Outcome) -> None:
+        """Show what is done."""
+        if self._bar is not None:
+            done = f"{len(outcome.utterances)} utterances, {outcome.audio / 60:.1f} min of audio"
+            self._bar.update(self._task, description=done)

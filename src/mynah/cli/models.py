@@ -1,0 +1,123 @@
+"""The models that are installed, and what each is.
+
+Without a name: those in MYNAH_HOME and in the package. With a name or folder: what its model.toml
+says, whether its parts are whole, and its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mynah.errors import ModelError
+
+if TYPE_CHECKING:
+    from mynah.model_folder import ModelFolder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model."""
+    parser.add_argument("model", nargs="?", help="a name or folder; all models when left out")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the models, or describe one."""
+    from mynah.model_folder import find_model, home, known_models, read_model_folder
+
+    if args.model is not None:
+        return _describe(read_model_folder(find_model(args.model)), args.json)
+    found, broken = [], []
+    for name, path in sorted(known_models().items()):
+        try:
+            found.append((name, read_model_folder(path)))
+        except ModelError as error:
+            broken.append(str(error))
+    if args.json:
+        print(_json([{"name": name, **summary(folder)} for name, folder in found]))
+    else:
+        width = max((len(name) for name, _ in found), default=0)
+        for name, folder in found:
+            about = summary(folder)
+            languages = ",".join(about["languages"]) or "-"
+            live = "live" if about["streams"] else "offline"
+            print(
+                f"{name:<{width}}  {about['family']}  {languages}  {live}  "
+                f"{about['megabytes']:.1f} MB  {about['path']}"
+            )
+        if not found:
+            print(f"no models; they are looked for in {home() / 'models'} and in the package")
+    for line in broken:
+        print(f"unusable: {line}")
+    return 1 if broken else 0
+
+
+def summary(folder: ModelFolder) -> dict[str, Any]:
+    """What matters of a model, for a line or a JSON object."""
+    info = folder.info
+    graphs = [name for name in folder.files if name.startswith("onnx/encoder.")]
+    return {
+        "family": info.family,
+        "languages": list(info.languages),
+        "sample_rate": info.sample_rate,
+        "license": info.license,
+        "streams": bool(info.streaming.get("chunk")),
+        "onnx": sorted(Path(name).name.split(".")[1] for name in graphs),
+        "weights": folder.has("weights.safetensors"),
+        "megabytes": round(_size(folder) / 1e6, 2),
+        "path": str(folder.path),
+    }
+
+
+def _size(folder: ModelFolder) -> int:
+    paths = [folder.path / name for name in folder.files]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _describe(folder: ModelFolder, as_json: bool) -> int:
+    info, about = folder.info, summary(folder)
+    try:
+        folder.verify()
+        problem = ""
+    except ModelError as error:
+        problem = str(error)
+    if as_json:
+        entry = {"name": info.name, **about, "training_data": list(info.training_data)}
+        print(_json(entry | {"results": info.results, "problem": problem or None}))
+        return 2 if problem else 0
+    lines = {
+        "name": info.name,
+        "family": info.family,
+        "languages": ", ".join(info.languages) or "not said",
+        "sample rate": f"{info.sample_rate} Hz",
+        "licence": info.license or "not said",
+        "live": f"chunks of {info.streaming['chunk']} encoder frames" if about["streams"] else "no",
+        "onnx": ", ".join(about["onnx"]) or "none",
+        "PyTorch weights": "yes" if about["weights"] else "no",
+        "size": f"{about['megabytes']:.1f} MB in {len(folder.files)} files",
+        "trained on": ", ".join(info.training_data) or "not said",
+        "folder": str(folder.path),
+        "parts": problem or "whole (SHA-256 of each)",
+    }
+    width = max(map(len, lines))
+    for key, value in lines.items():
+        print(f"{key:<{width}}  {value}")
+    for key, value in info.results.items():
+        print(f"{'result':<{width}}  {key}: {_value(value)}")
+    card = folder.path / "CARD.md"
+    if folder.has("CARD.md") and card.is_file():
+        print(f"\n{card.read_text(encoding='utf-8').rstrip()}")
+    return 2 if problem else 0
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    return str(value)
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=2)

@@ -1,0 +1,293 @@
+"""Recordings to text, with times.
+
+FILES are recordings, directories (searched for recordings) or - for a recording on standard input.
+The text goes to standard output, or with --output-dir to one file a recording and format. A
+recording that cannot be read is reported and passed over; the exit code is then 1, and 2 when
+nothing was transcribed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mynah.cli import common
+from mynah.errors import ConfigError, InputError, MynahError, nearest
+
+if TYPE_CHECKING:
+    from mynah.runtime.recognizer import Recognizer
+    from mynah.runtime.result import Transcript
+
+FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm", ".mka",
+    ".mkv", ".mov", ".wma", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".amr",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Recordings, what to write, and how."""
+    parser.add_argument("files", nargs="+", metavar="FILES", help="recordings, directories or -")
+    parser.add_argument("--format", default="txt", help="of txt json srt vtt tsv, comma-separated")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write files there")
+    parser.add_argument("--words", action="store_true", help="a line a word with times (txt, tsv)")
+    parser.add_argument("--live", action="store_true", help="decode as a live stream")
+    parser.add_argument("--channel", help="number of one channel (default: mix all)")
+    parser.add_argument("--workers", type=common.positive, default=1, metavar="N",
+                        help="processes that share the recordings")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    common.add_model_arguments(parser)
+    common.add_decoding_arguments(parser)
+
+
+@dataclass(frozen=True)
+class Task:
+    """How to transcribe; it travels to worker processes."""
+
+    choice: common.Choice
+    args: argparse.Namespace
+
+    def run(
+        self, recognizer: Recognizer, name: str, progress: Callable[[float], None] | None = None
+    ) -> Transcript | str:
+        """The transcript of one recording, or the line that says why there is none."""
+        channel = "mix" if self.args.channel is None else int(self.args.channel)
+        options = common.decoding_options(self.args, recognizer)
+        # times are known without words only to the window, so all formats but plain text need them
+        words = self.args.words or self.args.format != "txt"
+        language = self.args.language
+        try:
+            if self.args.live:
+                return recognizer.transcribe_live(
+                    name, channel=channel, options=options, words=words, language=language
+                )
+            return recognizer.transcribe(
+                name,
+                channel=channel,
+                options=options,
+                words=words,
+                language=language,
+                progress=progress,
+            )
+        except InputError as error:
+            if self.args.debug:
+                raise
+            return str(error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe, print or write, and say what failed."""
+    formats = _formats(args)
+    names, failed = find_recordings(args.files)
+    targets = _targets(names, args.output_dir) if args.output_dir else None
+    _check(args, formats, names)
+    for line in failed:
+        print(line, file=sys.stderr)
+    if not names:
+        return 2
+    workers = 1 if "-" in names else min(args.workers, len(names))
+    task = Task(common.choice(args, workers=workers), args)
+    start, seconds, done = time.perf_counter(), 0.0, 0
+    with _progress(args, len(names)) as progress:
+        for name, result in _results(task, names, workers, progress):
+            if not isinstance(result, str):
+                problem = _deliver(name, result, formats, args, targets, len(names) > 1)
+                seconds += result.duration
+                done += problem is None
+            else:
+                problem = result
+            if problem is not None:
+                failed.append(problem)
+                print(problem, file=sys.stderr)
+            progress.advance()
+    if not args.quiet:
+        took = time.perf_counter() - start
+        print(common.speed(seconds, took), file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {done + len(failed)} failed:", file=sys.stderr)
+        print("".join(f"  {line}\n" for line in failed), end="", file=sys.stderr)
+    return 2 if done == 0 else 1 if failed else 0
+
+
+def _formats(args: argparse.Namespace) -> list[str]:
+    formats = list(dict.fromkeys(part.strip() for part in args.format.split(",") if part.strip()))
+    for kind in formats:
+        if kind not in FORMATS:
+            raise ConfigError(f"--format: unknown format {kind!r}{nearest(kind, FORMATS)}")
+    if not formats:
+        raise ConfigError(f"--format: give one of {', '.join(FORMATS)}")
+    return formats
+
+
+def _check(args: argparse.Namespace, formats: list[str], names: list[str]) -> None:
+    if args.channel is not None and not args.channel.isdigit():
+        raise ConfigError(f"--channel: {args.channel!r} is not a number")
+    if args.output_dir is None and len(formats) > 1:
+        raise ConfigError("--format: several formats need --output-dir")
+    if args.output_dir is None and len(names) > 1 and formats[0] in ("srt", "vtt"):
+        raise ConfigError(f"--format: {formats[0]} of several recordings needs --output-dir")
+
+
+def find_recordings(names: list[str]) -> tuple[list[str], list[str]]:
+    """The recordings that the arguments mean, in order, once each; and a line for each that means
+    none."""
+    found: dict[str, None] = {}
+    failed = []
+    for name in names:
+        path = Path(name)
+        if name != "-" and path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            inside = [p for p in inside if p.is_file()]
+            if not inside:
+                failed.append(f"{name}: no recordings in this directory")
+            found |= dict.fromkeys(map(str, inside))
+        else:
+            found[name] = None  # a missing file is reported when it is read
+    return list(found), failed
+
+
+def _targets(names: list[str], folder: Path) -> dict[str, Path]:
+    """Where the texts of each recording go, without suffix; no two to the same place."""
+    stems = [Path("stdin" if name == "-" else name) for name in names]
+    short = [folder / path.stem for path in stems]
+    full = [folder / path.name for path in stems]
+    chosen = [f if short.count(s) > 1 else s for s, f in zip(short, full, strict=True)]
+    taken: set[Path] = set()
+    for number, target in enumerate(chosen):
+        count = 1
+        while chosen[number] in taken:
+            count += 1
+            chosen[number] = target.with_name(f"{target.name}-{count}")
+        taken.add(chosen[number])
+    return dict(zip(names, chosen, strict=True))
+
+
+def _deliver(
+    name: str,
+    transcript: Transcript,
+    formats: list[str],
+    args: argparse.Namespace,
+    targets: dict[str, Path] | None,
+    several: bool,
+) -> str | None:
+    """Print or write a transcript; the line that says why it could not be written, if so."""
+    from mynah.runtime import writers
+
+    if targets is not None:
+        try:
+            for kind in formats:
+                target = targets[name].with_name(f"{targets[name].name}.{kind}")
+                writers.save(transcript, target, kind, words=args.words)
+        except MynahError as error:
+            return str(error)
+        return None
+    if formats[0] == "json" and several:  # a line a recording
+        import json
+
+        line = {"recording": name, "transcript": transcript.to_dict()}
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+        return None
+    text = writers.render(transcript, formats[0], words=args.words)
+    if several:
+        print(f"{name}:")
+        text = "".join(f"  {line}\n" for line in text.splitlines())
+    print(text, end="", flush=True)
+    if transcript.status == "no_speech":
+        print(f"{name}: no speech", file=sys.stderr)
+    return None
+
+
+def _results(
+    task: Task, names: list[str], workers: int, progress: Bar
+) -> Iterator[tuple[str, Transcript | str]]:
+    """Each recording with its transcript or the reason why there is none, in order."""
+    if workers == 1:
+        recognizer = task.choice.load()
+        for name in names:
+            yield name, task.run(recognizer, name, progress.heard)
+        return
+    import multiprocessing
+
+    task.choice.load()  # what is wrong with the model is said once, here
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(task,))
+    try:
+        futures = [pool.submit(_work, name) for name in names]
+        for name, future in zip(names, futures, strict=True):
+            try:
+                yield name, future.result()
+            except BrokenProcessPool:
+                yield name, f"{name}: the process that worked on it or beside it died"
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: tuple[Task, Recognizer] | None = None  # of this process, where it is a worker
+
+
+def _start_worker(task: Task) -> None:
+    global _worker
+    _worker = task, task.choice.load()
+
+
+def _work(name: str) -> Transcript | str:
+    assert _worker is not None
+    task, recognizer = _worker
+    return task.run(recognizer, name)
+
+
+class Bar:
+    """Progress over recordings; this one shows nothing."""
+
+    def advance(self) -> None:
+        """One more recording is done."""
+
+    def heard(self, seconds: float) -> None:
+        """So many seconds more of audio are done."""
+
+
+class RichBar(Bar):
+    """Progress over recordings in the terminal."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar, self._task, self._heard = bar, task, 0.0
+
+    def advance(self) -> None:
+        self._bar.advance(self._task)
+
+    def heard(self, seconds: float) -> None:
+        self._heard += seconds
+        self._bar.update(self._task, description=f"{self._heard / 60:.1f} min of audio")
+
+
+class _Shown(AbstractContextManager[Bar]):
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        # results on a terminal go above the bar; redirected ones must not pass through it
+        self._bar = Progress(
+            console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+        )
+        self._total = total
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return RichBar(self._bar, self._bar.add_task("transcribing", total=self._total))
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+def _progress(args: argparse.Namespace, total: int) -> AbstractContextManager[Bar]:
+    if args.quiet or not sys.stderr.isatty():
+        return nullcontext(Bar())
+    return _Shown(total)

@@ -1,0 +1,132 @@
+"""From what the encoder gives to the units that were said, by any of the decoding methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mynah.decoding import (
+    DecodingOptions,
+    GreedySearch,
+    Hypothesis,
+    PrefixBeamSearch,
+    attention_beam_search,
+    rescore,
+)
+from mynah.runtime.engine import Array
+from mynah.runtime.model import Model
+
+# Rescoring a batch needs (hypotheses x tokens x units) numbers; more than this many hypotheses are
+# scored in turns.
+SCORED_AT_ONCE = 64
+
+
+class Search(Protocol):
+    """An incremental search; its state is a value."""
+
+    def start(self) -> Any: ...
+    def advance(self, state: Any, log_probs: Array) -> Any: ...
+    def nbest(self, state: Any) -> list[Hypothesis]: ...
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The encoder's output for one utterance, padding cut off."""
+
+    log_probs: Array  # (T', V)
+    encoded: Array  # (T', D)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes utterances of one model with one set of options."""
+
+    model: Model
+    options: DecodingOptions
+
+    def search(self) -> Search:
+        """The incremental search over CTC log-probabilities that comes first."""
+        options, blank = self.options, self.model.tokenizer.blank
+        if options.method == "greedy":
+            return GreedySearch(blank, options.blank_penalty)
+        return PrefixBeamSearch(
+            options.beam, options.top_units, blank, options.blank_penalty, options.blank_skip
+        )
+
+    def best(self, heard: Sequence[Heard]) -> list[Hypothesis]:
+        """The best hypothesis of each utterance."""
+        if self.options.method == "attention":
+            return [self._attention(item) for item in heard]
+        search = self.search()
+        nbests = [search.nbest(search.advance(search.start(), item.log_probs)) for item in heard]
+        return self.choose(heard, nbests)
+
+    def choose(
+        self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
+    ) -> list[Hypothesis]:
+        """The best of each n-best list that :meth:`search` gave, rescored where asked for."""
+        if self.options.method == "attention":
+            return [self._attention(item) for item in heard]
+        if self.options.method != "rescoring":
+            return [nbest[0] for nbest in nbests]
+        # an empty hypothesis alone leaves nothing to choose
+        chosen = [nbest[0] for nbest in nbests]
+        open_ = [n for n, nbest in enumerate(nbests) if any(h.tokens for h in nbest)]
+        per_call = max(SCORED_AT_ONCE // self.options.beam, 1)
+        for first in range(0, len(open_), per_call):
+            numbers = open_[first : first + per_call]
+            ranked = self._rescored([heard[n] for n in numbers], [nbests[n] for n in numbers])
+            for number, best in zip(numbers, ranked, strict=True):
+                chosen[number] = best
+        return chosen
+
+    def _rescored(
+        self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
+    ) -> list[Hypothesis]:
+        count = max(map(len, nbests))
+        longest = max(len(h.tokens) for nbest in nbests for h in nbest)
+        tokens = np.zeros((len(nbests), count, longest), np.int64)  # (B, N, U)
+        token_lens = np.zeros((len(nbests), count), np.int64)
+        for row, nbest in enumerate(nbests):
+            for column, hypothesis in enumerate(nbest):
+                tokens[row, column, : len(hypothesis.tokens)] = hypothesis.tokens
+                token_lens[row, column] = len(hypothesis.tokens)
+        encoded, lens = pad([item.encoded for item in heard])
+        scores, reverse = self.model.engine.score(encoded, lens, tokens, token_lens)
+        chosen = []
+        for row, nbest in enumerate(nbests):
+            ranked = rescore(
+                list(nbest),
+                scores[row, : len(nbest)],
+                None if reverse is None else reverse[row, : len(nbest)],
+                ctc_weight=self.options.ctc_weight,
+                reverse_weight=0.0 if reverse is None else self.options.reverse_weight,
+            )
+            chosen.append(ranked[0])
+        return chosen
+
+    def _attention(self, heard: Heard) -> Hypothesis:
+        frames, tokenizer = len(heard.encoded), self.model.tokenizer
+        if frames == 0:
+            return Hypothesis((), 0.0)
+        found = attention_beam_search(
+            self.model.engine.attention(heard.encoded),
+            beam=self.options.beam,
+            sos=tokenizer.sos,
+            eos=tokenizer.eos,
+            max_len=frames,
+            length_penalty=self.options.length_penalty,
+        )
+        return found[0]
+
+
+def pad(arrays: Sequence[Array]) -> tuple[Array, Array]:
+    """Stack arrays (T, F) of different T: (B, max T, F) with zeros behind, and the lengths (B,)."""
+    lens = np.array([len(array) for array in arrays], np.int64)
+    stacked = np.zeros((len(arrays), int(lens.max(initial=0)), arrays[0].shape[1]), np.float32)
+    for row, array in enumerate(arrays):
+        stacked[row, : len(array)] = array
+    return stacked, lens

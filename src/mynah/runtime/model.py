@@ -1,0 +1,126 @@
+"""A loaded model: the engine, the tokenizer and the front end that belong together."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mynah.audio.features import Frontend, make_frontend
+from mynah.config import build
+from mynah.decoding import DecodingOptions
+from mynah.errors import ConfigError, ModelError
+from mynah.model_folder import ModelFolder, find_model, read_model_folder
+from mynah.runtime.engine import Engine, load_engine
+from mynah.text import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """Encoder frames to seconds.
+
+    ``step`` is the time from one frame to the next, ``lead`` where the first begins: a frame sees
+    more input than it advances by, and stands for the middle of what it sees.
+    """
+
+    step: float  # seconds
+    lead: float
+
+    def seconds(self, frame: float) -> float:
+        """Where ``frame`` begins and the one before it ends."""
+        return self.lead + frame * self.step
+
+
+@dataclass(frozen=True)
+class Model:
+    """What decoding needs of a model; used by any number of threads and sessions."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    frontend: Frontend
+
+    @property
+    def rate(self) -> int:
+        """Samples a second that the model takes."""
+        return self.frontend.rate
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.engine.info.name
+
+    @property
+    def clock(self) -> FrameClock:
+        """Times of encoder frames."""
+        shift, engine = self.frontend.frame_shift, self.engine
+        lead = (engine.overlap + 1 - engine.subsampling) / 2 * shift
+        return FrameClock(engine.subsampling * shift, lead)
+
+    def language(self, wanted: str | None = None) -> str | None:
+        """The language of a transcript: the one asked for, or the only one of the model.
+
+        Raises:
+            ConfigError: the model does not know ``wanted``.
+        """
+        known = self.engine.info.languages
+        if wanted is not None and known and wanted not in known:
+            raise ConfigError(f"language: {self.name} knows {', '.join(known)}, not {wanted!r}")
+        return wanted or (known[0] if len(known) == 1 else None)
+
+    def decoding_options(
+        self, options: DecodingOptions | None = None, method: str | None = None
+    ) -> DecodingOptions:
+        """The model's own options, or ``options``, with ``method`` in place of theirs.
+
+        A model without attention decoders is searched by CTC prefix beam unless told otherwise.
+
+        Raises:
+            ConfigError: the method is unknown, or needs decoders that the model does not have.
+        """
+        asked = method or (options.method if options is not None else None)
+        if options is None:
+            options = build(DecodingOptions, self.engine.info.decoding, "decoding")
+        if method is not None:
+            values: dict[str, Any] = {"method": method}
+            options = dataclasses.replace(options, **values)
+        if options.method in ("rescoring", "attention") and not self.engine.has_decoder:
+            if asked is not None:
+                raise ConfigError(
+                    f"method: {self.name} has no attention decoder ({self.engine.name}); "
+                    "use prefix_beam or greedy"
+                )
+            options = dataclasses.replace(options, method="prefix_beam")
+        return options
+
+
+def load_model(
+    model: str | Path | ModelFolder | None = None,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 1,
+    device: str = "auto",
+) -> Model:
+    """Load a model folder, a known name, or, for ``None``, the bundled recogniser.
+
+    Raises:
+        ModelError: no such model, or its parts do not fit together.
+        ConfigError, MissingDependency: as :func:`mynah.runtime.engine.load_engine`.
+    """
+    folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+    for name in folder.files:
+        if name.startswith("tokenizer/"):
+            folder.file(name)  # verified
+    try:
+        tokenizer = load_tokenizer(folder.path / "tokenizer", folder.info.tokenizer)
+        frontend = make_frontend(folder.info.frontend)
+    except ConfigError as error:
+        raise ModelError(f"{folder.path}: {error}") from None
+    if frontend.rate != folder.info.sample_rate:
+        raise ModelError(
+            f"{folder.path}: the front end takes {frontend.rate} Hz, "
+            f"the model {folder.info.sample_rate} Hz"
+        )
+    loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
+    return Model(loaded, tokenizer, frontend)

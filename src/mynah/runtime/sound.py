@@ -1,0 +1,77 @@
+"""Whatever a caller calls a recording, as blocks of float32 samples at the model's rate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.audio import Resampler, Waveform, blocks
+from mynah.audio.files import Channel
+from mynah.errors import InputError
+from mynah.runtime.engine import Array
+
+# a path, "-" for standard input, the bytes of a file, an open file, samples, or samples and rate
+Audio: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[np.generic] | Waveform
+
+_BLOCK = 10.0  # seconds of samples handled at once
+
+
+def sound_blocks(
+    audio: Audio, rate: int, *, samples_rate: int | None = None, channel: Channel = "mix"
+) -> Iterator[Array]:
+    """Blocks (S,) of ``audio`` at ``rate`` hertz.
+
+    ``samples_rate`` is that of samples given as an array, (S,) or (channels, S); without it they
+    are at ``rate`` already.
+
+    Raises:
+        InputError: the recording cannot be read, or samples are not finite numbers.
+    """
+    if isinstance(audio, np.ndarray):
+        yield from _array_blocks(audio, samples_rate or rate, rate, channel)
+    elif isinstance(audio, Waveform):
+        yield from _array_blocks(audio.samples, audio.rate, rate, channel)
+    elif isinstance(audio, (list, tuple)):
+        raise InputError("one recording was expected, not a list of them")
+    else:
+        yield from blocks(audio, rate=rate, channel=channel)
+
+
+def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:
+    if array.ndim == 2 and channel != "mix":
+        if not isinstance(channel, int) or not 0 <= channel < len(array):
+            raise InputError(f"samples: no channel {channel!r} among {len(array)}")
+        array = array[channel]
+    resampler = Resampler(from_rate, rate) if from_rate != rate else None
+    step, total = int(_BLOCK * from_rate), array.shape[-1]
+    for first in range(0, total, step):
+        samples = as_samples(array[..., first : first + step])
+        if resampler is not None:
+            samples = resampler.feed(samples, last=first + step >= total)
+        yield samples
+
+
+def as_samples(array: npt.ArrayLike) -> Array:
+    """Samples as float32 (S,) in [-1, 1]: integers are scaled, channels (channels, S) are mixed.
+
+    Raises:
+        InputError: not one or two dimensions, not numbers, or not finite.
+    """
+    samples = np.asarray(array)
+    if samples.ndim not in (1, 2):
+        raise InputError(f"samples: {samples.ndim} dimensions; (S,) or (channels, S) is expected")
+    if samples.dtype == np.int16:
+        samples = samples * np.float32(2.0**-15)
+    elif samples.dtype == np.int32:
+        samples = (samples * 2.0**-31).astype(np.float32)
+    elif samples.dtype.kind == "f" or samples.size == 0:
+        samples = samples.astype(np.float32, copy=False)
+    else:
+        raise InputError(f"samples: {samples.dtype} is not float32, int16 or int32")
+    if not np.isfinite(samples).all():
+        raise InputError("samples: not finite (NaN or infinity)")
+    return samples.mean(axis=0, dtype=np.float32) if samples.ndim == 2 else samples

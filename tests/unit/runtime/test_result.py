@@ -1,0 +1,91 @@
+"""Transcripts and their JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mynah.errors import InputError
+from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
+
+WORDS = (
+    Word("hello", 0.12, 0.5, 0.9, "aligned"),
+    Word("wörld", 0.5, 1.0, None, "interpolated"),
+)
+TRANSCRIPT = make_transcript(
+    [Segment("hello wörld", 0.12, 1.0, 0.8, WORDS), Segment("", 1.0, 2.0, None)],
+    language="en",
+    duration=2.5,
+    model="mynah-en",
+)
+
+
+def test_round_trip() -> None:
+    assert Transcript.from_json(TRANSCRIPT.to_json()) == TRANSCRIPT
+    assert Transcript.from_json(TRANSCRIPT.to_json(indent=None).encode()) == TRANSCRIPT
+
+
+def test_segments_without_text_are_left_out() -> None:
+    assert len(TRANSCRIPT.segments) == 1
+    assert TRANSCRIPT.words == WORDS
+
+
+def test_nothing_heard() -> None:
+    nothing = make_transcript([], language=None, duration=3.0)
+    assert (nothing.text, nothing.status, nothing.words) == ("", "no_speech", ())
+    assert Transcript.from_json(nothing.to_json()) == nothing
+
+
+def test_unicode_is_kept_readable() -> None:
+    assert "wörld" in TRANSCRIPT.to_json()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("version",), 2, "version 2"),
+        (("format",), "other", "'other'"),
+        (("txt",), "", "unknown key 'txt' (did you mean 'text'?)"),
+        (("status",), "maybe", "status is 'maybe'"),
+        (("duration",), "2.5", "duration is not a number"),
+        (("duration",), float("nan"), "duration is not a number"),
+        (("duration",), -1, "duration is negative"),
+        (("language",), 3, "language is neither"),
+        (("segments",), {}, "segments is not a list"),
+        (("segments", 0, "end"), 0.01, "segments[0] ends before it starts"),
+        (("segments", 0, "words", 1, "source"), "guessed", "segments[0].words[1].source"),
+        (("segments", 0, "words", 0, "confidence"), 1.2, "not between 0 and 1"),
+        (("segments", 0, "words", 0, "speaker"), "x", "unknown key 'speaker'"),
+        (("segments", 0, "words", 0), "hello", "segments[0].words[0]: not a JSON object"),
+    ],
+)
+def test_strict(path: tuple[Any, ...], value: Any, line: str) -> None:
+    values = TRANSCRIPT.to_dict()
+    inner: Any = values
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(InputError) as error:
+        Transcript.from_json(json.dumps(values))
+    assert line in str(error.value)
+
+
+def test_missing_key() -> None:
+    values = TRANSCRIPT.to_dict()
+    del values["segments"][0]["words"][0]["start"]
+    with pytest.raises(InputError, match=r"segments\[0\].words\[0\]: 'start' is missing"):
+        Transcript.from_dict(values)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", "\ud800"])
+def test_not_a_transcript(text: str) -> None:
+    with pytest.raises(InputError):
+        Transcript.from_json(text)
+
+
+def test_join() -> None:
+    assert join_texts(["good", "", "morning"]) == "good morning"
+    assert join_texts(["你好", "世界"]) == "你好世界"
+    assert join_texts(["你好", "world"]) == "你好 world"
