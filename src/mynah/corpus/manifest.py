@@ -98,7 +98,7 @@ def open_manifest(
     if format is not None and format not in get_args(Format):
         known = ", ".join(get_args(Format))
         raise ConfigError(f"format {format!r} is none of {known}{nearest(format, known.split())}")
-    kind = format or _detect(place)
+    kind = format or detect(place)
     if kind == "kaldi":
         spool = Spool()
         file = spool_rows(place, kaldi_rows(place, on_error), spool.folder / "rows.jsonl")
@@ -149,7 +149,12 @@ def check_columns(manifest: Manifest, names: list[str]) -> None:
             raise InputError(f"{manifest.name}: no column {name!r}{nearest(name, known)}")
 
 
-def _detect(path: str) -> Format:
+def detect(path: str) -> Format:
+    """The format of the manifest at ``path``, from its name, its first line, or what a folder has.
+
+    Raises:
+        InputError: it is none that is known.
+    """
     if is_folder(path):
         files = [posixpath.basename(f.replace(os.sep, "/")) for f in list_files(path)]
         if "manifest.tsv" in files:

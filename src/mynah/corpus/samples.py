@@ -73,6 +73,19 @@ def probe(source: str | bytes) -> tuple[int | None, float | None]:
     return int(info.samplerate), info.frames / info.samplerate
 
 
+def native_rate(cut: Cut) -> int:
+    """The sampling rate of a cut's recording, 16 kHz where its header does not say.
+
+    Raises:
+        InputError: the file is missing or empty.
+    """
+    recording = cut.recording
+    if recording.rate:
+        return recording.rate
+    in_memory = recording.data is not None or recording.in_archive or is_url(recording.source)
+    return probe(audio_bytes(recording) if in_memory else recording.source)[0] or 16000
+
+
 def load(
     cut: Cut, read: Read, *, rate: int | None = None, max_seconds: float = 6 * 3600.0
 ) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ and position costs the same. A compressed tar has no such places: it is read in 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 
 from mynah.corpus.cut import Cut, cut_from_row, row_from_cut
 from mynah.corpus.lines import OnError
+from mynah.corpus.parallel import ordered_map
 from mynah.corpus.samples import audio_bytes, probe
 from mynah.corpus.storage import open_binary
 from mynah.corpus.table import write_tsv
@@ -108,8 +110,6 @@ def _described(audio: bytes) -> dict[str, Any]:
 
 
 def _with_data(cut: Cut, data: bytes) -> Cut:
-    import dataclasses
-
     return dataclasses.replace(cut, recording=dataclasses.replace(cut.recording, data=data))
 
 
@@ -172,8 +172,20 @@ def _members(path: str, on_error: OnError | None) -> Iterator[tuple[tarfile.TarI
             _refuse(place, f"the archive is damaged here ({error})", on_error)
 
 
-# Turns the bytes of a recording into those to store: (cut, bytes) -> (extension, bytes).
-Encode = Callable[[Cut, bytes], tuple[str, bytes]]
+# What to store of a cut: its ending and bytes. It may raise InputError.
+Encode = Callable[[Cut], tuple[str, bytes]]
+
+
+def keep(cut: Cut) -> tuple[str, bytes]:
+    """The recording as it is.
+
+    Raises:
+        InputError: it cannot be read, or the cut is only a part of it.
+    """
+    if not cut.whole or cut.channel is not None:
+        raise InputError("is part of a recording; choose an audio format to cut it out")
+    data = audio_bytes(cut.recording)
+    return _extension(cut.recording.source, data), data
 
 
 def write_shards(
@@ -184,11 +196,14 @@ def write_shards(
     name: str = "shard",
     encode: Encode | None = None,
     on_error: OnError | None = None,
-) -> list[Path]:
+    jobs: int = 1,
+) -> dict[Path, int]:
     """Write tars of ``size`` utterances with their indexes into ``folder``.
 
-    A cut that is a part of a longer recording needs ``encode`` to cut it out. Each tar and index
-    appears under its name only when it is whole, the index last.
+    Returns the tars with the number of utterances in each.
+
+    ``encode`` is called from ``jobs`` threads; without it recordings are stored as they are. Each
+    tar and index appears under its name only when it is whole, the index last.
 
     Raises:
         InputError: the folder cannot be written; an unreadable recording, without ``on_error``.
@@ -198,29 +213,30 @@ def write_shards(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-    written: list[Path] = []
+    written: dict[Path, int] = {}
     writer: _ShardWriter | None = None
+    store = encode or keep
+
+    def stored(cut: Cut) -> tuple[Cut, str, bytes, float | None, str]:
+        try:
+            extension, data = store(cut)
+            return cut, extension, data, probe(data)[1] or cut.duration, ""
+        except InputError as error:
+            return cut, "", b"", None, str(error)
+
     try:
-        for cut in cuts:
-            try:
-                data = audio_bytes(cut.recording)
-                if encode is None and not cut.whole:
-                    raise InputError("is part of a recording; choose an audio format to cut it out")
-                extension, data = (
-                    encode(cut, data) if encode else (_extension(cut.recording.source, data), data)
-                )
-                duration = probe(data)[1] or cut.duration
-            except InputError as error:
-                _refuse(cut.id, str(error), on_error)
+        for cut, extension, data, duration, reason in ordered_map(stored, cuts, jobs):
+            if reason:
+                _refuse(cut.id, reason, on_error)
                 continue
             if writer is None:
                 writer = _ShardWriter(target / f"{name}-{len(written):06d}.tar")
             writer.add(cut, extension, data, duration)
             if len(writer.rows) == size:
-                written.append(writer.close())
+                written[writer.close()] = len(writer.rows)
                 writer = None
         if writer is not None:
-            written.append(writer.close())
+            written[writer.close()] = len(writer.rows)
             writer = None
     finally:
         if writer is not None:
@@ -239,7 +255,11 @@ class _ShardWriter:
     def add(self, cut: Cut, extension: str, data: bytes, duration: float | None) -> None:
         key = cut.id.replace("/", "_")
         row = row_from_cut(cut)
-        row = {k: v for k, v in row.items() if k not in ("start", "channel", "recording_duration")}
+        row = {
+            k: v
+            for k, v in row.items()
+            if k not in ("start", "channel", "rate", "recording_duration")
+        }
         member = tarfile.TarInfo(f"{key}.{extension}")
         member.size = len(data)
         self.archive.addfile(member, io.BytesIO(data))

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah import audio
+from mynah.corpus import collect
 from mynah.corpus.cut import Cut
 from mynah.corpus.lines import LineManifest
 from mynah.corpus.manifest import Manifest, StreamManifest, check_columns, open_manifest
-from mynah.corpus.samples import audio_bytes, load, probe
 from mynah.corpus.select import matcher
-from mynah.corpus.storage import is_url
 from mynah.data.config import DataConfig, SourceConfig
 from mynah.errors import InputError
 
@@ -176,15 +175,10 @@ def with_seconds(
 
 def measure(cut: Cut) -> float | None:
     """The length of a cut in seconds, from the header or by decoding; ``None``: not decodable."""
-    recording = cut.recording
     try:
-        remote = recording.data is not None or recording.in_archive or is_url(recording.source)
-        seconds = probe(audio_bytes(recording) if remote else recording.source)[1]
-        if seconds is None:
-            return len(load(cut, audio.read, rate=16000)) / 16000
+        return collect.measure(cut, audio.read).duration
     except InputError:
         return None
-    return max(0.0, seconds - cut.start)
 
 
 def with_length(cut: Cut) -> Cut:
