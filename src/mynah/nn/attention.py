@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mynah.nn.feed_forward import Dropout
 from mynah.nn.position import rotate
 
 Positions = Literal["none", "absolute", "relative", "relative_unshifted", "rotary"]
@@ -33,12 +34,8 @@ class SelfAttention(nn.Module):
         self, dim: int, heads: int, *, dropout: float = 0.0, positions: Positions = "none"
     ) -> None:
         super().__init__()
-        self.heads, self.width, self.dropout, self.positions = (
-            heads,
-            dim // heads,
-            dropout,
-            positions,
-        )
+        self.heads, self.width, self.positions = heads, dim // heads, positions
+        self.dropout = Dropout(dropout)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         if positions.startswith("relative"):
@@ -82,7 +79,7 @@ class SelfAttention(nn.Module):
             assert where is not None
             bias = self._shifted_bias(q, where)
             q = q + self.bias_content[:, None].to(q.dtype)
-        y = attend(q, k, v, mask, bias, self.dropout if self.training else 0.0)
+        y = attend(q, k, v, mask, bias, self.dropout)
         return self.out(y), k, v
 
     def _split(self, x: Tensor) -> Tensor:
@@ -115,7 +112,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads, self.width, self.dropout = heads, dim // heads, dropout
+        self.heads, self.width = heads, dim // heads
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(dim, dim)
         self.memory = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
@@ -132,7 +130,7 @@ class CrossAttention(nn.Module):
         """
         batch, size = keys.shape[0], x.shape[1]
         q = self._split(self.query(x).reshape(batch, -1, self.heads * self.width))  # (B, H, N U, d)
-        y = attend(q, keys, values, mask, None, self.dropout if self.training else 0.0)
+        y = attend(q, keys, values, mask, None, self.dropout)
         result: Tensor = self.out(y)
         return result.reshape(-1, size, self.heads * self.width)
 
@@ -141,14 +139,29 @@ class CrossAttention(nn.Module):
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, dropout: Dropout
 ) -> Tensor:
     """Scaled dot-product attention; ``bias`` is added to the scores before they are scaled.
 
     (B, H, T, d), (B, H, C, d) twice, boolean and float (B or 1, H or 1, T or 1, C) -> (B, T, H d)
     """
     if bias is not None:
-        bias = (bias / q.shape[-1] ** 0.5).to(q.dtype)
-        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    return y.transpose(1, 2).flatten(2)
+        bias = bias / q.shape[-1] ** 0.5
+        bias = (bias if mask is None else bias.masked_fill(~mask, float("-inf"))).to(q.dtype)
+    if dropout.training and dropout.rate > 0.0:
+        y = dropout(_weights(q, k, mask, bias)).to(v.dtype) @ v
+    else:
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask if bias is None else bias)
+    result: Tensor = y.transpose(1, 2).flatten(2)
+    return result
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Attention weights (B, H, T, C) in float32, to be thinned out."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    if bias is not None:
+        scores = scores + bias
+    elif mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights: Tensor = scores.softmax(-1, dtype=torch.float32)
+    return weights

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mynah.errors import ConfigError
 from mynah.nn.attention import CrossAttention, SelfAttention
-from mynah.nn.feed_forward import Activation, FeedForward
+from mynah.nn.feed_forward import Activation, Dropout, FeedForward
 from mynah.nn.mask import causal_mask, key_mask, valid_mask
 from mynah.nn.position import Sinusoid
 
@@ -57,7 +57,7 @@ class DecoderLayer(nn.Module):
         self.cross = CrossAttention(dim, c.heads, dropout=c.cross_dropout)
         self.norm_feed_forward = nn.LayerNorm(dim, c.norm_eps)
         self.feed_forward = FeedForward(dim, c.hidden, act=c.activation, dropout=c.dropout)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(
         self,
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         self.sinusoid = Sinusoid(dim)
         self.scale = dim**0.5
-        self.dropout = nn.Dropout(config.position_dropout)
+        self.dropout = Dropout(config.position_dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, dim) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, config.norm_eps) if config.norm_first else nn.Identity()
         self.output = nn.Linear(dim, vocab_size)

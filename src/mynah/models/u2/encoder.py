@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mynah.errors import ConfigError
 from mynah.nn.attention import Positions, SelfAttention
 from mynah.nn.convolution import ConvolutionModule, ConvSubsampling
-from mynah.nn.feed_forward import Activation, FeedForward
+from mynah.nn.feed_forward import Activation, Dropout, FeedForward
 from mynah.nn.mask import chunk_mask, key_mask, slice_rows, stream_mask, valid_mask
 from mynah.nn.position import Sinusoid
 
@@ -126,7 +126,7 @@ class EncoderLayer(nn.Module):
             self.norm_final = nn.LayerNorm(c.dim, c.norm_eps)
         self.norm_feed_forward = nn.LayerNorm(c.dim, c.norm_eps)
         self.feed_forward = FeedForward(c.dim, c.hidden, act=c.activation, dropout=c.dropout)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.has_macaron, self.has_convolution = c.macaron, c.convolution != "none"
 
     def forward(
@@ -187,7 +187,7 @@ class Encoder(nn.Module):
         width = config.dim // config.heads if config.positions == "rotary" else config.dim
         self.sinusoid = Sinusoid(width)
         self.scale = 1.0 if config.positions == "none" else config.dim**0.5
-        self.dropout = nn.Dropout(config.position_dropout)
+        self.dropout = Dropout(config.position_dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         final = config.norm_first and config.final_norm
         self.norm = nn.LayerNorm(config.dim, config.norm_eps) if final else nn.Identity()
