@@ -1,0 +1,183 @@
+"""Starting from another model: whole, in parts, with other units; freezing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mynah.config import read_toml
+from mynah.errors import ConfigError, ModelError
+from mynah.model_folder import read_model_folder
+from mynah.training.checkpoint import load_tensors
+from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
+from mynah.training.progress import Record
+from mynah.training.run import train
+
+from .runs import tiny
+
+
+def fit(speech: Path, out: Path, *assignments: str) -> list[str]:
+    """Train in this process; gives the lines said."""
+    said: list[Record] = []
+    torch.set_num_threads(1)
+    config = tiny(speech, "loop.max_steps=2", *assignments)
+    assert train(config, out, device="cpu", report=said.append)
+    return [str(r["text"]) for r in said if r["event"] == "note"]
+
+
+@pytest.fixture(scope="module")
+def base(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model folder."""
+    out = tmp_path_factory.mktemp("base") / "run"
+    fit(speech, out)
+    return out / "model"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(read_model_folder(folder).file("weights.safetensors"))
+
+
+def test_the_folder_says_what_the_run_knows(base: Path) -> None:
+    folder = read_model_folder(base)
+    folder.verify()
+    info = folder.info
+    assert info.family == "u2" and info.sample_rate == 16000
+    assert info.streaming == {"chunk": 16, "left": 4}
+    assert info.decoding["method"] == "rescoring" and info.decoding["reverse_weight"] == 0.3
+    assert 0 <= info.results["dev error_rate"] and info.results["dev loss"] > 0
+    card = (base / "CARD.md").read_text()
+    assert "the mean of 1 checkpoints, of the steps 2" in card and "dev error_rate" in card
+
+
+def test_fine_tuning_without_a_step_keeps_every_weight(
+    speech: Path, base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    lines = fit(
+        speech, out, f"init={base}", "model={}", "tokenizer={}", "optim.lr=1e-12",
+        "optim.weight_decay=0.0", "seed=99",
+    )  # fmt: skip
+    old, new = weights(base), weights(out / "model")
+    assert old.keys() == new.keys()
+    for name, value in old.items():
+        torch.testing.assert_close(new[name], value, rtol=0, atol=1e-7)
+    assert any(f"{len(old)} tensors from {base}" in line for line in lines)
+
+
+def test_another_vocabulary_keeps_the_encoder(speech: Path, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    lines = fit(
+        speech, out, f"init={base}", "model={}", 'tokenizer={kind="char", case="upper"}',
+        "optim.lr=1e-12", "optim.weight_decay=0.0",
+    )  # fmt: skip
+    old, new = weights(base), weights(out / "model")
+    same = {name for name in old if torch.allclose(old[name], new[name], atol=1e-7)}
+    other = old.keys() - same
+    assert other == {
+        "ctc.weight", "ctc.bias",
+        *(f"{d}.{p}" for d in ("decoder", "reverse_decoder")
+          for p in ("embedding.weight", "output.weight", "output.bias")),
+    }  # fmt: skip
+    said = next(line for line in lines if line.startswith("init:"))
+    assert "made anew for the new vocabulary: ctc.bias, ctc.weight" in said
+
+
+def test_parts(speech: Path, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(
+        speech, out, f"init={base}", 'init_parts=["encoder"]', 'freeze=["encoder.layers"]',
+        "model={decoder={layers=2}}", "seed=5",
+    )  # fmt: skip
+    old, new = weights(base), weights(out / "model")
+    frozen = [name for name in old if name.startswith("encoder.layers.")]
+    assert frozen and all(torch.equal(old[name], new[name]) for name in frozen)
+    assert not torch.equal(old["encoder.norm.weight"], new["encoder.norm.weight"])
+    assert not torch.allclose(old["ctc.weight"], new["ctc.weight"], atol=1e-2)
+    assert torch.equal(old["mean"], new["mean"]), "an encoder goes with its features"
+    assert "decoder.layers.1.norm_cross.weight" in new
+    config = read_model_folder(out / "model").info.config
+    assert config["encoder"]["dim"] == 16, "the rest of the config is that of init"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ('freeze=["encodr"]', r"freeze: the model has no 'encodr' \(did you mean 'encoder'\?\)"),
+        ('freeze=["encoder", "ctc", "decoder", "reverse_decoder"]', "leaves nothing to train"),
+        ("optim.lrr=1", r"optim\.lrr: unknown key \(did you mean 'lr'\?\)"),
+        ("optim.lr=-1", "lr: must be above 0, got -1"),
+        ("task.kind=ctc_atention", r"task\.kind: 'ctc_atention' .*did you mean 'ctc_attention'"),
+        ("task.ctc_wieght=0.1", r"task\.ctc_wieght: unknown key \(did you mean 'ctc_weight'\?\)"),
+        ("task.smoothing=1.0", r"task: smoothing: must be from 0 to below 1"),
+        ("model.encoder.layer=3", r"model\.encoder\.layer: unknown key"),
+        ("model.vocab_size=3", r"model\.vocab_size: 3 in the recipe, \d+ by the tokenizer"),
+        ("tokenizer.kind=bp", r"tokenizer\.kind: 'bp' is none of"),
+        ("tokenizer={}", r"tokenizer\.kind: missing"),
+        ("model={}", "model: missing"),
+        ("loop={log_every=1}", "give this or max_steps"),
+        ('init_parts=["encoder"]', "init_parts: names parts of init"),
+        ("schedule={kind='cosine'}", None),
+        ("init=nowhere", "nowhere: no such model"),
+        ("data.root=/nonexistent", "is not under /nonexistent"),
+        ("cmvn=nofile.json", "nofile.json"),
+    ],
+)
+def test_wrong_recipes_get_one_line(
+    speech: Path, tmp_path: Path, assignment: str, message: str | None
+) -> None:
+    from mynah.errors import MynahError
+
+    if message is None:
+        fit(speech, tmp_path / "run", assignment)
+        return
+    with pytest.raises(MynahError, match=message) as caught:
+        fit(speech, tmp_path / "run", assignment)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+class Small(nn.Module):
+    """A body, and a head that knows the vocabulary."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(units - units + 4, 4)
+        self.head = nn.Linear(4, units)
+
+
+def test_vocabulary_tensors_are_found_by_shape() -> None:
+    assert vocabulary_tensors(lambda extra: Small(4 + extra)) == {"head.weight", "head.bias"}
+
+
+def test_loads_are_strict() -> None:
+    source = Small(4).state_dict()
+    load_parts(Small(4), source)
+    with pytest.raises(ModelError, match=r"m: has no body\.bias and 1 more"):
+        load_parts(
+            Small(4), {k: v for k, v in source.items() if not k.startswith("body")}, source="m"
+        )
+    with pytest.raises(ModelError, match="has tail, which the recipe's model has not"):
+        load_parts(Small(4), {**source, "tail": torch.zeros(1)})
+    with pytest.raises(ModelError, match=r"head.bias is \[4\] there and \[5\]"):
+        load_parts(Small(5), source)
+    taken = load_parts(Small(5), source, parts=["body"])
+    assert (taken.loaded, taken.remade, taken.left) == (2, (), ("head.bias", "head.weight"))
+
+
+def test_freeze_names_what_it_does_not_find() -> None:
+    with pytest.raises(ConfigError, match="'xyz'; its parts are body, head"):
+        freeze(Small(4), ["xyz"])
+    assert freeze(Small(4), ["head"]) == 2
+
+
+def test_a_trained_bpe_is_kept_with_the_run(speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pytest.importorskip("sentencepiece")
+    fit(speech, out, 'tokenizer={kind="bpe", vocab_size=40, case="lower"}', "cmvn=none")
+    assert read_toml(out / "tokenizer" / "tokenizer.toml")["kind"] == "bpe"
+    folder = read_model_folder(out / "model")
+    assert folder.has("tokenizer/bpe.model") and folder.info.tokenizer["kind"] == "bpe"
+    assert torch.equal(weights(out / "model")["mean"], torch.zeros(80))
