@@ -164,7 +164,7 @@ class Frontend:
         return feats
 
 
-_GROUP = 2 * ROWS  # frames computed at a time: what stays in cache
+_GROUP = 8 * ROWS  # frames computed at a time: what stays in cache
 
 
 class FrontendStream:
@@ -282,9 +282,8 @@ def _block(plan: _Plan, signal: Array, first: int, feats: Array) -> None:
     if plan.preemphasis:
         before = signal[first - 1 : first] if first else np.zeros(1, dtype=np.float32)
         part = np.empty_like(raw)
-        part[:1] = before
-        part[1:] = raw[:-1]
-        part *= np.float32(-plan.preemphasis)
+        part[:1] = before * np.float32(-plan.preemphasis)
+        np.multiply(raw[:-1], np.float32(-plan.preemphasis), out=part[1:])
         part += raw
         if plan.window[0]:
             # A frame's first sample has no predecessor: Kaldi takes the sample itself.

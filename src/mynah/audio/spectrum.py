@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 
 Array = npt.NDArray[np.float32]
 
-ROWS = 64
+ROWS = 32
 """Frames in one matrix product. BLAS may sum in another order for another number of rows, so all
 products have this many (the last is filled with zeros): a frame gives the same bits whatever is
 computed beside it."""

@@ -1,0 +1,141 @@
+"""Augmentation: what it does, that it leaves its input alone, that the generator decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mynah.audio import augment
+from mynah.errors import InputError
+
+Array = npt.NDArray[np.float32]
+
+
+def noise(size: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+
+
+def power_db(samples: Array) -> float:
+    return float(10 * np.log10(np.mean(samples.astype(np.float64) ** 2)))
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.1, 2.0])
+def test_speed(factor: float) -> None:
+    tone = np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000).astype(np.float32)
+    faster = augment.speed(tone, factor)
+    assert abs(len(faster) - 16_000 / factor) <= 1
+    spectrum = np.abs(np.fft.rfft(faster[: len(faster) // 2] * np.hanning(len(faster) // 2)))
+    frequency = spectrum.argmax() * 16_000 / (len(faster) // 2)
+    assert abs(frequency - 500 * factor) < 3
+    with pytest.raises(InputError, match="factor 0"):
+        augment.speed(tone, 0.0)
+
+
+@pytest.mark.parametrize("length", [100, 5_000, 40_000])
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
+def test_noise_comes_at_the_ratio(length: int, snr: float) -> None:
+    speech, before = 0.1 * noise(16_000), 0.1 * noise(16_000)
+    mixed = augment.add_noise(np.random.default_rng(3), speech, noise(length, 1), snr)
+    np.testing.assert_array_equal(speech, before)
+    assert abs(power_db(speech) - power_db(mixed - speech) - snr) < 0.01
+
+
+def test_noise_comes_from_anywhere() -> None:
+    ramp = np.arange(1, 2_001, dtype=np.float32)
+    firsts = {
+        float((augment.add_noise(np.random.default_rng(seed), np.ones(10, "f4"), ramp, 0.0) - 1)[0])
+        for seed in range(20)
+    }
+    assert len(firsts) > 10
+
+
+def test_noise_and_silence() -> None:
+    rng, silence = np.random.default_rng(0), np.zeros(100, dtype=np.float32)
+    np.testing.assert_array_equal(augment.add_noise(rng, silence, noise(50), 5.0), silence)
+    np.testing.assert_array_equal(augment.add_noise(rng, noise(50), silence, 5.0), noise(50))
+    with pytest.raises(InputError, match="no samples"):
+        augment.add_noise(rng, silence, silence[:0], 5.0)
+
+
+def test_reverberation() -> None:
+    speech = noise(4_000)
+    response = np.zeros(800, dtype=np.float32)
+    response[30], response[130] = 0.5, 0.25
+    wet = augment.reverberate(speech, response)
+    assert wet.shape == speech.shape and wet.dtype == np.float32
+    assert abs(power_db(wet) - power_db(speech)) < 1e-3
+    expected = speech.copy()
+    expected[100:] += 0.5 * speech[:-100]  # the echo comes 100 samples after the direct sound
+    np.testing.assert_allclose(
+        wet, expected * np.sqrt(np.mean(speech**2) / np.mean(expected**2)), atol=1e-4
+    )
+    with pytest.raises(InputError, match="impulse response"):
+        augment.reverberate(speech, np.zeros(5, dtype=np.float32))
+
+
+def test_volume_and_dither() -> None:
+    speech = noise(50_000)
+    assert abs(power_db(augment.volume(speech, -6.0)) - power_db(speech) + 6.0) < 1e-4
+    added = augment.dither(np.random.default_rng(0), np.zeros(50_000, dtype=np.float32), 2.0)
+    assert abs(added.std() * 32_768 - 2.0) < 0.05 and added.dtype == np.float32
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), frames=st.integers(0, 200), bins=st.sampled_from([1, 80]))
+def test_masks_are_within_their_bounds(seed: int, frames: int, bins: int) -> None:
+    feats = 1 + np.abs(noise(frames * bins, seed)).reshape(frames, bins)
+    before = feats.copy()
+    masked = augment.spec_augment(
+        np.random.default_rng(seed), feats, time_masks=2, time_width=40, frequency_masks=0,
+        max_part=0.25,
+    )  # fmt: skip
+    np.testing.assert_array_equal(feats, before)
+    hidden = (masked == 0).all(axis=1)
+    assert hidden.sum() <= 2 * min(40, frames // 4)
+    np.testing.assert_array_equal(masked[~hidden], feats[~hidden])
+    masked = augment.spec_augment(
+        np.random.default_rng(seed), feats, time_masks=0, frequency_masks=3, frequency_width=10
+    )
+    columns = (masked == 0).all(axis=0)
+    assert frames == 0 or 1 <= columns.sum() <= 30
+    again = augment.spec_augment(
+        np.random.default_rng(seed), feats, time_masks=0, frequency_masks=3, frequency_width=10
+    )
+    np.testing.assert_array_equal(masked, again)
+
+
+def test_masks_reach_every_place_and_take_the_mean() -> None:
+    feats = np.ones((50, 20), dtype=np.float32)
+    frames, bins = np.zeros(50, dtype=bool), np.zeros(20, dtype=bool)
+    for seed in range(300):
+        masked = augment.spec_augment(np.random.default_rng(seed), feats, time_width=5)
+        frames |= (masked == 0).all(axis=1)
+        bins |= (masked == 0).all(axis=0)
+    assert frames.all() and bins.all()
+    ramp = np.arange(1000, dtype=np.float32).reshape(50, 20)
+    masked = augment.spec_augment(np.random.default_rng(0), ramp, fill=None)
+    assert set(masked[masked != ramp]) <= {np.float32(ramp.mean())}
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), frames=st.integers(0, 100))
+def test_substituted_frames_come_from_before(seed: int, frames: int) -> None:
+    feats = np.repeat(np.arange(frames, dtype=np.float32)[:, None], 4, axis=1)
+    varied = augment.spec_sub(np.random.default_rng(seed), feats, count=3, width=10)
+    assert varied.shape == feats.shape
+    assert (varied[:, 0] <= np.arange(frames)).all()
+    assert (varied != feats).any(axis=1).sum() <= 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), frames=st.integers(0, 100))
+def test_trimmed_end(seed: int, frames: int) -> None:
+    feats = np.arange(frames * 3, dtype=np.float32).reshape(frames, 3)
+    varied = augment.spec_trim(np.random.default_rng(seed), feats, width=20)
+    assert frames - 20 <= len(varied) <= frames and 2 * len(varied) >= frames
+    np.testing.assert_array_equal(varied, feats[: len(varied)])
+    if frames > 40:
+        assert len(varied) < frames
