@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
                 show(session.feed(samples))
         except KeyboardInterrupt:
             pass
-        finally:
+        finally:  # what was heard is shown even when the source fails
             source.close()
-        show(session.feed(np.zeros(0, np.float32), last=True))
+            show(session.feed(np.zeros(0, np.float32), last=True))
     return 0
 
 

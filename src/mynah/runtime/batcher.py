@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mynah.errors import InputError
 from mynah.runtime.decode import pad
 from mynah.runtime.engine import Array, Engine, State
+from mynah.runtime.sound import as_samples
 
 if TYPE_CHECKING:
     from mynah.runtime.result import Transcript
@@ -67,8 +68,9 @@ class Batcher:
         sessions = [session for session, _ in pairs]
         if len(set(map(id, sessions))) != len(sessions):
             raise InputError("a session is there twice; join its samples")
-        for session, samples in pairs:
-            session.push(samples, last)
+        arrays = [as_samples(samples) for _, samples in pairs]  # all are sound before one is taken
+        for session, array in zip(sessions, arrays, strict=True):
+            session.push(array, last)
         events: list[list[Event]] = [[] for _ in pairs]
         active = list(range(len(pairs)))
         while active:

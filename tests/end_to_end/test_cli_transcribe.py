@@ -1,0 +1,232 @@
+"""`mynah transcribe` from files to files, with what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mynah.audio import write
+from mynah.cli import main
+from mynah.runtime.result import Transcript
+from tone_model import RATE, speak, write_tone_model
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tone_model(tmp_path_factory.mktemp("cli") / "tones")
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    write(folder / "one.wav", speak("abc de"), RATE)
+    write(folder / "two.flac", speak("bad", 8000), 8000)
+    (folder / "deep").mkdir()
+    write(folder / "deep" / "three.ogg", np.stack([speak("cab")] * 7), RATE)
+    write(folder / "silence.wav", np.zeros(RATE, np.float32), RATE)
+    (folder / "notes.md").write_text("no recording")
+    return folder
+
+
+@pytest.fixture
+def call(model: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main(["transcribe", *map(str, arguments), "--model", str(model)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_one_file(call: Call, recordings: Path) -> None:
+    code, out, err = call(recordings / "one.wav")
+    assert (code, out) == (0, "abc de\n")
+    assert "times faster than real time" in err
+
+
+def test_words(call: Call, recordings: Path) -> None:
+    _, out, _ = call(recordings / "one.wav", "--words", "--quiet")
+    (first, second) = (line.split() for line in out.splitlines())
+    assert (first[3], second[3]) == ("abc", "de")
+    assert 0.3 < float(first[0]) < 0.6 < 1.3 < float(first[1]) < 1.6
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_directory_to_files(call: Call, recordings: Path, tmp_path: Path, workers: int) -> None:
+    target = tmp_path / "new" / "out"
+    formats = "txt,json,srt,vtt,tsv"
+    code, out, err = call(
+        recordings, "--output-dir", target, "--format", formats, "--workers", workers
+    )
+    assert (code, out) == (0, ""), err
+    names = {f"{stem}.{kind}" for stem in ("one", "two", "three", "silence")
+             for kind in formats.split(",")}  # fmt: skip
+    assert {path.name for path in target.iterdir()} == names
+    assert (target / "three.txt").read_text("utf-8") == "cab\n"
+    found = Transcript.from_json((target / "one.json").read_text("utf-8"))
+    assert [word.text for word in found.words] == ["abc", "de"]
+    nothing = Transcript.from_json((target / "silence.json").read_text("utf-8"))
+    assert (nothing.status, nothing.text) == ("no_speech", "")
+    assert (target / "silence.srt").read_text("utf-8") == ""
+    assert "--> " in (target / "two.srt").read_text("utf-8")
+
+
+def test_live_says_the_same(call: Call, recordings: Path) -> None:
+    offline = call(recordings / "one.wav", "--format", "json", "--quiet")
+    live = call(recordings / "one.wav", "--format", "json", "--quiet", "--live")
+    assert Transcript.from_json(live[1]).text == Transcript.from_json(offline[1]).text
+
+
+def test_several_on_standard_output(call: Call, recordings: Path) -> None:
+    _, out, _ = call(recordings / "one.wav", recordings / "two.flac")
+    assert out.splitlines() == [
+        f"{recordings / 'one.wav'}:", "  abc de", f"{recordings / 'two.flac'}:", "  bad"
+    ]  # fmt: skip
+    _, out, _ = call(recordings / "one.wav", recordings / "two.flac", "--format", "json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [Transcript.from_dict(line["transcript"]).text for line in lines] == ["abc de", "bad"]
+
+
+def broken(folder: Path) -> dict[str, str]:
+    """Files that cannot be transcribed and a part of the line about each."""
+    good = folder / "good.wav"
+    write(good, speak("abc"), RATE)
+    data = good.read_bytes()
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("This is not a recording.\n" * 20)
+    (folder / "truncated.wav").write_bytes(data[: len(data) // 2])
+    ten_hours = (36_000 * RATE * 2).to_bytes(4, "little")
+    (folder / "ten_hours.wav").write_bytes(data[:40] + ten_hours + data[44:1024])
+    soundfile.write(folder / "none.wav", np.zeros(0, np.float32), RATE)
+    nan = np.full(RATE, np.nan, np.float32)
+    soundfile.write(folder / "nan.wav", nan, RATE, subtype="FLOAT")
+    return {
+        "missing.wav": "no such file",
+        "empty.wav": "empty",
+        "text.wav": "",
+        "truncated.wav": "truncated",
+        "ten_hours.wav": "truncated",
+        "none.wav": "no samples",
+        "nan.wav": "NaN",
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_files_are_passed_over(call: Call, tmp_path: Path, workers: int) -> None:
+    expected = broken(tmp_path)
+    out_dir = tmp_path / "out"
+    names = [tmp_path / name for name in expected]
+    code, _, err = call(
+        *names[:3], tmp_path / "good.wav", *names[3:], "--output-dir", out_dir,
+        "--workers", workers,
+    )  # fmt: skip
+    assert code == 1
+    assert [path.name for path in out_dir.iterdir()] == ["good.txt"]
+    assert (out_dir / "good.txt").read_text() == "abc\n"
+    assert "7 of 8 failed:" in err
+    for name, reason in expected.items():
+        lines = [line for line in err.splitlines() if line.startswith(f"{tmp_path / name}: ")]
+        assert len(lines) == 1, err
+        assert reason in lines[0]
+    assert "Traceback" not in err
+
+
+def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
+    for name in broken(tmp_path):
+        code, out, err = call(tmp_path / name, "--output-dir", tmp_path / "out")
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) <= 4
+        assert not (tmp_path / "out").exists()
+    assert call(tmp_path / "missing.wav")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--format", "str"], "unknown format 'str' (did you mean 'srt'?)"),
+        (["--format", ","], "give one of txt"),
+        (["--format", "txt,srt"], "several formats need --output-dir"),
+        (["--channel", "left"], "'left' is not a number"),
+        (["--language", "fr"], "tones knows en, not 'fr'"),
+        (["--method", "attention", "--beam", "0"], "0 is not above 0"),
+        (["--workers", "0"], "0 is not above 0"),
+        (["--engine", "onnx", "--precision", "int8"], "has no onnx/encoder.int8.onnx"),
+        (["--model", "nowhere"], "nowhere: no such model or folder"),
+    ],
+)
+def test_wrong_arguments(
+    call: Call, recordings: Path, tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    if "--model" in arguments:
+        name = arguments[1]
+        code = subprocess.run(
+            [sys.executable, "-m", "mynah", "transcribe", recordings / "one.wav", "--model", name],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (code.returncode, code.stdout) == (2, "")
+        assert line in code.stderr
+        return
+    code_, out, err = call(recordings / "one.wav", *arguments)
+    assert (code_, out) == (2, "")
+    assert line in err
+    assert "Traceback" not in err
+
+
+def test_an_empty_directory(call: Call, tmp_path: Path) -> None:
+    code, _, err = call(tmp_path)
+    assert code == 2
+    assert "no recordings in this directory" in err
+
+
+def test_subtitles_of_several_need_a_place(call: Call, recordings: Path) -> None:
+    code, out, err = call(recordings, "--format", "srt")
+    assert (code, out) == (2, "")
+    assert "needs --output-dir" in err
+
+
+def test_names_that_collide(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for place, text in (("a/x.wav", "a"), ("a/x.flac", "b"), ("b/x.wav", "c")):
+        write(tmp_path / place, speak(text), RATE)
+    code, _, _ = call(tmp_path / "a", tmp_path / "b", "--output-dir", tmp_path / "out")
+    assert code == 0
+    texts = {path.name: path.read_text().strip() for path in (tmp_path / "out").iterdir()}
+    assert texts == {"x.flac.txt": "b", "x.wav.txt": "a", "x.wav-2.txt": "c"}
+
+
+def test_what_cannot_be_written(call: Call, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = call(recordings / "one.wav", "--output-dir", tmp_path / "file")
+    assert code == 2
+    assert "cannot be written" in err
+
+
+def test_standard_input_and_a_broken_model(model: Path, recordings: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mynah", "transcribe", "-", "--model", str(model)]
+    data = (recordings / "two.flac").read_bytes()
+    done = subprocess.run(command, input=data, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"bad\n")
+    altered = write_tone_model(tmp_path / "altered")
+    (altered / "tokenizer" / "units.txt").write_text("x 0\n")
+    command[-1] = str(altered)
+    done = subprocess.run(command, input=data, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert b"units.txt was altered" in done.stderr
+
+
+def test_debug_shows_the_trace(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mynah", "transcribe", str(tmp_path / "none.wav"), "--debug"]
+    done = subprocess.run([*command, "--model", str(model)], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr

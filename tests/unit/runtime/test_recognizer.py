@@ -1,0 +1,183 @@
+"""Recordings to transcripts: many, long, silent, broken."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mynah
+from mynah.audio import Waveform, write
+from mynah.decoding import DecodingOptions
+from mynah.errors import ConfigError, InputError, ModelError
+from mynah.runtime.recognizer import Recognizer
+from tone_model import RATE, speak, write_tone_model
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    return mynah.load(write_tone_model(tmp_path_factory.mktemp("recognizer") / "tones"))
+
+
+def test_text_words_and_times(tones: Recognizer) -> None:
+    result = tones.transcribe(speak("abc de"))
+    assert (result.text, result.status, result.language) == ("abc de", "ok", "en")
+    assert result.model == "tones"
+    assert result.duration == pytest.approx(len(speak("abc de")) / RATE)
+    assert [word.text for word in result.words] == ["abc", "de"]
+    # the letters of "abc" sound from 0.5 to 1.4 s, those of "de" from 1.9 to 2.45 s
+    for word, (start, end) in zip(result.words, [(0.5, 1.4), (1.9, 2.45)], strict=True):
+        assert word.source == "aligned"
+        assert word.start == pytest.approx(start, abs=0.12)
+        assert word.end == pytest.approx(end, abs=0.12)
+        assert word.confidence is not None
+        assert 0.9 < word.confidence <= 1
+
+
+def test_every_kind_of_source(tones: Recognizer, tmp_path: Path) -> None:
+    samples = speak("bad")
+    path = tmp_path / "a.wav"
+    write(path, samples, RATE)
+    sources = [path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())]
+    arrays = [samples, Waveform(samples, RATE), (samples * 32767).astype(np.int16)]
+    texts = [result.text for result in tones.transcribe([*sources, *arrays])]
+    assert texts == ["bad"] * 7
+    assert isinstance(tones.transcribe((path,)), list)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+def test_other_rates(tones: Recognizer, rate: int) -> None:
+    assert tones.transcribe(speak("abd", rate), rate=rate).text == "abd"
+
+
+def test_seven_channels(tones: Recognizer, tmp_path: Path) -> None:
+    samples = np.zeros((7, len(speak("ace"))), np.float32)
+    samples[3] = speak("ace")
+    write(tmp_path / "7.wav", samples, RATE)
+    assert tones.transcribe(tmp_path / "7.wav").text == "ace"
+    assert tones.transcribe(tmp_path / "7.wav", channel=3).text == "ace"
+    assert tones.transcribe(tmp_path / "7.wav", channel=0).status == "no_speech"
+    assert tones.transcribe(samples, channel=3).text == "ace"
+
+
+@pytest.mark.parametrize("length", [1, 100, 399, 1360, 1361, 40000])
+def test_silence_and_the_shortest(tones: Recognizer, length: int) -> None:
+    for samples in (np.zeros(length), np.full(length, 5e-5), np.full(length, 0.1)):
+        result = tones.transcribe(samples.astype(np.float32))
+        assert (result.text, result.status, result.segments) == ("", "no_speech", ())
+        assert result.duration == length / RATE
+
+
+def test_long_recordings_are_cut_where_it_is_quiet(tones: Recognizer) -> None:
+    words = " ".join("abcde" for _ in range(24))
+    samples = speak(words)
+    assert len(samples) > 48 * RATE
+    done: list[float] = []
+    result = tones.transcribe(samples, progress=done.append)
+    assert result.text == words
+    assert len(result.segments) == 2
+    assert sum(done) == pytest.approx(result.duration)
+    alone = tones.transcribe(samples, longest=60.0)
+    assert alone.text == words
+    for one, other in zip(result.words, alone.words, strict=True):
+        assert one.start == pytest.approx(other.start, abs=0.05)
+
+
+def test_batch_mates_do_not_matter(tones: Recognizer) -> None:
+    texts = ["abc", "d", "ab cd ea", "", "eeee ddd", "a b c d e"]
+    sounds = [speak(text) for text in texts]
+    alone = [tones.transcribe(sound) for sound in sounds]
+    assert [result.text for result in alone] == texts
+    for seconds in (1.0, 5.0, 1000.0):
+        assert tones.transcribe(sounds, batch_seconds=seconds) == alone
+    assert tones.transcribe(sounds[::-1], batch_seconds=1000.0) == alone[::-1]
+
+
+@pytest.mark.parametrize("method", ["greedy", "prefix_beam", "rescoring"])
+def test_methods(tones: Recognizer, method: str) -> None:
+    assert tones.transcribe(speak("dab cab"), method=method).text == "dab cab"
+
+
+def test_options(tones: Recognizer) -> None:
+    options = DecodingOptions(method="greedy", blank_penalty=-50.0)
+    assert tones.transcribe(speak("dab"), options=options).text == ""
+    assert tones.transcribe(speak("dab"), options=DecodingOptions(beam=1)).text == "dab"
+
+
+def test_without_words(tones: Recognizer) -> None:
+    result = tones.transcribe(speak("dab"), words=False)
+    assert result.words == ()
+    assert (result.segments[0].start, result.segments[0].confidence) == (0.0, None)
+
+
+def test_a_bad_one_among_many(tones: Recognizer, tmp_path: Path) -> None:
+    audios = [speak("ab"), tmp_path / "none.wav", np.array([np.nan, 0.0]), speak("cd")]
+    results = tones.transcribe_all(audios)
+    assert [type(r).__name__ for r in results] == [
+        "Transcript", "InputError", "InputError", "Transcript"
+    ]  # fmt: skip
+    assert "none.wav: no such file" in str(results[1])
+    with pytest.raises(InputError, match=r"none\.wav"):
+        tones.transcribe(audios)
+
+
+def test_wrong_arguments(tones: Recognizer) -> None:
+    for arguments, line in [
+        ({"method": "gready"}, "'gready' is not one of"),
+        ({"language": "fr"}, "tones knows en, not 'fr'"),
+        ({"longest": 0}, "not above 0"),
+    ]:
+        with pytest.raises(ConfigError, match=line):
+            tones.transcribe(speak("a"), **arguments)  # type: ignore[call-overload]
+
+
+def test_without_decoder(tmp_path: Path) -> None:
+    from mynah.model_folder import read_model_folder, write_model_file
+
+    folder = write_tone_model(tmp_path / "m")
+    (folder / "onnx" / "decoder.fp32.onnx").unlink()
+    write_model_file(folder, read_model_folder(folder).info)
+    recognizer = mynah.load(folder)
+    assert recognizer.transcribe(speak("abc")).text == "abc"
+    with pytest.raises(ConfigError, match="has no attention decoder"):
+        recognizer.transcribe(speak("abc"), method="rescoring")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"frontend": {"kind": "fbnk"}}, "fbnk"),
+        ({"tokenizer": {"kind": "units", "lower": True}}, "unknown key"),
+        ({"sample_rate": 8000}, "the model 8000 Hz"),
+    ],
+)
+def test_parts_that_do_not_fit(tmp_path: Path, changes: dict[str, object], line: str) -> None:
+    with pytest.raises(ModelError, match=line) as error:
+        mynah.load(write_tone_model(tmp_path / "m", **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_a_spoilt_tokenizer(tmp_path: Path) -> None:
+    folder = write_tone_model(tmp_path / "m")
+    (folder / "tokenizer" / "units.txt").write_text("a 0\n")
+    with pytest.raises(ModelError, match=r"units\.txt was altered"):
+        mynah.load(folder)
+
+
+def test_threads_share_a_recognizer(tones: Recognizer) -> None:
+    texts = ["abc", "dd e", "ea", "b b b"]
+    found: dict[int, list[str]] = {}
+
+    def work(number: int) -> None:
+        sound = speak(texts[number])
+        found[number] = [tones.transcribe(sound).text for _ in range(5)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: [texts[n]] * 5 for n in range(4)}
