@@ -1,0 +1,76 @@
+"""The English recipe, two steps, on stand-ins for its sets made of the committed speech."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mynah.model_folder import read_model_folder
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+pytest.importorskip("sentencepiece")
+
+
+def _write(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join("\t".join(row) for row in rows) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def sets(tmp_path: Path, speech: Path) -> Path:
+    """A folder with the sets that the recipe names."""
+    import soundfile
+
+    root = tmp_path / "data"
+    with (speech / "manifest.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    header = ["id", "path", "speaker", "duration", "text", "split"]
+    for name in ("speechocean762", "vctk_p239", "ljspeech_145", "synth/train"):
+        lines = [header]
+        for row in rows:
+            # "0026" is one of the recipe's speakers of the development set.
+            speaker = "0026" if row["split"] == "dev" else row["speaker"]
+            text = row["text"].upper() if name == "speechocean762" else row["text"]
+            path = str(speech / row["path"])
+            lines.append([row["id"], path, speaker, row["duration"], text, "train"])
+        _write(root / name / "manifest.tsv", lines)
+    noise = np.random.default_rng(1).standard_normal(16000).astype(np.float32) * 0.1
+    room = np.exp(-np.arange(800) / 100).astype(np.float32)
+    soundfile.write(str(root / "noise.wav"), noise, 16000)
+    soundfile.write(str(root / "room.wav"), room, 16000)
+    _write(
+        root / "esc10" / "manifest.tsv",
+        [["id", "path", "duration", "fold"], ["n", str(root / "noise.wav"), "1.0", "fold1"]],
+    )
+    _write(
+        root / "room_responses" / "manifest.tsv",
+        [["id", "path", "duration"], ["r", str(root / "room.wav"), "0.05"]],
+    )
+    return root
+
+
+def test_two_steps_of_the_english_recipe(repository: Path, sets: Path, tmp_path: Path) -> None:
+    from mynah.training.config import read_recipe
+    from mynah.training.run import train
+
+    recipe = repository / "recipes" / "english" / "small.toml"
+    given = read_recipe(recipe)
+    dev = set(given.data.dev[0].where["speaker"])
+    assert dev == set(given.data.train[0].exclude["speaker"]) and len(dev) == 12
+    assert all(source.where.get("split") != "test" for source in given.data.train)
+
+    config = read_recipe(
+        recipe,
+        [f"data.root={sets}", "loop.max_steps=2", "tokenizer.vocab_size=60",
+         "loop.tensorboard=false", "model.encoder.layers=2"],
+    )  # fmt: skip
+    assert train(config, tmp_path / "run", device="cpu", threads=1)
+    folder = read_model_folder(tmp_path / "run" / "model")
+    assert folder.info.name == "mynah-en" and folder.info.languages == ("en",)
+    assert folder.info.config["encoder"]["subsampling"] == given.data.subsampling
+    assert folder.info.streaming == {"chunk": 8, "left": 8}
