@@ -113,7 +113,7 @@ class Decoder:
         if frames == 0:
             return Hypothesis((), 0.0)
         found = attention_beam_search(
-            self.model.engine.attention(heard.encoded),
+            self.model.engine.attention(heard.encoded, frames + 1),
             beam=self.options.beam,
             sos=tokenizer.sos,
             eos=tokenizer.eos,

@@ -112,8 +112,8 @@ class Engine(Protocol):
         """
         ...
 
-    def attention(self, encoded: Array) -> AttentionStep:
-        """Start the attention decoder on one utterance (T', D)."""
+    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
+        """Start the attention decoder on one utterance (T', D), for at most ``capacity`` tokens."""
         ...
 
 
@@ -255,28 +255,31 @@ class OnnxEngine:
         out = self._graph("decoder").run(values)
         return out["scores"], out.get("reverse_scores")
 
-    def attention(self, encoded: Array) -> AttentionStep:
-        return OnnxAttention(self._graph("decoder_cross"), self._graph("decoder_step"), encoded)
+    def attention(self, encoded: Array, capacity: int) -> AttentionStep:
+        cross, step = self._graph("decoder_cross"), self._graph("decoder_step")
+        return OnnxAttention(cross, step, encoded, capacity)
 
 
 class OnnxAttention:
-    """The attention decoder of one utterance; the past is kept in buffers written in place."""
+    """The attention decoder of one utterance; the past is kept in buffers written in place.
 
-    def __init__(self, cross: Graph, step: Graph, encoded: Array) -> None:
+    The buffers begin small and double, since a step costs as much as they are long.
+    """
+
+    def __init__(self, cross: Graph, step: Graph, encoded: Array, capacity: int) -> None:
         out = cross.run({"encoded": encoded[None]})
         self._step = step
         self._cross = {name: out[name] for name in ("cross_keys", "cross_values")}
         self._lens = np.array([len(encoded)])
         self._position = 0
         _, layers, heads, _, width = out["cross_keys"].shape  # (1, L, H, T', d)
-        self._past = [np.zeros((1, layers, heads, 16, width), np.float32) for _ in range(2)]
+        room = min(16, capacity)
+        self._past = [np.zeros((1, layers, heads, room, width), np.float32) for _ in range(2)]
 
     def __call__(self, tokens: Array, parents: Array) -> Array:
         count, at = len(tokens), self._position
         if at and not np.array_equal(parents, np.arange(len(self._past[0]))):
             self._past = [past[parents] for past in self._past]
-        if len(self._past[0]) != count:  # the first step
-            self._past = [np.repeat(past, count, axis=0) for past in self._past]
         if at == self._past[0].shape[3]:  # full: twice the room
             self._past = [np.concatenate([past, past], axis=3) for past in self._past]
         out = self._step.run({
