@@ -23,6 +23,7 @@ from mynah.model_folder import ModelInfo, write_model_folder
 from mynah.models.load import WEIGHTS, check_names, fill, write_weights
 from mynah.models.u2.model import U2, U2Config
 from mynah.models.u2.wenet_names import convert, sources
+from mynah.text import UnitTokenizer, wenet_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -183,12 +184,12 @@ def import_wenet(source: str | Path, target: str | Path, *, name: str = "") -> P
     state = _state(tensors, config, cmvn, absent, str(folder / "final.pt"))
     model = U2(config)
     fill(model, state, str(folder / "final.pt"))
-    info = _info(values, config, units, name or target.name)
+    tokenizer = _tokenizer(values, folder)
+    info = _info(values, config, tokenizer, name or target.name)
     with write_model_folder(target, info) as work:
         write_weights(model.state_dict(), work / WEIGHTS)
         (work / "tokenizer").mkdir()
-        lines = [f"{unit} {number}" for number, unit in enumerate(units)]
-        (work / "tokenizer" / "units.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        tokenizer.save(work / "tokenizer")
         (work / "CARD.md").write_text(_card(info, model), encoding="utf-8")
     return target
 
@@ -393,7 +394,22 @@ def _read_units(path: Path) -> list[str]:
     return [table[i] for i in range(len(table))]
 
 
-def _info(values: Values, config: U2Config, units: list[str], name: str) -> ModelInfo:
+def _tokenizer(values: Values, folder: Path) -> UnitTokenizer:
+    conf = _table(values, "tokenizer_conf")
+
+    def beside(key: str) -> Path | None:  # the yaml has the path on the machine that trained
+        return folder / Path(conf[key]).name if conf.get(key) else None
+
+    return wenet_tokenizer(
+        folder / "units.txt",
+        bpe_model=beside("bpe_path"),
+        non_lang_syms=beside("non_lang_syms_path"),
+        split_with_space=bool(conf.get("split_with_space")),
+        special_tokens=_table(conf, "special_tokens"),
+    )
+
+
+def _info(values: Values, config: U2Config, tokenizer: UnitTokenizer, name: str) -> ModelInfo:
     data = _table(values, "dataset_conf")
     kind = data.get("feats_type", "fbank")
     if kind != "fbank":
@@ -413,9 +429,6 @@ def _info(values: Values, config: U2Config, units: list[str], name: str) -> Mode
         "frame_shift": float(fbank.get("frame_shift", 10)),
         "scale": 32768.0,  # WeNet's features are of 16-bit integers
     }
-    special = _table(_table(values, "tokenizer_conf"), "special_tokens")
-    tokenizer: dict[str, Any] = {"kind": "units", "sos": config.sos, "eos": config.eos}
-    tokenizer |= {"blank": config.blank, "unk": special.get("<unk>", 1)}
     decoding: dict[str, Any] = {"method": "rescoring" if config.decoder.layers else "greedy"}
     if config.decoder.reverse_layers:
         decoding["reverse_weight"] = float(_table(values, "model_conf").get("reverse_weight", 0.0))
@@ -425,7 +438,7 @@ def _info(values: Values, config: U2Config, units: list[str], name: str) -> Mode
         sample_rate=rate,
         config=as_dict(config),
         frontend=frontend,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer.to_dict(),
         streaming=_streaming(values, config),
         decoding=decoding,
     )
