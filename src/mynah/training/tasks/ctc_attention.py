@@ -8,6 +8,7 @@ to ``max_chunk`` frames, so that the same weights serve offline and live.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Options:
     ctc_weight: float = 0.3
     smoothing: float = 0.1  # of the decoders' labels
     reverse_weight: float = 0.3  # of the right-to-left decoder, where the model has one
-    dynamic_chunk: bool = True
+    dynamic_chunk: bool | None = None  # not given: where the convolutions do not look ahead
     max_chunk: int = 25  # encoder frames
     full_context: float = 0.5  # share of the steps that see whole utterances
     dynamic_left: bool = False  # also draw how many chunks to the left are seen
@@ -62,6 +63,14 @@ class Chunk:
 
     size: int | None = None
     left: int | None = None  # None: all
+
+
+def settled(options: Options, model: U2) -> Options:
+    """The options with ``dynamic_chunk`` decided."""
+    if options.dynamic_chunk is not None:
+        return options
+    causal = model.config.encoder.convolution != "symmetric"
+    return dataclasses.replace(options, dynamic_chunk=causal)
 
 
 def draw_chunk(options: Options, place: Place, frames: int) -> Chunk:
@@ -122,10 +131,10 @@ def make_model(
 
 def streaming(model: U2, options: Options) -> dict[str, Any]:
     """The chunk (encoder frames) and left context (chunks) for live use; empty: not for that."""
-    causal = model.config.encoder.convolution != "symmetric"
-    return (
-        {"chunk": min(16, options.max_chunk), "left": 4} if causal and options.dynamic_chunk else {}
-    )
+    if model.config.encoder.convolution == "symmetric":
+        return {}
+    options = settled(options, model)
+    return {"chunk": min(16, options.max_chunk), "left": 4} if options.dynamic_chunk else {}
 
 
 def decoding(model: U2, options: Options) -> dict[str, Any]:
@@ -154,7 +163,7 @@ class CtcAttention:
         self, model: U2, tokenizer: Tokenizer, options: Options, evaluate: EvaluateConfig
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.options, self.evaluation = options, evaluate
+        self.options, self.evaluation = settled(options, model), evaluate
         self.turns = (Turn("recognizer", model),)
         if model.decoder is None and options.ctc_weight < 1:
             raise ConfigError(
