@@ -97,7 +97,7 @@ def open_manifest(
     place = locate(os.fspath(path), root)
     if format is not None and format not in get_args(Format):
         known = ", ".join(get_args(Format))
-        raise ConfigError(f"format {format!r} is none of {known}{nearest(format, known.split())}")
+        raise ConfigError(f"format {format!r} is none of {known}{nearest(format, get_args(Format))}")
     kind = format or detect(place)
     if kind == "kaldi":
         spool = Spool()
