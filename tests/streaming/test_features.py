@@ -108,6 +108,18 @@ def test_streams_do_not_disturb_each_other() -> None:
     np.testing.assert_array_equal(again[0], halves[0])
 
 
+def test_the_caller_may_use_its_array_again() -> None:
+    for frontend in FRONTENDS:
+        stream, chunk, parts = frontend.stream(), np.zeros(90, dtype=np.float32), []
+        for start in range(0, 9_000, 90):
+            chunk[:] = SAMPLES[start : start + 90]
+            parts.append(stream.feed(chunk))
+            chunk[:] = 9.0
+        parts.append(stream.feed([], last=True))
+        whole = frontend.stream().feed(SAMPLES[:9_000], last=True)
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
+
+
 def test_a_stream_keeps_little() -> None:
     """Ten minutes leave no more behind than a second does."""
     stream = FRONTENDS[0].stream()

@@ -87,8 +87,8 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
 def _open_native(file: BinaryIO) -> Decoder:
     handle = _SoundFile(file)
-    # An encoder's last frame is whole, the recording need not be; mp3 headers differ by a frame.
-    tolerance = 2 * 1152 if handle.format == "MP3" else 0
+    # Frames of lossy codecs overlap: sound files end some frames before or after what they say.
+    tolerance = handle.samplerate // 4 if handle.format in ("MP3", "OGG") else 0
     announced = handle.frames if handle.frames < 1 << 60 else 0
     blocks = _native_blocks(handle)
     return Decoder(handle.samplerate, handle.channels, announced, tolerance, blocks, handle)

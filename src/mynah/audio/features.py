@@ -200,6 +200,8 @@ class FrontendStream:
         feats = self._emit(last)
         if last:
             self._start()
+        elif not self._begun:
+            self._buffer = self._buffer.copy()  # the caller may use its array again
         return feats
 
     def _begin(self, last: bool) -> None:

@@ -166,6 +166,13 @@ def test_forged_rate_does_not_pass_the_limit_on_bytes() -> None:
         assert f"sample rate: {rate} Hz is not between" in complaint(bytes(data))
 
 
+def test_all_channels_and_the_samples_after_resampling_count() -> None:
+    data = encoded(tone(channels=7), "flac")  # 448 kB as float32, 64 kB of them one channel
+    assert "limit of 400000 bytes" in complaint(data, channel=0, max_bytes=400_000)
+    data = encoded(tone(rate=1_000), rate=1_000)
+    assert "limit of 400000 bytes" in complaint(data, rate=768_000, max_bytes=400_000)
+
+
 def test_missing_empty_directory_text(tmp_path: Path) -> None:
     missing, empty, text = tmp_path / "none.wav", tmp_path / "empty.wav", tmp_path / "text.wav"
     empty.touch()
@@ -232,6 +239,26 @@ def test_sizes_written_into_a_pipe_are_no_truncation() -> None:
         assert read(bytes(data)).seconds == 1.0
     data[40:44] = bytes(4)
     assert "the header says 0 samples, though 32000 bytes follow" in complaint(bytes(data))
+
+
+def test_lossy_lengths_may_be_a_little_off() -> None:
+    """Old encoders give a vorbis file's length some samples too high."""
+    data = bytearray(encoded(tone(2.0), "ogg"))
+    last = data.rfind(b"OggS")
+    granule = int.from_bytes(data[last + 6 : last + 14], "little") + 200
+    data[last + 6 : last + 14] = granule.to_bytes(8, "little")
+    data[last + 22 : last + 26] = bytes(4)
+    data[last + 22 : last + 26] = ogg_checksum(data[last:]).to_bytes(4, "little")
+    assert abs(read(bytes(data)).seconds - 2.0) < 0.02
+
+
+def ogg_checksum(page: bytes) -> int:
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value
 
 
 def test_damaged_in_the_middle() -> None:
