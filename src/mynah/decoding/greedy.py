@@ -78,8 +78,8 @@ class GreedySearch:
             score=float(np.cumsum(np.append(state.score, values))[-1]),  # in order, as in one shot
         )
 
-    def nbest(self, state: GreedyState) -> list[Hypothesis]:
-        """The one hypothesis of a greedy search, as a list."""
+    def nbest(self, state: GreedyState, limit: int | None = None) -> list[Hypothesis]:
+        """The one hypothesis of a greedy search, as a list; ``limit`` as in the others."""
         return [
             Hypothesis(
                 tokens=state.tokens,

@@ -239,7 +239,7 @@ class Session:
         segment.silence = len(quiet) - 1 - int(heard[-1]) if len(heard) else (
             segment.silence + len(quiet)
         )  # fmt: skip
-        best = search.nbest(segment.search)[0]
+        best = search.nbest(segment.search, 1)[0]
         spoken = bool(best.tokens) and segment.loud
         step = self._model.clock.step
         reason = self._settings.endpointing.reason(
@@ -262,10 +262,15 @@ class Session:
 
     def _partial(self, best: Hypothesis) -> list[Event]:
         segment, tokenizer = self._segment, self._model.tokenizer
+        if best.tokens == segment.tokens:
+            return []
+        segment.tokens = best.tokens
         text = tokenizer.decode(list(best.tokens))
         if text == segment.shown:
             return []
         segment.shown = text
+        if not self._settings.words:
+            return [Partial(text, ())]
         confidences = best.token_confidences or (None,) * len(best.times)
         spans = [
             TokenSpan(time, time + 1, confidence, "aligned")
@@ -279,7 +284,7 @@ class Session:
             start=segment.start * self._model.frontend.frame_shift,
             end=self._time(segment.frames),
         )
-        return [Partial(text, words if self._settings.words else ())]
+        return [Partial(text, words)]
 
     def _end_segment(self, spoken: bool) -> list[Event]:
         """Close the segment in progress and start another."""
@@ -314,6 +319,7 @@ class _OpenSegment:
     frames: int = 0  # encoder frames
     silence: int = 0  # of them, at the end, that are blank
     loud: bool = False  # whether there was anything to hear
+    tokens: tuple[int, ...] = ()  # of the last partial
     shown: str = ""
     log_probs: list[Array] = field(default_factory=list)
     encoded: list[Array] = field(default_factory=list)
