@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mynah.export.quantize_convolution import quantize_subsampling
+
 if TYPE_CHECKING:
     import onnx
 
@@ -48,14 +50,23 @@ class _Graph:
         return name
 
 
-def quantize(model: onnx.ModelProto, *, smallest: int = 1024, skip: Iterable[str] = ()) -> Any:
+def quantize(
+    model: onnx.ModelProto,
+    *,
+    normalised: bool = False,
+    smallest: int = 1024,
+    skip: Iterable[str] = (),
+) -> Any:
     """A copy of ``model`` with int8 weights.
 
     Every ``MatMul`` with a constant matrix and every ``Gather`` of rows of a constant table is
-    rewritten; everything else, convolutions among it, stays fp32.
+    rewritten; everything else stays fp32, but for the subsampling's second convolution, which
+    becomes a product, too, where features are normalised
+    (:mod:`mynah.export.quantize_convolution`).
 
     Args:
         model: an fp32 graph of opset 18 or later.
+        normalised: the features that reach the first convolution have mean 0 and variance 1.
         smallest: constants with fewer elements stay fp32.
         skip: names of initializers that stay fp32.
 
@@ -67,6 +78,8 @@ def quantize(model: onnx.ModelProto, *, smallest: int = 1024, skip: Iterable[str
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.value_info[:]  # shapes of tensors that are no more
+    if normalised:
+        quantize_subsampling(result)
     kept = set(skip)
     graph = _Graph({t.name: t for t in result.graph.initializer if t.name not in kept})
     nodes: list[onnx.NodeProto] = []

@@ -102,8 +102,9 @@ class SelfAttention(nn.Module):
         p = self._split(self.position(where))
         scores = (q + self.bias_position[:, None].to(q.dtype)) @ p.transpose(2, 3)
         width = scores.shape[3]  # C + 2 T; row i begins at column T - 1 - i
-        flat = scores.flatten(2)[:, :, size - 1 : size * width - 1]
-        shifted: Tensor = flat.view(*scores.shape[:3], width - 1)[..., : width - size]
+        # With a column put before each row and T numbers taken away, rows slide into their places.
+        slid = F.pad(scores, (1, 0)).view(*scores.shape[:2], width + 1, size)[:, :, 1:]
+        shifted: Tensor = slid.reshape(*scores.shape[:3], width)[..., : width - size]
         return shifted
 
 

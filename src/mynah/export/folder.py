@@ -1,0 +1,103 @@
+"""A model folder with weights to a model folder with graphs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mynah.errors import ModelError
+from mynah.export.onnx import Part, facts, parts, save, to_onnx
+from mynah.export.quantize import quantize
+from mynah.model_folder import ModelFolder, write_model_folder
+from mynah.models.load import WEIGHTS, load_model
+from mynah.models.u2.model import U2
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "int8"]
+TOLERANCE = 1e-4  # of fp32 graphs, relative where values are large
+
+
+@dataclass(frozen=True)
+class Written:
+    """One graph of an export."""
+
+    name: str
+    bytes: int
+    difference: float  # largest, from PyTorch in fp32, on one example
+
+
+def export_folder(
+    source: ModelFolder,
+    target: str | Path,
+    *,
+    precisions: Sequence[Precision] = ("fp32", "int8"),
+    weights: bool = False,
+    progress: Callable[[str], None] = log.info,
+) -> list[Written]:
+    """Write ``target``: the folder ``source`` with ONNX graphs, and with its weights if asked.
+
+    Every graph is run on an example beside PyTorch before the folder takes its place.
+
+    Raises:
+        ModelError: no weights, a family without graphs, or an fp32 graph that differs.
+        MissingDependency: onnx, onnxscript or safetensors is not installed.
+    """
+    model = load_model(source)
+    if not isinstance(model, U2):
+        raise ModelError(f"{source.path}: the family {source.info.family} has no graphs")
+    model.eval()
+    normalised = bool((model.istd != 1).any())  # then the range of its features is known
+    threads = torch.get_num_threads()
+    written: list[Written] = []
+    with write_model_folder(target, source.info) as work:
+        for name in source.files:
+            if not name.startswith("onnx/") and (weights or name != WEIGHTS):
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.file(name), work / name)
+        (work / "onnx").mkdir()
+        for name, part in parts(model).items():
+            progress(f"{name}: tracing")
+            graph = to_onnx(part, facts(model))
+            for precision in precisions:
+                path = work / "onnx" / f"{name}.{precision}.onnx"
+                ready = graph if precision == "fp32" else quantize(graph, normalised=normalised)
+                save(ready, path)
+                difference = compare(part, path, threads)
+                if precision == "fp32" and not difference < TOLERANCE:
+                    raise ModelError(f"{name}: the graph is off by {difference:.1e} from PyTorch")
+                written.append(Written(path.name, path.stat().st_size, difference))
+    return written
+
+
+def compare(part: Part, path: Path, threads: int = 1) -> float:
+    """The largest difference of a graph's outputs from PyTorch's on the part's example.
+
+    Differences of values above 1 are relative.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {name: tensor.numpy() for name, tensor in part.inputs.items()}
+    # an input that the model does not need (a memory of length 0) is not in the graph
+    wanted = {item.name for item in session.get_inputs()}
+    found: Sequence[Any] = session.run(
+        list(part.outputs), {k: v for k, v in feed.items() if k in wanted}
+    )
+    with torch.no_grad():
+        expected = [t.numpy() for t in part.module(*part.inputs.values())]
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        if b.size:
+            worst = max(worst, float((np.abs(a - b) / np.maximum(np.abs(b), 1.0)).max()))
+    return worst
