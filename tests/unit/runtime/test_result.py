@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +91,13 @@ def test_join() -> None:
     assert join_texts(["good", "", "morning"]) == "good morning"
     assert join_texts(["你好", "世界"]) == "你好世界"
     assert join_texts(["你好", "world"]) == "你好 world"
+
+
+def test_the_documented_example(repository: Path) -> None:
+    text = (repository / "docs" / "transcript.md").read_text("utf-8")
+    example = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    found = Transcript.from_json(example[1])
+    assert Transcript.from_json(found.to_json()) == found
+    for key in (*found.to_dict(), *found.to_dict()["segments"][0], "source"):
+        assert f"`{key}`" in text
