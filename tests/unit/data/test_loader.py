@@ -231,6 +231,21 @@ def test_troubles_go_to_quarantine_and_the_rest_goes_on(
     loader.close()
 
 
+def test_a_manifest_that_says_too_little_fills_no_batch_over_its_limit(
+    make: Make, corpus: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": n, "path": str(corpus / f"{n}.flac"), "duration": 0.9, "text": "a"}
+        for n in IDS[12:18]
+    ]  # 0.9 to 1.15 s
+    write_tsv(tmp_path / "m.tsv", rows)
+    loader = make({"train": [{"manifest": str(tmp_path / "m.tsv")}], "max_frames": 560})
+    (batch,) = loader.epoch(0)
+    assert batch is not None and batch.feats.shape[0] * batch.feats.shape[1] <= 560
+    assert [n for n, _ in loader.quarantine] == ["u17"]
+    assert "more than the manifest says" in loader.quarantine[0][1]
+
+
 def test_all_broken_is_an_error(make: Make, tmp_path: Path) -> None:
     rows = [{"id": f"x{n}", "path": f"x{n}.wav", "duration": 1.0, "text": "abc"} for n in range(9)]
     write_tsv(tmp_path / "m.tsv", rows)

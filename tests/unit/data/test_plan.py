@@ -111,3 +111,8 @@ def test_a_million_utterances_take_seconds() -> None:
     assert time.perf_counter() - start < 20  # 1 s where nothing else runs
     size = sum(a.nbytes for a in (made.order, made.bounds, made.sequence, made.frames))
     assert size < 20 * len(seconds)
+
+
+def test_a_batch_may_be_exactly_full() -> None:
+    assert pack(np.full(10, 10), 50, 99).tolist() == [0, 5, 10]
+    assert pack(np.full(10, 10), 99, 4).tolist() == [0, 4, 8, 10]
