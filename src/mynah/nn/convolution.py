@@ -92,8 +92,8 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, D), boolean (B, T) -> (B, T, D) float32."""
-        x = x.float()
+        """(B, T, D), boolean (B, T) -> (B, T, D), in the type of the weights."""
+        x = x.to(self.weight.dtype)
         if self.training:
             mean, var = self._statistics(x, valid)
         else:

@@ -226,7 +226,7 @@ class Encoder(nn.Module):
             short = self.subsampling.overlap + 1 - feats.shape[1]
             feats = nn.functional.pad(feats, (0, 0, 0, short))
         # The residual stream stays float32 under autocast.
-        x = self.subsampling(feats).float() * self.scale
+        x = self.subsampling(feats).to(feats.dtype) * self.scale
         lens = self.subsampling.lens(feat_lens)
         valid = valid_mask(lens, x.shape[1])
         if state is not None:

@@ -148,7 +148,7 @@ class U2(nn.Module):
         tokens = tokens.masked_fill(~valid_mask(token_lens, tokens.shape[1]), 0)
         if reverse:
             tokens = reverse_rows(tokens, token_lens)
-        start = torch.full_like(tokens[:, :1], self.config.sos)
+        start = tokens.new_full((tokens.shape[0], 1), self.config.sos)
         logits: Tensor = decoder(
             torch.cat((start, tokens), 1), decoder.cross(encoded), encoded_lens
         )
@@ -158,7 +158,7 @@ class U2(nn.Module):
         """What :meth:`decode` should predict: the tokens, <eos>, then -1: (N, U) -> (N, U + 1)."""
         if reverse:
             tokens = reverse_rows(tokens, token_lens)
-        padded = torch.cat((tokens, torch.zeros_like(tokens[:, :1])), 1)
+        padded = torch.cat((tokens, tokens.new_zeros(tokens.shape[0], 1)), 1)
         index = torch.arange(padded.shape[1], device=tokens.device)
         padded = padded.masked_fill(index == token_lens[:, None], self.config.eos)
         return padded.masked_fill(index > token_lens[:, None], -1)
