@@ -37,11 +37,16 @@ __all__ = [
 ]
 
 
+_ROOMS = ("audio", "text", "corpus", "decoding", "runtime", "evaluation")
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"mynah.{name}")
     raise AttributeError(f"module 'mynah' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, *_ROOMS])

@@ -1,0 +1,89 @@
+"""The README's commands and its Python, word for word, in a copy of what a user has."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import find_shared
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+COMMANDS = [line for kind, body in BLOCKS if kind == "sh" for line in body.strip().split("\n")]
+HERE_ALREADY = {"python3 bootstrap.py test"}  # it is what runs this test
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkout's examples, recipes and test data, and a user's recordings."""
+    folder = tmp_path_factory.mktemp("user")
+    for name in ("examples", "recipes", "tests/data"):
+        shutil.copytree(ROOT / name, folder / name)
+    speech = ROOT / "tests" / "data" / "speech"
+    for row in (speech / "manifest.tsv").read_text("utf-8").splitlines()[1:]:
+        _, path, _, _, text, split = row.split("\t")
+        target = folder / "my-data" / split
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(speech / path, target)
+        (target / path).with_suffix(".txt").write_text(text, "utf-8")
+    shared = find_shared()
+    if shared is not None:
+        shutil.copytree(shared / "parity" / "u2pp-conformer", folder / "checkpoint")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    binaries = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
+
+
+def test_readme_has_what_is_run_here() -> None:
+    assert len(COMMANDS) > 10
+    assert set(COMMANDS) >= HERE_ALREADY
+
+
+@pytest.mark.slow
+def test_commands(place: Path) -> None:
+    ours = [c for c in COMMANDS if not c.startswith("python3 bootstrap.py")]
+    if not (place / "checkpoint").is_dir():  # the fine-tuning block begins with a checkpoint
+        ours = ours[: next(i for i, c in enumerate(ours) if "import wenet" in c)]
+    for command in ours:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=place, env=environment(), capture_output=True, text=True, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (place / "transcripts" / "mynah_bird.srt").is_file()
+
+
+def test_python(place: Path) -> None:
+    program = next(body for kind, body in BLOCKS if kind == "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=place, env=environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip().splitlines()) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_first_command_from_nothing(tmp_path: Path) -> None:
+    """The checkout alone, copied elsewhere: it makes an environment and hears both recordings."""
+    copy = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(".git", ".venv*", "__pycache__", "runs", ".*_cache", "tests")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    done = subprocess.run(
+        [sys.executable, "bootstrap.py", "hear"], cwd=copy, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "morning_walk.flac" in done.stdout
+    assert "mynah_bird.flac" in done.stdout
+    assert len(re.findall(r"\d+ times faster than real time", done.stdout)) == 2
+    assert len(re.findall(r"^  live +\w+", done.stdout, flags=re.M)) == 2
