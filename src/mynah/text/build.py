@@ -56,6 +56,9 @@ def wenet_tokenizer(
 ) -> UnitTokenizer:
     """The tokenizer that WeNet makes from the same files and settings.
 
+    Two things are done better: where the table has ``<space>`` and not ▁, it stands for a space
+    (WeNet gives ``<unk>``), and two spaces between words make no empty word.
+
     A BPE model or a list of non-language symbols (a file, or the symbols) makes texts upper case.
     ``special_tokens`` may name its keys ``<sos>``, ``sos`` or ``<s>``. Where no token is named,
     WeNet starts and ends with the last unit, whatever it is.

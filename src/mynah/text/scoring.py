@@ -38,8 +38,9 @@ def normalize_for_scoring(text: str, language: str = "en") -> str:
     """
     if not _PLAIN.fullmatch(text):
         text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
-        # Lowering can leave a letter and a mark that compose (İ).
-        text = _drop_punctuation(unicodedata.normalize("NFKC", text))
+        # What was lowered or stood beside something dropped may compose again.
+        text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
+        text = unicodedata.normalize("NFKC", _drop_punctuation(text))
     text = _SPACES.sub(" ", text).strip()
     return _SPACE_BY_HANZI.sub("", text) if without_spaces(language) else text
 

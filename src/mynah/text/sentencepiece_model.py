@@ -1,6 +1,6 @@
 """Our own reader and encoder of sentencepiece ``.model`` files, unigram and BPE.
 
-The pieces are those of the sentencepiece library, to the last one, without the library. Unigram:
+The pieces are those of the sentencepiece library (0.2.3), without the library. Unigram:
 Kudo, "Subword Regularization", ACL 2018; BPE: Sennrich et al., "Neural Machine Translation of Rare
 Words with Subword Units", ACL 2016; file format: ``sentencepiece_model.proto`` of the library.
 """
@@ -22,7 +22,6 @@ from mynah.text.charsmap import CharsMap
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _UNIGRAM, _BPE = 1, 2
 _UNKNOWN_PENALTY = 10.0
-_SMALLEST_FLOAT = 2.0**-126  # where the library starts its search of the highest score
 _FLOAT = struct.Struct("<f")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CACHE_SIZE = 100_000
@@ -111,13 +110,13 @@ class SentencePieceModel:
             return SPACE + SPACE.join(words) if words else ""
         spec = self._spec
         text = _SURROGATES.sub("\ufffd", text)
-        parts = self._replaced(text)
+        parts = list(self._replaced(text))
+        if not parts or (spec.remove_extra_whitespace and all(part == " " for part in parts)):
+            return ""
         if spec.remove_extra_whitespace:
             parts = _without_extra_spaces(parts)
         space = SPACE if spec.escape_whitespace else " "
         body = "".join(parts).replace(" ", space)
-        if not body and (spec.remove_extra_whitespace or not text):
-            return ""
         if spec.dummy_prefix and not spec.whitespace_suffix:
             body = space + body
         if spec.remove_extra_whitespace:
@@ -156,14 +155,13 @@ class SentencePieceModel:
 
     def _build_trie(self) -> None:
         normal = [s for s, kind in zip(self.scores, self.types, strict=True) if kind == NORMAL]
-        highest = max([_SMALLEST_FLOAT, *normal])
         self._unknown_score = _round(min(normal, default=0.0) - _UNKNOWN_PENALTY)
         for piece, index in self._ids.items():
             if self.types[index] == UNUSED:
                 continue
             score = self.scores[index]
             if self.types[index] == USER_DEFINED:  # wins against any way of cutting it
-                score = _round(len(piece.encode("utf-8")) * highest) - 0.1
+                score = _round(0.1 * len(piece.encode("utf-8")) - 0.1)
             node = self._trie
             for char in piece:
                 node = node.setdefault(char, {})
@@ -172,9 +170,8 @@ class SentencePieceModel:
     def _best_path(self, text: str) -> list[Piece]:
         """Viterbi over all ways of cutting ``text``.
 
-        The library keeps the scores in 32 bits and compares a candidate in 64 with the best so far
-        in 32. Cuts of the same pieces in another order tie exactly, so the rounding decides which
-        is taken and is repeated here.
+        Cuts into the same pieces in another order tie, so the rounding to 32 bits decides which is
+        taken; it is repeated here as in sentencepiece 0.2.3 (0.2.1 rounded such ties otherwise).
         """
         size = len(text)
         scores = [0.0] * (size + 1)
@@ -191,9 +188,9 @@ class SentencePieceModel:
                 if leaf is None:
                     continue
                 alone = alone or end == start + 1
-                score = leaf[0] + so_far
+                score = _round(leaf[0] + so_far)
                 if starts[end] < 0 or score > scores[end]:
-                    scores[end], starts[end], ids[end] = _round(score), start, leaf[1]
+                    scores[end], starts[end], ids[end] = score, start, leaf[1]
             if not alone:
                 score, end = _round(self._unknown_score + so_far), start + 1
                 if starts[end] < 0 or score > scores[end]:
@@ -278,13 +275,15 @@ def read_sentencepiece(path: str | Path) -> SentencePieceModel:
         raise ModelError(f"{path}: {error}") from None
 
 
-def _without_extra_spaces(parts: Iterator[str]) -> Iterator[str]:
+def _without_extra_spaces(parts: list[str]) -> list[str]:
+    result: list[str] = []
     space_before = True
     for part in parts:
         kept = part.lstrip(" ") if space_before else part
         if kept:
-            yield kept
+            result.append(kept)
             space_before = kept.endswith(" ")
+    return result
 
 
 def _round(value: float) -> float:

@@ -21,6 +21,7 @@ UNITS_FILE, BPE_FILE = "units.txt", "bpe.model"
 _TAG = re.compile(r"\[[^\[\]]+\]|<[^<>]+>|\{[^{}]+\}")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE_UNITS = (SPACE, "<space>")
+_WENET_HANZI = re.compile("[\u4e00-\u9fff]")  # what WeNet keeps out of a BPE model
 
 
 class Tokenizer(Protocol):
@@ -50,8 +51,9 @@ class Tokenizer(Protocol):
 class TokenizerConfig:
     """The table ``[tokenizer]`` of ``model.toml``.
 
-    ``char`` and ``bpe`` are mynah's own. ``units`` is a WeNet table; it differs in one thing: a
-    space for which the table has no unit becomes ``<unk>``, where ``char`` leaves it out.
+    ``char`` and ``bpe`` are mynah's own. ``units`` is a WeNet table, with two differences: a space
+    for which the table has no unit becomes ``<unk>``, where ``char`` leaves it out; and of the
+    hanzi only U+4E00 to U+9FFF are kept out of the BPE model, where ``bpe`` keeps out them all.
     """
 
     kind: Literal["char", "bpe", "units"] = "char"
@@ -139,7 +141,7 @@ class UnitTokenizer:
             elif self._bpe is not None:
                 result.extend(self._bpe_pieces(part))
             elif config.split_with_space:
-                result.extend(part.split())
+                result.extend(word for word in part.split(" ") if word)
             else:
                 result.extend(part.replace(" ", SPACE))
         return result
@@ -158,7 +160,8 @@ class UnitTokenizer:
 
     def _bpe_pieces(self, text: str) -> Iterator[str]:
         start = 0
-        for match in HANZI.finditer(text):
+        hanzi = _WENET_HANZI if self.config.kind == "units" else HANZI
+        for match in hanzi.finditer(text):
             yield from (piece for piece, _ in self._model.encode(text[start : match.start()]))
             yield match.group()
             start = match.end()
