@@ -24,14 +24,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappush, heapreplace
 from operator import itemgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.options import check_beam
-from mynah.decoding.units import Floats, as_frames, best_units, penalise_blank
+from mynah.decoding.units import Floats, Ints, as_frames, best_units, penalise_blank
 from mynah.errors import ModelError
 
 _NEVER = -math.inf
@@ -59,11 +59,20 @@ _Times: TypeAlias = "tuple[int, float, _Times] | None"
 # total (the sum of the next two), probability ending in blank, ending in the last token,
 # log-probability of the best path ending in blank, ending in the last token, times of these two.
 _Prefix: TypeAlias = tuple[float, float, float, float, float, _Times, _Times, _Node]
-# Best units of a frame, best first: probability and its log, relative to the best of them.
-_Top: TypeAlias = dict[int, tuple[float, float]]
+_New: TypeAlias = tuple[float, int, int]  # total, place of the parent, place of the unit
 
 _total = itemgetter(0)
 _ROOT = _Node(-1, None)
+
+
+class _Frame(NamedTuple):
+    """The best units of a frame, best first."""
+
+    time: int
+    units: list[int]
+    logs: list[float]
+    probs: list[float]  # relative to that of the best unit
+    base: float  # log-probability of the best unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,53 +130,58 @@ class PrefixBeamSearch:
         beam, log_scale = list(state.beam), state.log_scale
         lasts = {prefix[7].token for prefix in beam}
         settled = False  # no prefix ends in a unit: a further blank changes nothing
-        for time, (units, logs, probs, base) in enumerate(self._columns(log_probs), state.frames):
-            log_scale += base
-            if units[0] == self.blank and lasts.isdisjoint(units):
+        for frame in self._frames(log_probs, state.frames):
+            log_scale += frame.base
+            repeated = lasts.intersection(frame.units)
+            if frame.units[0] == self.blank and not repeated:
                 worst = beam[-1][0] if len(beam) == self.beam else 0.0
-                if len(units) == 1 or beam[0][0] * probs[1] <= worst:
+                if len(frame.units) == 1 or beam[0][0] * frame.probs[1] <= worst:
                     if not settled:
                         beam = [_after_blank(prefix) for prefix in beam]
                         settled = True
                     continue
-            top = dict(zip(units, zip(probs, logs)))  # noqa: B905  (strict is slower)
-            carried = _carry(beam, top, self.blank, time, base)
-            beam = _extend(beam, carried, top, self.blank, self.beam, time, base)
-            if not beam:
-                raise ModelError(f"log-probabilities of frame {time} allow no unit")
+            carried = _carry(beam, frame, repeated, self.blank)
+            found, floor = _find_new(beam, carried, frame, self.blank, self.beam)
+            if found:
+                carried += [_born(beam, frame, *new) for new in found if new[0] >= floor]
+                carried.sort(key=_total, reverse=True)
+                beam = carried[: self.beam]
+                lasts = {prefix[7].token for prefix in beam}
+            elif carried:
+                beam = carried
+            else:
+                raise ModelError(f"log-probabilities of frame {frame.time} allow no unit")
+            settled = False
             best = beam[0][0]
             if not _LOWEST < best < _HIGHEST:
                 beam = [_scaled(prefix, _USUAL / best) for prefix in beam]
                 log_scale -= math.log(_USUAL / best)
-            lasts = {prefix[7].token for prefix in beam}
-            settled = False
         return PrefixBeamState(state.frames + len(log_probs), tuple(beam), log_scale)
 
-    def _columns(
-        self, log_probs: Floats
-    ) -> Iterator[tuple[list[int], list[float], list[float], float]]:
-        """Of each frame: its best units, their log-probabilities and probabilities relative to
-        the best, and the log-probability of the best."""
-        kept = np.arange(len(log_probs))
-        if self.blank_skip is not None:
-            kept = np.flatnonzero(log_probs[:, self.blank] <= math.log(self.blank_skip))
-        some = log_probs if len(kept) == len(log_probs) else log_probs[kept]
-        units, values = best_units(some, self.top_units)
-        logs = values.astype(np.float64)
-        bases = logs[:, 0].copy()
+    def _frames(self, log_probs: Floats, first: int) -> Iterator[_Frame]:
+        units, logs = self._best(log_probs)
+        bases = logs[:, :1]
         if not np.isfinite(bases).all():
             raise ModelError("log-probabilities hold a frame that allows no unit")
-        logs -= bases[:, None]
-        columns = zip(
-            units.tolist(), logs.tolist(), np.exp(logs).tolist(), bases.tolist(), strict=True
+        times = range(first, first + len(log_probs))
+        probs = np.exp(logs - bases)
+        return map(
+            _Frame, times, units.tolist(), logs.tolist(), probs.tolist(), bases[:, 0].tolist()
         )
-        if len(kept) == len(log_probs):
-            yield from columns
-            return
-        known = set(kept.tolist())
-        blanks = log_probs[:, self.blank].astype(np.float64).tolist()
-        for frame, base in enumerate(blanks):
-            yield next(columns) if frame in known else ([self.blank], [0.0], [1.0], base)
+
+    def _best(self, log_probs: Floats) -> tuple[Ints, Floats]:
+        """The best units of each frame and their log-probabilities."""
+        if self.blank_skip is None:
+            units, logs = best_units(log_probs, self.top_units)
+            return units, logs.astype(np.float64)
+        blank_logs = log_probs[:, self.blank]
+        kept = np.flatnonzero(blank_logs <= math.log(self.blank_skip))
+        found, values = best_units(log_probs[kept], self.top_units)
+        shape = (len(log_probs), found.shape[1])
+        units, logs = np.full(shape, self.blank), np.full(shape, _NEVER)
+        logs[:, 0] = blank_logs
+        units[kept], logs[kept] = found, values
+        return units, logs
 
     def nbest(self, state: PrefixBeamState, limit: int | None = None) -> list[Hypothesis]:
         """The hypotheses of ``state``, best first, at most ``limit`` of them."""
@@ -182,90 +196,85 @@ def _after_blank(prefix: _Prefix) -> _Prefix:
     return (total, total, 0.0, unit_best, _NEVER, unit_times, None, node)
 
 
-def _carry(beam: list[_Prefix], top: _Top, blank: int, time: int, base: float) -> list[_Prefix]:
-    """The prefixes of the beam after a frame, each with all that it receives, best first."""
-    blank_prob, blank_log = top.get(blank, (0.0, _NEVER))
+def _carry(beam: list[_Prefix], frame: _Frame, repeated: set[int], blank: int) -> list[_Prefix]:
+    """The prefixes of the beam after a frame, each with all that it receives, best first.
+
+    ``repeated`` are the last tokens that are among the best units of the frame.
+    """
+    time, units, logs, probs, base = frame
+    hits = {unit: (probs[at := units.index(unit)], logs[at]) for unit in repeated}
+    blank_prob, blank_log = 0.0, _NEVER
+    if blank in units:
+        at = units.index(blank)
+        blank_prob, blank_log = probs[at], logs[at] - base
     places: dict[int, int] | None = None
     carried: list[_Prefix] = []
     for place, prefix in enumerate(beam):
         total, _, in_unit, best, unit_best, times, unit_times, node = prefix
-        token = node.token
-        if token not in top:
-            if in_unit == 0.0 and blank_prob == 1.0:
-                carried.append(prefix)  # a sure blank after a blank changes nothing
-                continue
-            if unit_best >= best:
-                best, times = unit_best, unit_times
-            total *= blank_prob
-            carried.append((total, total, 0.0, best + blank_log, _NEVER, times, None, node))
+        hit = hits.get(node.token)
+        if hit is None and in_unit == 0.0 and blank_prob == 1.0:
+            carried.append(prefix)  # a sure blank after a blank changes nothing
             continue
-        prob, log = top[token]
+        ending, ending_times = unit_best, unit_times
         if unit_best >= best:
             best, times = unit_best, unit_times
+        best += blank_log
         in_blank = total * blank_prob
-        if in_unit > 0.0 and unit_times is not None:
-            in_unit *= prob
-            unit_best += log
-            unit_times = (time, max(unit_times[1], log + base), unit_times[2])
+        if hit is None:
+            carried.append((in_blank, in_blank, 0.0, best, _NEVER, times, None, node))
+            continue
+        prob, log = hit
+        ending += log - base
+        in_unit *= prob
+        if ending_times is not None:
+            peak = ending_times[1]
+            ending_times = (time, log if log > peak else peak, ending_times[2])
         if places is None:
             places = {other[7].key: i for i, other in enumerate(beam)}
         above = places.get(node.parent_key)
         if above is not None and _same(beam[above][7], node.parent):
-            arriving, arriving_best, arriving_times = _arrive(beam[above], token, prob, log)
+            arriving, arriving_best, arriving_times = _arrive(beam[above], node.token, prob)
+            arriving_best += log - base
             in_unit += arriving
             # A prefix reached again from a better one takes its times, as in WeNet.
-            if arriving > 0.0 and (above < place or arriving_best > unit_best):
-                unit_times = (time, log + base, arriving_times)
-            unit_best = max(unit_best, arriving_best)
-        carried.append(
-            (
-                in_blank + in_unit,
-                in_blank,
-                in_unit,
-                best + blank_log,
-                unit_best,
-                times,
-                unit_times,
-                node,
-            )
-        )
+            if arriving > 0.0 and (above < place or arriving_best > ending):
+                ending_times = (time, log, arriving_times)
+            if arriving_best > ending:
+                ending = arriving_best
+        total = in_blank + in_unit
+        carried.append((total, in_blank, in_unit, best, ending, times, ending_times, node))
     carried.sort(key=_total, reverse=True)
     while carried and carried[-1][0] <= 0.0:
         carried.pop()
     return carried
 
 
-def _arrive(parent: _Prefix, token: int, prob: float, log: float) -> tuple[float, float, _Times]:
-    """What a prefix receives from its parent: probability, that of the best path, its times."""
-    total, in_blank, _, blank_best, unit_best, blank_times, unit_times, node = parent
+def _arrive(parent: _Prefix, token: int, prob: float) -> tuple[float, float, _Times]:
+    """What leaves a prefix by a unit: probability, log of the best path before, its times."""
+    total, in_blank, _, best, unit_best, times, unit_times, node = parent
     if node.token == token:  # the same unit twice needs a blank between
-        return in_blank * prob, blank_best + log, blank_times
-    if blank_best > unit_best:
-        return total * prob, blank_best + log, blank_times
-    return total * prob, unit_best + log, unit_times
+        return in_blank * prob, best, times
+    if best > unit_best:
+        return total * prob, best, times
+    return total * prob, unit_best, unit_times
 
 
-def _extend(
-    beam: list[_Prefix],
-    carried: list[_Prefix],
-    top: _Top,
-    blank: int,
-    size: int,
-    time: int,
-    base: float,
-) -> list[_Prefix]:
-    """The ``size`` best of the carried prefixes and of new ones, one unit longer, best first."""
+def _find_new(
+    beam: list[_Prefix], carried: list[_Prefix], frame: _Frame, blank: int, size: int
+) -> tuple[list[_New], float]:
+    """New prefixes, one unit longer, that may be among the ``size`` best, and the total that they
+    must have for it. Better units and prefixes come first, so that the rest can be left out."""
     floor = carried[-1][0] if len(carried) == size else 0.0
     best = beam[0][0]
-    found: list[tuple[float, int, int]] = []
-    totals: list[float] | None = None  # the best ones so far, as a heap
+    found: list[_New] = []
+    totals: list[float] = []  # the best so far, as a heap
     members: set[tuple[int, int]] = set()
-    for unit, (prob, _) in top.items():
+    for at, (unit, prob) in enumerate(zip(frame.units, frame.probs, strict=True)):
         if unit == blank:
             continue
         if best * prob <= floor:
             break
-        if totals is None:
+        if not totals:
             totals = [prefix[0] for prefix in carried]
             heapify(totals)
             members = {(prefix[7].parent_key, prefix[7].token) for prefix in beam}
@@ -280,25 +289,22 @@ def _extend(
                     continue
             if (node.key, unit) in members:
                 continue
-            found.append((total, place, unit))
+            found.append((total, place, at))
             if len(totals) < size:
                 heappush(totals, total)
             else:
                 heapreplace(totals, total)
             if len(totals) == size:
                 floor = totals[0]
-    if not found:
-        return carried
-    for total, place, unit in found:
-        if total >= floor:
-            parent = beam[place]
-            prob, log = top[unit]
-            _, path, times = _arrive(parent, unit, prob, log)
-            born = (time, log + base, times)
-            node = _Node(unit, parent[7])
-            carried.append((total, 0.0, total, _NEVER, path, None, born, node))
-    carried.sort(key=_total, reverse=True)
-    return carried[:size]
+    return found, floor
+
+
+def _born(beam: list[_Prefix], frame: _Frame, total: float, place: int, at: int) -> _Prefix:
+    """A new prefix: that at ``place`` of the beam, and the unit ``at`` of the frame."""
+    parent, unit, log = beam[place], frame.units[at], frame.logs[at]
+    _, best, times = _arrive(parent, unit, 1.0)
+    born = (frame.time, log, times)
+    return (total, 0.0, total, _NEVER, best + log - frame.base, None, born, _Node(unit, parent[7]))
 
 
 def _same(one: _Node | None, other: _Node | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def best_units(log_probs: Floats, count: int) -> tuple[Ints, Floats]:
     """
     size, vocab = log_probs.shape
     count = min(count, vocab)
-    folds = min(20, vocab // (4 * count))
+    folds = min(20, vocab // (4 * count), math.isqrt(vocab))
     if vocab <= _SMALL or folds < 2:
         order: Ints = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
         values = np.take_along_axis(log_probs, order, axis=1)

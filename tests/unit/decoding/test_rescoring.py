@@ -1,0 +1,62 @@
+"""Rescoring of an n-best by attention scores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mynah.decoding import Hypothesis, rescore
+
+NBEST = [
+    Hypothesis((5, 6), -1.0, (0, 3)),
+    Hypothesis((5,), -1.5, (0,)),
+    Hypothesis((), -4.0),
+]
+# What follows <eos> must not be looked at.
+FORWARD = np.log([[0.2, 0.3, 0.4], [0.5, 0.6, 0.01], [0.7, 0.01, 0.01]])
+BACKWARD = np.log([[0.9, 0.8, 0.7], [0.4, 0.3, 0.01], [0.2, 0.01, 0.01]])
+
+
+def test_the_formula() -> None:
+    found = {
+        h.tokens: h for h in rescore(NBEST, FORWARD, BACKWARD, ctc_weight=0.5, reverse_weight=0.3)
+    }
+    forward, backward = math.log(0.2 * 0.3 * 0.4), math.log(0.9 * 0.8 * 0.7)
+    attention = 0.7 * forward + 0.3 * backward
+    assert found[5, 6].score == pytest.approx(0.5 * -1.0 + attention)
+    assert found[5, 6].confidence == pytest.approx(math.exp(attention / 3))
+    # The first token is the second of the reversed ones.
+    assert found[5, 6].token_confidences == pytest.approx(((0.2 + 0.8) / 2, (0.3 + 0.9) / 2))
+    assert found[5, 6].times == (0, 3)
+    assert found[()].score == pytest.approx(-2.0 + 0.7 * math.log(0.7) + 0.3 * math.log(0.2))
+    assert found[()].token_confidences == ()
+
+
+def test_sorted_by_the_new_score() -> None:
+    found = rescore(NBEST, FORWARD, ctc_weight=0.5)
+    assert [h.tokens for h in found] == [(5,), (), (5, 6)]
+    assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+    assert found[0].token_confidences == pytest.approx((0.5,))
+
+
+def test_reverse_scores_are_not_looked_at_without_weight() -> None:
+    broken = np.full_like(BACKWARD, np.nan)
+    assert rescore(NBEST, FORWARD, broken, ctc_weight=0.1) == rescore(
+        NBEST, FORWARD, ctc_weight=0.1
+    )
+
+
+def test_padding_does_not_matter() -> None:
+    padded = np.pad(FORWARD, ((0, 2), (0, 5)), constant_values=np.nan)
+    assert rescore(NBEST, padded, ctc_weight=0.5) == rescore(NBEST, FORWARD, ctc_weight=0.5)
+
+
+def test_scores_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        rescore(NBEST, FORWARD[:, :2], ctc_weight=0.5)
+    with pytest.raises(ValueError, match="no room"):
+        rescore(NBEST, FORWARD[:1], ctc_weight=0.5)
+    with pytest.raises(ValueError, match="reverse_scores"):
+        rescore(NBEST, FORWARD, ctc_weight=0.5, reverse_weight=0.3)
