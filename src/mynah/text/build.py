@@ -123,6 +123,7 @@ def train_bpe(
     when the texts do not have so many pieces. The same texts give the same model.
 
     Raises:
+        ConfigError: a user symbol holds white space, which a table of units cannot.
         InputError: no text, or too little of it for ``vocab_size``.
         MissingDependency: sentencepiece is not installed.
     """
@@ -130,6 +131,9 @@ def train_bpe(
         import sentencepiece
     except ImportError:
         raise MissingDependency("sentencepiece", extra="train") from None
+    for symbol in user_symbols:
+        if len(symbol.split()) != 1 or symbol != symbol.strip():
+            raise ConfigError(f"user_symbols: {symbol!r} is empty or holds white space")
     shape = UnitTokenizer((BLANK, UNK, SOS_EOS), TokenizerConfig(language=language, case=case))
     hanzi: set[str] = set()
     sentences = list(_sentences(texts, shape, hanzi))
@@ -162,7 +166,8 @@ def train_bpe(
 
 def _sentences(texts: Iterable[str], shape: UnitTokenizer, hanzi: set[str]) -> Iterator[str]:
     for text in texts:
-        line = "".join(shape.pieces(text)).replace(SPACE, " ")
+        # split() also takes U+0085, which sentencepiece would keep as a piece.
+        line = " ".join("".join(shape.pieces(text)).replace(SPACE, " ").split())
         hanzi.update(HANZI.findall(line))
         yield from (part for part in HANZI.split(line) if part.strip())
 

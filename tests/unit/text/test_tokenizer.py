@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mynah.config import dumps_toml
-from mynah.errors import InputError, ModelError
+from mynah.errors import ConfigError, InputError, ModelError
 from mynah.text import (
     Tokenizer,
     TokenizerConfig,
@@ -51,12 +51,14 @@ def test_characters_go_there_and_back() -> None:
 
 
 @given(st.text(st.sampled_from("abc' 今天"), max_size=20))
+@settings(deadline=None)
 def test_characters_of_any_text(text: str) -> None:
     tokenizer = char_tokenizer(["abc' 今天"])
     assert tokenizer.decode(tokenizer.encode(text)) == text.strip()
 
 
 @given(st.text(st.sampled_from("abc 今天"), max_size=20))
+@settings(deadline=None)
 def test_words_hold_all_that_is_decoded(text: str) -> None:
     tokenizer = char_tokenizer(["abc 今天"])
     ids = tokenizer.encode(text)
@@ -94,6 +96,24 @@ def test_training_on_too_little_is_refused(model_type: str) -> None:
         train_bpe(TEXTS, 5, model_type)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no text"):
         char_tokenizer([" "])
+
+
+def test_no_white_space_becomes_a_unit(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    odd = [text.replace(" ", "\x85\u2003\t") for text in TEXTS]
+    for tokenizer in (train_bpe(odd * 5, 32), char_tokenizer(odd)):
+        tokenizer.save(tmp_path)
+        assert read_units(tmp_path / "units.txt") == tokenizer.units
+
+
+def test_user_symbols_are_units() -> None:
+    pytest.importorskip("sentencepiece")
+    tokenizer = train_bpe(TEXTS * 5, 34, user_symbols=["<noise>", "bird"])
+    ids = tokenizer.encode("a bird<noise>")
+    assert [tokenizer.units[i] for i in ids][-2:] == ["bird", "<noise>"]
+    assert tokenizer.decode(ids) == "a bird<noise>"
+    with pytest.raises(ConfigError, match="'a bird' is empty or holds white space"):
+        train_bpe(TEXTS, 34, user_symbols=["a bird"])
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
