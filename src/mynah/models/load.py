@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from mynah.config import build
-from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
+from mynah.errors import ConfigError, ModelError, nearest
 from mynah.model_folder import ModelFolder, read_model_folder
 from mynah.models import FAMILIES
+from mynah.nn.weights import fill, read_weights, write_weights
+
+__all__ = ["WEIGHTS", "load_model", "write_weights"]
 
 WEIGHTS = "weights.safetensors"
 
@@ -36,67 +38,3 @@ def load_model(folder: ModelFolder | str | Path) -> nn.Module:
         raise ModelError(f"{folder.path}: {error}") from None
     fill(model, read_weights(folder.file(WEIGHTS)), str(folder.path))
     return model.eval()
-
-
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load ``tensors`` into ``model``: each must have its place and each place its tensor.
-
-    Raises:
-        ModelError: naming the first that is missing, left over, or of another shape.
-    """
-    own = model.state_dict()
-    check_names(own, tensors, source)
-    for name, value in tensors.items():
-        if own[name].shape != value.shape:
-            shapes = f"{tuple(value.shape)}, the configuration says {tuple(own[name].shape)}"
-            raise ModelError(f"{source}: {name} is {shapes}")
-    model.load_state_dict(dict(tensors), strict=True)
-
-
-def check_names(expected: Mapping[str, object], given: Mapping[str, object], source: str) -> None:
-    """Refuse a set of tensors that is not the expected one, in either direction.
-
-    Raises:
-        ModelError: with the first missing or unexpected name, and the nearest on the other side.
-    """
-    missing = [name for name in expected if name not in given]
-    extra = [name for name in given if name not in expected]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        hint = nearest(missing[0], extra)
-        raise ModelError(f"{source}: has no tensor {missing[0]}{more}{hint}")
-    if extra:
-        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        raise ModelError(f"{source}: the model has no place for tensor {extra[0]}{more}")
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        ModelError: the file cannot be read.
-        MissingDependency: safetensors is not installed.
-    """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise MissingDependency("safetensors", extra="train") from None
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from None
-    return tensors
-
-
-def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file.
-
-    Raises:
-        MissingDependency: safetensors is not installed.
-    """
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise MissingDependency("safetensors", extra="train") from None
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)

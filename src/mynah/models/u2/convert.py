@@ -21,9 +21,9 @@ from torch import Tensor
 from mynah.config import as_dict, build
 from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
 from mynah.model_folder import ModelInfo, write_model_folder
-from mynah.models.load import WEIGHTS, check_names, fill, write_weights
 from mynah.models.u2.model import U2, U2Config
 from mynah.models.u2.wenet_names import convert, sources
+from mynah.nn.weights import check_names, fill, write_weights
 from mynah.text import UnitTokenizer, wenet_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def import_wenet(source: str | Path, target: str | Path, *, name: str = "") -> P
     tokenizer = _tokenizer(values, folder)
     info = _info(values, config, tokenizer, name or target.name)
     with write_model_folder(target, info) as work:
-        write_weights(model.state_dict(), work / WEIGHTS)
+        write_weights(model.state_dict(), work / "weights.safetensors")
         (work / "tokenizer").mkdir()
         tokenizer.save(work / "tokenizer")
         (work / "CARD.md").write_text(_card(info, model), encoding="utf-8")
