@@ -133,24 +133,26 @@ class PrefixBeamSearch:
         for frame in self._frames(log_probs, state.frames):
             log_scale += frame.base
             repeated = lasts.intersection(frame.units)
-            if frame.units[0] == self.blank and not repeated:
-                worst = beam[-1][0] if len(beam) == self.beam else 0.0
-                if len(frame.units) == 1 or beam[0][0] * frame.probs[1] <= worst:
-                    if not settled:
-                        beam = [_after_blank(prefix) for prefix in beam]
-                        settled = True
-                    continue
+            sure = frame.units[0] == self.blank
+            # The most that a new prefix can have; the worst member of a full beam is its rival.
+            first_unit = 1 if sure else 0
+            most = beam[0][0] * frame.probs[first_unit] if len(frame.probs) > first_unit else 0.0
+            if sure and not repeated and most <= _floor(beam, self.beam):
+                if not settled:
+                    beam = [_after_blank(prefix) for prefix in beam]
+                    settled = True
+                continue
             carried = _carry(beam, frame, repeated, self.blank)
-            found, floor = _find_new(beam, carried, frame, self.blank, self.beam)
-            if found:
+            floor = _floor(carried, self.beam)
+            if most > floor:
+                found, floor = _find_new(beam, carried, frame, self.blank, self.beam, floor)
                 carried += [_born(beam, frame, *new) for new in found if new[0] >= floor]
                 carried.sort(key=_total, reverse=True)
-                beam = carried[: self.beam]
-                lasts = {prefix[7].token for prefix in beam}
-            elif carried:
-                beam = carried
-            else:
+                del carried[self.beam :]
+                lasts = {prefix[7].token for prefix in carried}
+            if not carried:
                 raise ModelError(f"log-probabilities of frame {frame.time} allow no unit")
+            beam = carried
             settled = False
             best = beam[0][0]
             if not _LOWEST < best < _HIGHEST:
@@ -259,25 +261,31 @@ def _arrive(parent: _Prefix, token: int, prob: float) -> tuple[float, float, _Ti
     return total * prob, unit_best, unit_times
 
 
+def _floor(beam: list[_Prefix], size: int) -> float:
+    """What a prefix must surpass to enter a beam of ``size``."""
+    return beam[-1][0] if len(beam) == size else 0.0
+
+
 def _find_new(
-    beam: list[_Prefix], carried: list[_Prefix], frame: _Frame, blank: int, size: int
+    beam: list[_Prefix],
+    carried: list[_Prefix],
+    frame: _Frame,
+    blank: int,
+    size: int,
+    floor: float,
 ) -> tuple[list[_New], float]:
     """New prefixes, one unit longer, that may be among the ``size`` best, and the total that they
-    must have for it. Better units and prefixes come first, so that the rest can be left out."""
-    floor = carried[-1][0] if len(carried) == size else 0.0
+    must reach for it. Better units and prefixes come first, so that the rest can be left out."""
     best = beam[0][0]
     found: list[_New] = []
-    totals: list[float] = []  # the best so far, as a heap
-    members: set[tuple[int, int]] = set()
+    totals = [prefix[0] for prefix in carried]  # the best so far, as a heap
+    heapify(totals)
+    members = {(prefix[7].parent_key, prefix[7].token) for prefix in beam}
     for at, (unit, prob) in enumerate(zip(frame.units, frame.probs, strict=True)):
         if unit == blank:
             continue
         if best * prob <= floor:
             break
-        if not totals:
-            totals = [prefix[0] for prefix in carried]
-            heapify(totals)
-            members = {(prefix[7].parent_key, prefix[7].token) for prefix in beam}
         for place, prefix in enumerate(beam):
             total = prefix[0] * prob
             if total <= floor:
