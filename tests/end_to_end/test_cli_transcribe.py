@@ -120,14 +120,14 @@ def broken(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_bad_files_are_passed_over(call: Call, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "batch"), [(1, 1), (2, 1), (1, 3)])
+def test_bad_files_are_passed_over(call: Call, tmp_path: Path, workers: int, batch: int) -> None:
     expected = broken(tmp_path)
     out_dir = tmp_path / "out"
     names = [tmp_path / name for name in expected]
     code, _, err = call(
         *names[:3], tmp_path / "good.wav", *names[3:], "--output-dir", out_dir,
-        "--workers", workers,
+        "--workers", workers, "--batch", batch,
     )  # fmt: skip
     assert code == 1
     assert [path.name for path in out_dir.iterdir()] == ["good.txt"]
@@ -230,3 +230,16 @@ def test_debug_shows_the_trace(model: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, "--model", str(model)], capture_output=True, text=True)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_a_format_that_needs_a_library(
+    call: Call, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    strange = tmp_path / "a.m4a"
+    strange.write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + bytes(400))
+    for live in ([], ["--live"]):
+        code, out, err = call(strange, recordings / "one.wav", "--output-dir", tmp_path, *live)
+        assert (code, out) == (1, "")
+        assert f"{strange}: " in err
+        assert "mynah-speech[media]" in err

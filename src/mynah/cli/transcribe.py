@@ -12,15 +12,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mynah.cli import common
-from mynah.errors import ConfigError, InputError, MynahError, nearest
+from mynah.errors import ConfigError, InputError, MissingDependency, MynahError, nearest
 
 if TYPE_CHECKING:
     from mynah.runtime.recognizer import Recognizer
@@ -43,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channel", help="number of one channel (default: mix all)")
     parser.add_argument("--workers", type=common.positive, default=1, metavar="N",
                         help="processes that share the recordings")  # fmt: skip
+    parser.add_argument(
+        "--batch",
+        type=common.positive,
+        default=1,
+        metavar="N",
+        help="recordings computed together (more helps on a GPU)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
@@ -56,31 +61,50 @@ class Task:
     args: argparse.Namespace
 
     def run(
-        self, recognizer: Recognizer, name: str, progress: Callable[[float], None] | None = None
+        self,
+        recognizer: Recognizer,
+        names: list[str],
+        progress: Callable[[float], None] | None = None,
+    ) -> list[Transcript | str]:
+        """The transcript of each recording, or the line that says why there is none."""
+        args = self.args
+        from mynah.runtime.longform import LONGEST
+
+        channel: Any = "mix" if args.channel is None else int(args.channel)
+        options = common.decoding_options(args, recognizer)
+        # plain text alone needs no times
+        words = args.words or args.format != "txt"
+        if args.live:
+            return [self._live(recognizer, name, channel, options, words) for name in names]
+        results = recognizer.transcribe_all(
+            names,
+            channel=channel,
+            options=options,
+            words=words,
+            language=args.language,
+            batch_seconds=max(LONGEST, 15.0 * len(names)),
+            progress=progress,
+        )
+        return [
+            self._reason(name, result) if isinstance(result, MynahError) else result
+            for name, result in zip(names, results, strict=True)
+        ]
+
+    def _live(
+        self, recognizer: Recognizer, name: str, channel: Any, options: Any, words: bool
     ) -> Transcript | str:
-        """The transcript of one recording, or the line that says why there is none."""
-        channel = "mix" if self.args.channel is None else int(self.args.channel)
-        options = common.decoding_options(self.args, recognizer)
-        # times are known without words only to the window, so all formats but plain text need them
-        words = self.args.words or self.args.format != "txt"
-        language = self.args.language
         try:
-            if self.args.live:
-                return recognizer.transcribe_live(
-                    name, channel=channel, options=options, words=words, language=language
-                )
-            return recognizer.transcribe(
-                name,
-                channel=channel,
-                options=options,
-                words=words,
-                language=language,
-                progress=progress,
+            return recognizer.transcribe_live(
+                name, channel=channel, options=options, words=words, language=self.args.language
             )
-        except InputError as error:
-            if self.args.debug:
-                raise
-            return str(error)
+        except (InputError, MissingDependency) as error:
+            return self._reason(name, error)
+
+    def _reason(self, name: str, error: MynahError) -> str:
+        if self.args.debug:
+            raise error
+        line = str(error)
+        return line if name == "-" or name in line else f"{name}: {line}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,11 +117,12 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if not names:
         return 2
-    workers = 1 if "-" in names else min(args.workers, len(names))
+    groups = [names[n : n + args.batch] for n in range(0, len(names), args.batch)]
+    workers = 1 if "-" in names else min(args.workers, len(groups))
     task = Task(common.choice(args, workers=workers), args)
     start, seconds, done = time.perf_counter(), 0.0, 0
     with _progress(args, len(names)) as progress:
-        for name, result in _results(task, names, workers, progress):
+        for name, result in _results(task, groups, workers, progress):
             if not isinstance(result, str):
                 problem = _deliver(name, result, formats, args, targets, len(names) > 1)
                 seconds += result.duration
@@ -206,26 +231,30 @@ def _deliver(
 
 
 def _results(
-    task: Task, names: list[str], workers: int, progress: Bar
+    task: Task, groups: list[list[str]], workers: int, progress: Bar
 ) -> Iterator[tuple[str, Transcript | str]]:
     """Each recording with its transcript or the reason why there is none, in order."""
     if workers == 1:
         recognizer = task.choice.load()
-        for name in names:
-            yield name, task.run(recognizer, name, progress.heard)
+        for names in groups:
+            yield from zip(names, task.run(recognizer, names, progress.heard), strict=True)
         return
     import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 
     task.choice.load()  # what is wrong with the model is said once, here
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(task,))
     try:
-        futures = [pool.submit(_work, name) for name in names]
-        for name, future in zip(names, futures, strict=True):
+        futures = [pool.submit(_work, names) for names in groups]
+        for names, future in zip(groups, futures, strict=True):
             try:
-                yield name, future.result()
+                yield from zip(names, future.result(), strict=True)
             except BrokenProcessPool:
-                yield name, f"{name}: the process that worked on it or beside it died"
+                yield from (
+                    (name, f"{name}: the process that worked on it or beside it died")
+                    for name in names
+                )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -238,10 +267,10 @@ def _start_worker(task: Task) -> None:
     _worker = task, task.choice.load()
 
 
-def _work(name: str) -> Transcript | str:
+def _work(names: list[str]) -> list[Transcript | str]:
     assert _worker is not None
     task, recognizer = _worker
-    return task.run(recognizer, name)
+    return task.run(recognizer, names)
 
 
 class Bar:
