@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from mynah.errors import ConfigError, InputError, MissingDependency, ModelError, MynahError
 
+TYPE_CHECKING = False  # not typing's, which costs more to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from mynah.runtime.recognizer import Recognizer, load
     from mynah.runtime.result import Transcript
     from mynah.runtime.session import Session

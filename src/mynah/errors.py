@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+TYPE_CHECKING = False  # typing's own costs more to import than all of this package's start
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class MynahError(Exception):
@@ -35,5 +36,7 @@ class MissingDependency(MynahError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint `` (did you mean 'x'?)`` for the known name closest to ``name``, or ``''``."""
+    import difflib  # only when something is wrong
+
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
