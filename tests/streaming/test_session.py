@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mynah
+from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.session import Endpoint, Endpointing, Event, Final, Partial, Session
@@ -73,6 +74,29 @@ def test_streamed_log_probs_equal_whole(tones: Recognizer) -> None:
     np.testing.assert_allclose(
         np.concatenate(heard), whole.log_probs[0, : whole.lens[0]], atol=1e-4
     )
+
+
+def test_segments_lose_and_repeat_nothing(tones: Recognizer) -> None:
+    samples, model = speak("abc de ab"), tones.model
+    feats = model.frontend(samples)
+    whole = model.engine.encode(feats[None], np.array([len(feats)]))
+    session, heard = tones.stream(endpointing=Endpointing(longest=0.5)), []
+    absorb = session.absorb
+    session.absorb = lambda lp, enc: heard.append(lp) or absorb(lp, enc)  # type: ignore[method-assign]
+    events = run(session, samples, [1000] * 100)
+    assert sum(isinstance(event, Endpoint) for event in events) >= 3
+    expected = whole.log_probs[0, : whole.lens[0]]
+    np.testing.assert_allclose(np.concatenate(heard), expected, atol=1e-4)
+
+
+def test_what_is_too_quiet_is_not_heard(tones: Recognizer) -> None:
+    options = DecodingOptions(method="greedy", blank_penalty=60.0)  # would hear words in anything
+    quiet = speak("ab") * np.float32(9e-5 / 0.3)
+    assert tones.transcribe(quiet * 2, options=options).status == "ok"
+    assert tones.transcribe(quiet, options=options).status == "no_speech"
+    assert tones.transcribe_live(quiet * 2, options=options).status == "ok"
+    assert tones.transcribe_live(quiet, options=options).status == "no_speech"
+    assert run(tones.stream(options=options), quiet, [999] * 100) == []
 
 
 def test_live_says_what_offline_says(tones: Recognizer) -> None:

@@ -169,7 +169,7 @@ class _shown:
                 self._live.update(Text(event.text, style="dim"), refresh=True)
             elif isinstance(event, Final):
                 self._live.update(Text(""), refresh=True)
-                self._live.console.print(Text("\n".join(self._final(event))))
+                self._live.console.print(Text("\n".join(self._final(event))), soft_wrap=True)
 
 
 def event_dict(event: Event) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,15 +123,16 @@ def run(args: argparse.Namespace) -> int:
     start, seconds, done = time.perf_counter(), 0.0, 0
     with _progress(args, len(names)) as progress:
         for name, result in _results(task, groups, workers, progress):
-            if not isinstance(result, str):
-                problem = _deliver(name, result, formats, args, targets, len(names) > 1)
-                seconds += result.duration
-                done += problem is None
-            else:
-                problem = result
-            if problem is not None:
-                failed.append(problem)
-                print(problem, file=sys.stderr)
+            with progress.aside():
+                if not isinstance(result, str):
+                    problem = _deliver(name, result, formats, args, targets, len(names) > 1)
+                    seconds += result.duration
+                    done += problem is None
+                else:
+                    problem = result
+                if problem is not None:
+                    failed.append(problem)
+                    print(problem, file=sys.stderr)
             progress.advance()
     if not args.quiet:
         took = time.perf_counter() - start
@@ -282,6 +283,10 @@ class Bar:
     def heard(self, seconds: float) -> None:
         """So many seconds more of audio are done."""
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Lines are printed within."""
+        return nullcontext()
+
 
 class RichBar(Bar):
     """Progress over recordings in the terminal."""
@@ -296,27 +301,27 @@ class RichBar(Bar):
         self._heard += seconds
         self._bar.update(self._task, description=f"{self._heard / 60:.1f} min of audio")
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._bar.stop()  # rich would break long lines if they went through it
+        try:
+            yield
+        finally:
+            self._bar.start()
 
-class _Shown(AbstractContextManager[Bar]):
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
 
-        # results on a terminal go above the bar; redirected ones must not pass through it
-        self._bar = Progress(
-            console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
-        )
-        self._total = total
+@contextmanager
+def _shown(total: int) -> Iterator[Bar]:
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __enter__(self) -> Bar:
-        self._bar.start()
-        return RichBar(self._bar, self._bar.add_task("transcribing", total=self._total))
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        yield RichBar(bar, bar.add_task("transcribing", total=total))
 
 
 def _progress(args: argparse.Namespace, total: int) -> AbstractContextManager[Bar]:
     if args.quiet or not sys.stderr.isatty():
         return nullcontext(Bar())
-    return _Shown(total)
+    return _shown(total)

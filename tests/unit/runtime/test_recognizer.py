@@ -86,6 +86,15 @@ def test_long_recordings_are_cut_where_it_is_quiet(tones: Recognizer) -> None:
         assert one.start == pytest.approx(other.start, abs=0.05)
 
 
+def test_a_short_window_before_a_long_one(tones: Recognizer) -> None:
+    pause = np.zeros(RATE, np.float32)
+    samples = np.concatenate([speak("abc de abc d"), pause, speak("a b c d e a b c d")])
+    result = tones.transcribe(samples, longest=9.5)
+    assert [segment.text for segment in result.segments] == [
+        "abc de abc d", "a b c d e a b c d"
+    ]  # fmt: skip
+
+
 def test_batch_mates_do_not_matter(tones: Recognizer) -> None:
     texts = ["abc", "d", "ab cd ea", "", "eeee ddd", "a b c d e"]
     sounds = [speak(text) for text in texts]
