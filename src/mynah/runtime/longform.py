@@ -43,8 +43,8 @@ def windows(
     """Cut ``blocks`` of samples into windows of at most ``longest`` seconds.
 
     A window ends at the quietest point of its last ``search`` seconds (of its second half at most),
-    or with the recording; the
-    windows together are the recording. How the blocks are cut changes nothing.
+    or with the recording; the windows together are the recording. How the blocks are cut changes
+    nothing.
     """
     limit, start, held, pending = max(int(longest * rate), 1), 0, 0, []
     for block in blocks:
