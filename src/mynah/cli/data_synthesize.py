@@ -25,6 +25,13 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--min-words", type=int, default=2)
     parser.add_argument("--max-words", type=int, default=30)
+    parser.add_argument(
+        "--phrases",
+        type=int,
+        default=0,
+        metavar="N",
+        help="cut the sentences down to runs of 1 to N words",
+    )
     parser.add_argument("--max-seconds", type=float, default=12.0)
     parser.add_argument(
         "--exclude",
@@ -47,7 +54,7 @@ def run_synthesize(args: argparse.Namespace) -> int:
         count=args.count,
         hours=args.hours,
         voices=tuple(args.voices) if args.voices else defaults.voices,
-        min_words=args.min_words,
+        min_words=1 if args.phrases else args.min_words,
         max_words=args.max_words,
         max_seconds=args.max_seconds,
         split=args.split,
@@ -56,7 +63,12 @@ def run_synthesize(args: argparse.Namespace) -> int:
     sentences = synthesis.read_sentences(
         args.text, exclude=excluded, min_words=args.min_words, max_words=args.max_words
     )
-    print(f"{len(sentences)} sentences in {args.text}", file=sys.stderr)
+    if args.phrases:
+        sentences = synthesis.cut_phrases(sentences, args.phrases, seed=args.seed, exclude=excluded)
+    print(
+        f"{len(sentences)} {'phrases' if args.phrases else 'sentences'} in {args.text}",
+        file=sys.stderr,
+    )
     show = _Progress(args.hours, args.count)
     items, hours = synthesis.synthesize(sentences, args.out, config, jobs=args.jobs, progress=show)
     show.end()

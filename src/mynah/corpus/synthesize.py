@@ -159,6 +159,28 @@ def read_sentences(
     return found
 
 
+def cut_phrases(
+    sentences: Iterable[str], longest: int, *, seed: int, exclude: Iterable[str] = ()
+) -> list[str]:
+    """A run of 1 to ``longest`` words out of each sentence, none twice and none in ``exclude``.
+
+    Recordings of a word or two are where CTC finds its first alignments.
+    """
+    rng = np.random.default_rng((seed, longest))
+    seen = set(exclude)
+    found: list[str] = []
+    for sentence in sentences:
+        words = comparable_text(sentence).split()
+        size = min(int(rng.integers(1, longest + 1)), len(words))
+        first = int(rng.integers(len(words) - size + 1))
+        phrase = " ".join(words[first : first + size])
+        if phrase in seen or len(phrase) == 1:
+            continue
+        seen.add(phrase)
+        found.append(re.sub(r"\bi\b", "I", phrase))
+    return found
+
+
 def _open_text(path: str | Path) -> TextIO:
     if str(path).endswith(".xz"):
         return lzma.open(path, "rt", encoding="utf-8")

@@ -15,6 +15,7 @@ from mynah.corpus.synthesize import (
     Prompts,
     SynthesisConfig,
     comparable_text,
+    cut_phrases,
     read_sentences,
     render,
     spoken_text,
@@ -72,6 +73,17 @@ def test_sentences_are_selected_once_and_without_the_excluded(tmp_path: Path) ->
         read_sentences(tmp_path / "t.txt", min_words=9)
     with pytest.raises(InputError, match=r"absent\.txt"):
         read_sentences(tmp_path / "absent.txt")
+
+
+def test_phrases_are_short_runs_of_words_and_not_the_excluded() -> None:
+    phrases = cut_phrases(SENTENCES * 20, 2, seed=1, exclude=["bird sings"])
+    assert phrases == cut_phrases(SENTENCES * 20, 2, seed=1, exclude=["bird sings"])
+    assert len(set(phrases)) == len(phrases) > 20
+    assert {len(p.split()) for p in phrases} == {1, 2}
+    running = [f" {comparable_text(s)} " for s in SENTENCES]
+    assert all(any(f" {p.lower()} " in s for s in running) for p in phrases)
+    assert "bird sings" not in phrases and "king sings" in phrases
+    assert "here I" in cut_phrases(["Here I am."] * 40, 2, seed=1)
 
 
 def test_prompts_depend_on_seed_and_index_alone_and_do_not_repeat() -> None:
