@@ -1,7 +1,15 @@
-"""CTC loss (Graves et al., 2006), as a sum with its counts."""
+"""CTC loss (Graves et al., 2006), as a sum with its counts.
+
+Of the V units of a frame the loss needs the normaliser and the few that occur in the text. So only
+those are taken from the logits, and the forward-backward algorithm runs on U + 1 columns; no
+float32 copy of the log-probabilities is made, nor kept for the gradient.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,8 +24,50 @@ def ctc_loss(
     (B, T, V) logits, normalised here, (B,), (B, U), (B,). An utterance too short for its text
     counts as 0.
     """
-    log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-    loss = F.ctc_loss(
-        log_probs, tokens, lens, token_lens, blank=blank, reduction="sum", zero_infinity=True
-    )
+    loss: Tensor = _Ctc.apply(logits, lens, tokens, token_lens, blank)  # type: ignore[no-untyped-call]
     return loss, Counts(lens.numel(), int(token_lens.sum()), int(lens.sum()))
+
+
+class _Ctc(torch.autograd.Function):
+    """The gradient for the logits is softmax - occupancy, computed utterance by utterance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, lens: Tensor, tokens: Tensor, token_lens: Tensor, blank: int
+    ) -> Tensor:
+        tokens, token_lens = tokens.to(logits.device), token_lens.to(logits.device)
+        start = torch.full_like(tokens[:, :1], blank)
+        units = torch.cat((start, tokens), 1)  # (B, U + 1), what the columns stand for
+        norm = torch.stack([row.float().logsumexp(-1) for row in logits])  # (B, T)
+        index = units[:, None].expand(-1, logits.shape[1], -1)
+        compact = logits.gather(2, index).double() - norm[..., None]  # (B, T, U + 1)
+        # equal tokens must be one column: the first that has the token
+        columns = (tokens[:, :, None] == tokens[:, None]).int().argmax(2) + 1
+        with torch.enable_grad():
+            compact.requires_grad_()
+            losses = F.ctc_loss(
+                compact.transpose(0, 1), columns, lens, token_lens, reduction="none"
+            )
+            finite = losses.isfinite()
+            (slope,) = torch.autograd.grad(losses[finite].sum(), compact)
+        # torch's slope is what log_softmax would be given: exp(log_prob) - occupancy
+        occupancy = compact.detach().exp() - slope
+        occupancy = occupancy.masked_fill(~finite[:, None, None], 0.0).float()
+        ctx.save_for_backward(logits, norm, units, occupancy, lens, finite)
+        return losses.detach().where(finite, 0.0).sum().float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        logits, norm, units, occupancy, lens, finite = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        scale = grad * finite  # (B,)
+        inside = (
+            torch.arange(logits.shape[1], device=logits.device) < lens.to(logits.device)[:, None]
+        )
+        scale = scale[:, None] * inside  # (B, T)
+        for row, out in enumerate(result):
+            slope = (logits[row].float() - norm[row, :, None]).exp_()
+            slope.scatter_add_(1, units[row].expand(len(slope), -1), -occupancy[row])
+            torch.mul(slope, scale[row, :, None], out=slope)
+            out.copy_(slope)
+        return result, None, None, None, None
