@@ -57,19 +57,6 @@ class ConvSubsampling(nn.Module):
         result: Tensor = self.out(x.permute(0, 2, 3, 1).flatten(2))  # bins, then channels
         return result
 
-    def _first(self, feats: Tensor) -> Tensor:
-        """The first convolution as a matrix product: (B, T, F) -> (B, D, T', F').
-
-        Of one input channel oneDNN makes an output that is not channels last, and every later
-        step, forward and back, pays for turning it around: a third of the subsampling's time.
-        """
-        convolution = self.convolutions[0]
-        assert isinstance(convolution, nn.Conv2d)
-        size, step = convolution.kernel_size[0], convolution.stride[0]
-        windows = feats.unfold(1, size, step).unfold(2, size, step).flatten(3)
-        y = F.linear(windows, convolution.weight.flatten(1), convolution.bias)
-        return y.permute(0, 3, 1, 2)
-
     def lens(self, feat_lens: Tensor) -> Tensor:
         """Output frames of so many input frames: (B,) -> (B,)."""
         for kernel, stride in _LAYOUTS[self.factor]:
