@@ -74,10 +74,9 @@ def train(
                 setup.task.compile()
             done = trainer.fit()
             if not done:
-                text = (
-                    f"stopped after step {trainer.progress.step}, saved; the same command goes on"
-                )
-                say({"event": "note", "step": trainer.progress.step, "text": text})
+                step = trainer.progress.step
+                text = f"stopped after step {step}, saved; the same command goes on"
+                say({"event": "note", "step": step, "text": text})
                 return False
             _finish(config, out, setup, trainer, say)
         finally:
