@@ -71,4 +71,5 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
         from safetensors.torch import save_file
     except ImportError:
         raise MissingDependency("safetensors", extra="train") from None
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+    # tied weights may share memory, which the format refuses: each name gets its own
+    save_file({k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}, path)

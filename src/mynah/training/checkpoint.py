@@ -20,7 +20,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mynah.errors import MissingDependency, ModelError
+from mynah.errors import ModelError
+from mynah.nn.weights import read_weights, write_weights
 
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_FILE, SCORE_FILE = "state.json", "scores.json"
@@ -82,11 +83,11 @@ class Checkpoint:
 
     def model(self) -> dict[str, Tensor]:
         """The weights and buffers, on the CPU."""
-        return load_tensors(self.path / MODEL_FILE)
+        return read_weights(self.path / MODEL_FILE)
 
     def optimizer(self) -> dict[str, Tensor]:
         """The optimiser's state, on the CPU."""
-        return load_tensors(self.path / OPTIMIZER_FILE)
+        return read_weights(self.path / OPTIMIZER_FILE)
 
 
 class CheckpointFolder:
@@ -134,8 +135,8 @@ class CheckpointFolder:
         work = self.path / f".writing-{name}-{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        save_tensors(work / MODEL_FILE, model)
-        save_tensors(work / OPTIMIZER_FILE, optimizer)
+        write_weights(model, work / MODEL_FILE)
+        write_weights(optimizer, work / OPTIMIZER_FILE)
         (work / STATE_FILE).write_text(json.dumps(asdict(progress), indent=1) + "\n", "utf-8")
         for file in (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE):
             _flush(work / file)
@@ -179,39 +180,6 @@ def average(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:
             total += tensors[key]
     mean = {k: (v / len(checkpoints)).to(first[k].dtype) for k, v in totals.items()}
     return {k: mean.get(k, v) for k, v in first.items()}
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        MissingDependency: safetensors is not installed.
-    """
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise MissingDependency("safetensors", extra="train") from None
-    # tied weights may share memory, which the format refuses: each name gets its own
-    save_file({k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}, path)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        MissingDependency: safetensors is not installed.
-        ModelError: the file is missing or damaged.
-    """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise MissingDependency("safetensors", extra="train") from None
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from None
-    return tensors
 
 
 def write_whole(path: Path, text: str) -> None:

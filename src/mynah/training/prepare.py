@@ -16,8 +16,8 @@ from mynah.config import as_dict
 from mynah.data.loader import Loader
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
+from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
-from mynah.training.checkpoint import load_tensors
 from mynah.training.config import TrainConfig, section
 from mynah.training.distributed import Workers
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
@@ -136,7 +136,7 @@ def _take(
         remake = vocabulary_tensors(
             lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
         )
-    tensors = load_tensors(base.file("weights.safetensors"))
+    tensors = read_weights(base.file("weights.safetensors"))
     taken = load_parts(model, tensors, parts=parts, remake=remake, source=str(base.path))
     return taken.line(config.init)
 

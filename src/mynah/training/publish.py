@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from mynah.model_folder import ModelInfo, write_model_folder
-from mynah.training.checkpoint import Checkpoint, save_tensors
+from mynah.nn.weights import write_weights
+from mynah.training.checkpoint import Checkpoint
 from mynah.training.config import CardConfig
 
 
@@ -21,7 +22,7 @@ def publish(
 ) -> None:
     """Write the model folder ``folder`` with ``weights.safetensors``, tokenizer and card."""
     with write_model_folder(folder, info) as work:
-        save_tensors(work / "weights.safetensors", weights)
+        write_weights(weights, work / "weights.safetensors")
         (work / "tokenizer").mkdir()
         save_tokenizer(work / "tokenizer")
         (work / "CARD.md").write_text(card, encoding="utf-8")

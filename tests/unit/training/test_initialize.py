@@ -11,7 +11,7 @@ from torch import nn
 from mynah.config import read_toml
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import read_model_folder
-from mynah.training.checkpoint import load_tensors
+from mynah.nn.weights import read_weights
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
 from mynah.training.progress import Record
 from mynah.training.run import train
@@ -37,7 +37,7 @@ def base(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(read_model_folder(folder).file("weights.safetensors"))
+    return read_weights(read_model_folder(folder).file("weights.safetensors"))
 
 
 def test_the_folder_says_what_the_run_knows(base: Path) -> None:
@@ -47,7 +47,7 @@ def test_the_folder_says_what_the_run_knows(base: Path) -> None:
     assert info.family == "u2" and info.sample_rate == 16000
     assert info.streaming == {"chunk": 16, "left": 4}
     assert info.decoding["method"] == "rescoring" and info.decoding["reverse_weight"] == 0.3
-    assert 0 <= info.results["dev error_rate"] and info.results["dev loss"] > 0
+    assert info.results["dev error_rate"] >= 0 and info.results["dev loss"] > 0
     card = (base / "CARD.md").read_text()
     assert "the mean of 1 checkpoints, of the steps 2" in card and "dev error_rate" in card
 

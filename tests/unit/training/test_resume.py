@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mynah.errors import ConfigError
-from mynah.training.checkpoint import load_tensors
+from mynah.nn.weights import read_weights
 from mynah.training.run import claim
 
 from .runs import finish, last_bytes, records, start, start_ranks, tiny, wait_for
@@ -92,7 +92,7 @@ def test_two_workers_make_the_steps_of_one(speech: Path, tmp_path: Path) -> None
     assert len(mine) == len(other) >= 6
     for a, b in zip(mine, other, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-    a, b = (load_tensors(run / "model" / "weights.safetensors") for run in (one, two))
+    a, b = (read_weights(run / "model" / "weights.safetensors") for run in (one, two))
     for name, value in a.items():
         torch.testing.assert_close(value, b[name], rtol=0, atol=1e-6)
     scores = [records(run, "evaluation")[-1]["loss"] for run in (one, two)]
