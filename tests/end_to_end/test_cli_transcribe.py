@@ -144,6 +144,7 @@ def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
     for name in broken(tmp_path):
         code, out, err = call(tmp_path / name, "--output-dir", tmp_path / "out")
         assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1, err
         assert len(err.splitlines()) <= 4
         assert not (tmp_path / "out").exists()
     assert call(tmp_path / "missing.wav")[0] == 2

@@ -134,10 +134,10 @@ def run(args: argparse.Namespace) -> int:
                     failed.append(problem)
                     print(problem, file=sys.stderr)
             progress.advance()
-    if not args.quiet:
+    if done and not args.quiet:
         took = time.perf_counter() - start
         print(common.speed(seconds, took), file=sys.stderr)
-    if failed:
+    if failed and done + len(failed) > 1:  # a line alone has been read just above
         print(f"{len(failed)} of {done + len(failed)} failed:", file=sys.stderr)
         print("".join(f"  {line}\n" for line in failed), end="", file=sys.stderr)
     return 2 if done == 0 else 1 if failed else 0
