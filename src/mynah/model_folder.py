@@ -151,11 +151,17 @@ def write_model_file(folder: Path, info: ModelInfo) -> None:
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {name: sha256(folder / name) for name in names if name != MODEL_FILE}
     text = dumps_toml({"format": FORMAT, **as_dict(info), "files": files})
-    (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+    work = folder / f".{MODEL_FILE}-{os.getpid()}"
+    work.write_text(text, encoding="utf-8")
+    os.replace(work, folder / MODEL_FILE)
 
 
 def update_results(path: str | Path, results: dict[str, Any]) -> None:
-    """Merge measured ``results`` into ``model.toml`` and hash the parts again."""
+    """Merge measured ``results`` into ``model.toml``.
+
+    Raises:
+        ModelError: a part of the folder is missing or altered.
+    """
     folder = read_model_folder(path)
     folder.verify()
     info = dataclasses.replace(folder.info, results={**folder.info.results, **results})

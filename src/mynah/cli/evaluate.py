@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worst", type=int, default=5, metavar="N",
                         help="print the N worst utterances aligned (default: 5)")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write all as JSON to FILE, or - for stdout")
+    parser.add_argument("--record", metavar="NAME",
+                        help="keep the rates in the model's own model.toml, as NAME")  # fmt: skip
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
 
@@ -87,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         _print(report, facts, list(groups), args.worst)
     if args.json:
         _write_json(report, facts, list(groups), args.json)
+    if args.record:
+        _record(report, facts, list(groups), args)
     return 1 if outcome.failed else 0
 
 
@@ -239,10 +243,20 @@ def _print(report: Report, facts: dict[str, Any], groups: list[str], worst: int)
         f"{'live' if facts['live'] else 'offline'}: "
         + common.speed(facts["audio_seconds"], facts["decoding_seconds"])
     )
-    ids = [utterance.id for utterance in report.utterances]
     for utterance, rate in report.worst(max(worst, 0)):
         print(f"\n{utterance.id}: {rate}")
-        print(report.alignment(ids.index(utterance.id)))
+        print(report.alignment(report.utterances.index(utterance)))
+
+
+def _record(
+    report: Report, facts: dict[str, Any], groups: list[str], args: argparse.Namespace
+) -> None:
+    """The rates, in percent, into the results of the model's folder."""
+    from mynah.model_folder import find_model, update_results
+
+    rates = {name: round(100 * rate.rate, 2) for name, _, rate in _rows(report, groups)}
+    how = {name: facts[name] for name in ("engine", "method", "live")}
+    update_results(find_model(args.model), {args.record: {"errors": report.name, **how, **rates}})
 
 
 def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target: str) -> None:

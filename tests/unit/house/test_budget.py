@@ -22,9 +22,12 @@ PACKAGE = Path(mynah.__file__).parent
 ROOT = Path(__file__).resolve().parents[3]
 BUDGET = tomllib.loads((ROOT / "budget.toml").read_text("utf-8"))
 SOURCES = sorted(
-    p
-    for folder in ("src", "tests", "benchmarks", "examples")
-    for p in (ROOT / folder).rglob("*.py")
+    [ROOT / "bootstrap.py"]
+    + [
+        p
+        for folder in ("src", "tests", "benchmarks", "examples")
+        for p in (ROOT / folder).rglob("*.py")
+    ]
 )
 MB = 1e6
 
