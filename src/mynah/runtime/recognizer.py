@@ -305,22 +305,27 @@ class _Run:
 
     def take(self, job: _Job, found: Iterator[Window]) -> None:
         """Read a recording; what is left of it waits in the pool."""
+        for piece in self._pieces(job, found):
+            self.pool.append(piece)
+            self.pooled += len(piece.window.samples) / self.decoder.model.rate
+            if self.pooled >= POOL:
+                self.flush()
+            if job.error is not None:
+                break
+
+    def _pieces(self, job: _Job, found: Iterator[Window]) -> Iterator[_Piece]:
+        """What there is to decode of a recording; what cannot be read is its error."""
         model = self.decoder.model
         try:
             for window in found:
                 seconds = len(window.samples) / model.rate
                 job.duration += seconds
-                if window.silent:
+                feats = None if window.silent else model.frontend(window.samples)
+                # too short for one encoder frame is as good as silent
+                if feats is None or len(feats) <= model.engine.overlap:
                     self._done(seconds)
                     continue
-                feats = model.frontend(window.samples)
-                if len(feats) <= model.engine.overlap:  # too short for one encoder frame
-                    self._done(seconds)
-                    continue
-                self.pool.append(_Piece(job, window, feats))
-                self.pooled += seconds
-                if self.pooled >= POOL:
-                    self.flush()
+                yield _Piece(job, window, feats)
         except MynahError as error:
             job.error = error
 
@@ -333,8 +338,19 @@ class _Run:
         first = 0
         while first < len(pieces):
             rows = max(frames // max(len(pieces[first].feats), 1), 1)
-            self._decode(pieces[first : first + rows])
+            self._decode_or_blame(pieces[first : first + rows])
             first += rows
+
+    def _decode_or_blame(self, pieces: list[_Piece]) -> None:
+        """Decode a batch; where it fails, piece by piece, so that one spoils no other."""
+        try:
+            self._decode(pieces)
+        except MynahError as error:
+            if len(pieces) == 1:
+                pieces[0].job.error = pieces[0].job.error or error
+                return
+            for piece in pieces:
+                self._decode_or_blame([piece])
 
     def _decode(self, pieces: list[_Piece]) -> None:
         model = self.decoder.model
@@ -345,20 +361,22 @@ class _Run:
             for row, length in enumerate(encoded.lens.tolist())
         ]
         best = self.decoder.best(heard)
+        segments = []
         for piece, item, hypothesis in zip(pieces, heard, best, strict=True):
             start = piece.window.start / model.rate
-            seconds = len(piece.window.samples) / model.rate
             segment = make_segment(
                 model.tokenizer,
                 hypothesis.tokens,
                 item.log_probs,
                 clock=model.clock,
                 start=start,
-                end=start + seconds,
+                end=start + len(piece.window.samples) / model.rate,
                 words=self.words,
             )
+            segments.append(segment)
+        for piece, segment in zip(pieces, segments, strict=True):  # all or none of a batch
             piece.job.segments.append((piece.window.start, segment))
-            self._done(seconds)
+            self._done(len(piece.window.samples) / model.rate)
 
     def _done(self, seconds: float) -> None:
         if self.progress is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ import mynah
 from mynah.audio import Waveform, write
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
+from mynah.runtime.engine import Encoded, Engine
 from mynah.runtime.recognizer import Recognizer
-from tone_model import RATE, speak, write_tone_model
+from mynah.runtime.result import Transcript
+from tone_model import RATE, UNITS, speak, write_tone_model
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,42 @@ def test_a_bad_one_among_many(tones: Recognizer, tmp_path: Path) -> None:
     assert "none.wav: no such file" in str(results[1])
     with pytest.raises(InputError, match=r"none\.wav"):
         tones.transcribe(audios)
+
+
+class Spoils:
+    """The tones' engine, but its log-probabilities are no numbers for recordings with an ``e``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def encode(self, *arguments: Any, **more: Any) -> Encoded:
+        out = self._engine.encode(*arguments, **more)
+        hears = (out.log_probs.argmax(axis=-1) == UNITS.index("e")).any(axis=-1)
+        out.log_probs[hears] = np.nan
+        return out
+
+
+@pytest.mark.parametrize("pool", [0.5, 3.0, 300.0])
+def test_an_engine_that_fails_for_one(
+    tones: Recognizer, monkeypatch: pytest.MonkeyPatch, pool: float
+) -> None:
+    monkeypatch.setattr("mynah.runtime.recognizer.POOL", pool)
+    engine: Any = Spoils(tones.model.engine)
+    spoiling = Recognizer(dataclasses.replace(tones.model, engine=engine))
+    pause = np.zeros(RATE, np.float32)
+    long = np.concatenate([speak("abc ab"), pause, speak("be ab d"), pause, speak("abc")])
+    texts = ["ab", "cd ba", "", "d", "bad cab"]
+    audios = [speak("ab"), long, speak("cd ba"), np.zeros(RATE, np.float32), speak("d")]
+    results = spoiling.transcribe_all([*audios, speak("e"), speak("bad cab")], longest=4.0)
+    failed = [results.pop(5), results.pop(1)]
+    assert all(isinstance(result, ModelError) for result in failed)
+    found = [result.text for result in results if isinstance(result, Transcript)]
+    assert found == texts
+    with pytest.raises(ModelError):
+        spoiling.transcribe([speak("ab"), speak("e"), speak("d")])
 
 
 def test_wrong_arguments(tones: Recognizer) -> None:
