@@ -64,6 +64,8 @@ class Cut:
     @property
     def text(self) -> str:
         """The words of all supervisions in their order."""
+        if len(self.supervisions) == 1:
+            return self.supervisions[0].text
         return " ".join(s.text for s in self.supervisions if s.text)
 
     @property
@@ -107,10 +109,11 @@ ALIASES = {
     "lang": "language",
     "offset": "start",
 }
-KNOWN = (
-    "id", "path", "speaker", "duration", "text", "start", "end", "channel", "language", "rate",
-    "byte_start", "byte_size", "recording_duration", "supervisions",
-)  # fmt: skip
+_NUMBERS = frozenset(
+    ("start", "end", "duration", "channel", "rate", "byte_start", "byte_size", "recording_duration")
+)
+_WORDS = frozenset(("id", "path", "speaker", "text", "language", "supervisions"))
+_KNOWN = _NUMBERS | _WORDS
 
 
 def cut_from_row(row: Mapping[str, Any], base: str = "") -> Cut:
@@ -119,63 +122,61 @@ def cut_from_row(row: Mapping[str, Any], base: str = "") -> Cut:
     Raises:
         InputError: no path, or a number that is not one; the line does not name the manifest.
     """
-    values = {ALIASES.get(k, k) if ALIASES.get(k) not in row else k: v for k, v in row.items()}
+    values = row
+    if ALIASES.keys() & row.keys():
+        values = {ALIASES.get(k, k) if ALIASES.get(k) not in row else k: v for k, v in row.items()}
     path = values.get("path")
     if not isinstance(path, str) or not path:
         raise InputError("has no path")
-    if path.rstrip().endswith("|") or path.startswith("pipe:"):
+    if path.endswith("|") or path.startswith("pipe:"):
         raise InputError(f"{path!r} is a command; mynah runs none: convert it to files")
     name = str(values.get("id") or "") or posixpath.splitext(posixpath.basename(path))[0]
-    start = _number(values, "start") or 0.0
-    duration, end = _number(values, "duration"), _number(values, "end")
+    number = {k: _number(k, values[k]) for k in _NUMBERS & values.keys()}
+    start, end, duration = number.get("start") or 0.0, number.get("end"), number.get("duration")
     if duration is None and end is not None:
         duration = end - start
     if start < 0 or (duration is not None and duration < 0):
         raise InputError("has a negative time")
-    rate, channel = _number(values, "rate"), _number(values, "channel")
-    byte_start, byte_size = _number(values, "byte_start"), _number(values, "byte_size")
-    source = path if is_url(path) else join(base, path)
-    known = _number(values, "recording_duration")
+    known = number.get("recording_duration")
     if known is None and not start and end is None:
         known = duration
     recording = Recording(
         id=name,
-        source=source,
+        source=join(base, path),
         duration=known,
-        rate=None if rate is None else int(rate),
-        byte_start=int(byte_start or 0),
-        byte_size=None if byte_size is None else int(byte_size),
+        rate=_whole(number.get("rate")),
+        byte_start=_whole(number.get("byte_start")) or 0,
+        byte_size=_whole(number.get("byte_size")),
     )
     return Cut(
         id=name,
         recording=recording,
         start=start,
         duration=duration,
-        channel=None if channel is None else int(channel),
+        channel=_whole(number.get("channel")),
         supervisions=_supervisions(values),
-        columns={k: _text(v) for k, v in values.items() if k not in KNOWN and v is not None},
+        columns={k: _text(values[k]) for k in values if k not in _KNOWN and values[k] is not None},
     )
 
 
 def _supervisions(values: Mapping[str, Any]) -> tuple[Supervision, ...]:
     several = values.get("supervisions")
-    if isinstance(several, (list, tuple)):
-        return tuple(
+    if not isinstance(several, (list, tuple)):
+        return (
             Supervision(
-                text=_text(s.get("text")),
-                speaker=_text(s.get("speaker")),
-                language=_text(s.get("language")),
-                start=_number(s, "start") or 0.0,
-                duration=_number(s, "duration"),
-            )
-            for s in several
-        )
-    return (
+                _text(values.get("text")), _text(values.get("speaker")),
+                _text(values.get("language")),
+            ),
+        )  # fmt: skip
+    return tuple(
         Supervision(
-            text=_text(values.get("text")),
-            speaker=_text(values.get("speaker")),
-            language=_text(values.get("language")),
-        ),
+            text=_text(s.get("text")),
+            speaker=_text(s.get("speaker")),
+            language=_text(s.get("language")),
+            start=_number("start", s.get("start")) or 0.0,
+            duration=_number("duration", s.get("duration")),
+        )
+        for s in several
     )
 
 
@@ -183,8 +184,7 @@ def _text(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else str(value)
 
 
-def _number(values: Mapping[str, Any], key: str) -> float | None:
-    value = values.get(key)
+def _number(key: str, value: Any) -> float | None:
     if value is None or value == "":
         return None
     try:
@@ -194,6 +194,10 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
     if not math.isfinite(number):
         raise InputError(f"{key} is {value!r}, not a number")
     return number
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def row_from_cut(cut: Cut, base: str = "") -> dict[str, Any]:

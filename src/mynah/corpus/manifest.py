@@ -96,8 +96,9 @@ def open_manifest(
     """
     place = locate(os.fspath(path), root)
     if format is not None and format not in get_args(Format):
-        known = ", ".join(get_args(Format))
-        raise ConfigError(f"format {format!r} is none of {known}{nearest(format, get_args(Format))}")
+        known = get_args(Format)
+        hint = nearest(format, known)
+        raise ConfigError(f"format {format!r} is none of {', '.join(known)}{hint}")
     kind = format or detect(place)
     if kind == "kaldi":
         spool = Spool()

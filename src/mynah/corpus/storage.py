@@ -18,14 +18,16 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::[^:]+)*://")
 
 def is_url(path: str) -> bool:
     """Whether ``path`` is a URL (``s3://``, ``https://``, ``memory://`` ...)."""
-    return bool(_SCHEME.match(path))
+    return "://" in path and bool(_SCHEME.match(path))
 
 
 def join(base: str, path: str) -> str:
     """``path`` as seen from the folder ``base``; absolute paths and URLs are left as they are."""
-    if not base or is_url(path) or os.path.isabs(path):
+    if not base or is_url(path):
         return path
-    return posixpath.join(base, path) if is_url(base) else os.path.join(base, path)
+    if is_url(base):
+        return path if os.path.isabs(path) else posixpath.join(base, path)
+    return os.path.join(base, path)  # which leaves an absolute path alone
 
 
 def parent(path: str) -> str:

@@ -102,7 +102,9 @@ class DataConfig:
     max_frames: int = 12000  # of a batch, padding counted
     max_items: int = 256  # of a batch
     buckets: int = 20  # by length; batches are filled within them
-    subsampling: int = 4  # of the encoder: an utterance with more tokens than its frames is refused
+    # of the encoder, an utterance with more tokens than its frames being refused; a run takes it
+    # from its model
+    subsampling: int | None = None
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
@@ -114,8 +116,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_frames", "max_items", "buckets", "subsampling", "prefetch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: must be at least 1, got {value}")
         if self.workers < 0:
             raise ConfigError(f"workers: must not be negative, got {self.workers}")
         if not 0.0 <= self.min_seconds < self.max_seconds:

@@ -66,8 +66,10 @@ def open_sources(config: DataConfig, sources: Sequence[SourceConfig], reject: Re
 
 def chosen(source: SourceConfig, cuts: Iterator[tuple[int, Cut]]) -> Iterator[tuple[int, Cut]]:
     """The cuts that a source takes: conditions, then fraction, then limit."""
-    matches = matcher(source.where, source.exclude)
-    kept = ((position, cut) for position, cut in cuts if matches(cut))
+    kept = cuts
+    if source.where or source.exclude:
+        matches = matcher(source.where, source.exclude)
+        kept = ((position, cut) for position, cut in cuts if matches(cut))
     if source.fraction < 1.0:
         bound = int(source.fraction * (1 << 32))
         kept = ((p, c) for p, c in kept if key_of(c.id) >> 32 < bound)
@@ -76,14 +78,13 @@ def chosen(source: SourceConfig, cuts: Iterator[tuple[int, Cut]]) -> Iterator[tu
 
 def refusal(cut: Cut, seconds: float, config: DataConfig, frame_shift: float) -> str:
     """Why a cut of this length is not used; empty when it is."""
-    slowest = min((1.0, *config.speed))
     if not cut.text.strip():
         return "has no text"
     if seconds < config.min_seconds:
         return f"is {seconds:.2f} s long, shorter than min_seconds = {config.min_seconds:g}"
     if seconds > config.max_seconds:
         return f"is {seconds:.2f} s long, longer than max_seconds = {config.max_seconds:g}"
-    if seconds / slowest > (config.max_frames - 2) * frame_shift:
+    if seconds > (config.max_frames - 2) * frame_shift * min((1.0, *config.speed)):
         return f"is {seconds:.2f} s long, more than max_frames = {config.max_frames} holds"
     return ""
 

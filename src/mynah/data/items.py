@@ -145,7 +145,7 @@ class ItemReader:
         if self.augmenter is not None:
             feats = self.augmenter.feats(rng, feats)
         if self.tokenizer:
-            _check_room(tokens, len(feats), self.config.subsampling)
+            _check_room(tokens, len(feats), self.config.subsampling or 1)
         return _Ready(cut.id, feats, tokens, text)
 
     def _fit(self, ready: list[_Ready], request: Request, rejected: list[tuple[str, str]]) -> None:

@@ -142,6 +142,10 @@ class Loader:
         if asked and not good:
             raise InputError(f"nothing could be read in a whole epoch{self._last_reason()}")
 
+    def requests(self, epoch: int, start: int = 0) -> Iterator[Request | None]:
+        """What :meth:`epoch` would read, without reading it: the utterances of each batch."""
+        return self._feed.requests(epoch, start)
+
     def close(self) -> None:
         """End the reading processes; the next epoch starts new ones."""
         self._processes = None

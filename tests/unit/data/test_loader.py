@@ -216,7 +216,8 @@ def test_troubles_go_to_quarantine_and_the_rest_goes_on(
     make: Make, broken: Path, tmp_path: Path, workers: int
 ) -> None:
     file = tmp_path / "out" / "quarantine.jsonl"
-    loader = make({"train": [{"manifest": str(broken)}]}, quarantine=file, workers=workers)
+    table = {"train": [{"manifest": str(broken)}], "subsampling": 4}
+    loader = make(table, quarantine=file, workers=workers)
     for epoch in (0, 1):
         assert sorted(ids(loader.epoch(epoch))) == IDS[10:14]
     reasons = dict(loader.quarantine)
