@@ -10,6 +10,7 @@ next time.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -62,15 +63,22 @@ def environment(folder: Path, installs: list[list[str]]) -> Path:
         return python
     print(f"making {folder.name} (once)", flush=True)
     # without ensurepip, which some systems package apart: the pip that runs us installs into it
-    venv.create(folder, clear=True, with_pip=False)
+    venv.create(folder, clear=True, with_pip=False, symlinks=os.name != "nt")
     for packages in installs:
-        command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        command = [installer(), "-m", "pip", "--python", str(python), "install", "--quiet"]
         command += ["--disable-pip-version-check", "--constraint", str(CONSTRAINTS)]
         code = subprocess.call([*command, *packages], cwd=HERE)
         if code:
             sys.exit(f"pip could not install {' '.join(packages)} (exit code {code})")
     stamp.write_text(wanted)
     return python
+
+
+def installer() -> str:
+    """A Python that has pip: this one, or the one that this environment was made from."""
+    if importlib.util.find_spec("pip") is not None:
+        return sys.executable
+    return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def fingerprint(installs: list[list[str]]) -> str:

@@ -148,7 +148,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable, or not TOML; the line names it.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -175,7 +175,7 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         target: Any = result
         for key in keys[:-1]:
             target = _descend(target, key, path)
-        if isinstance(target, list) and keys[-1].isdigit() and int(keys[-1]) < len(target):
+        if isinstance(target, list) and keys[-1].isdecimal() and int(keys[-1]) < len(target):
             target[int(keys[-1])] = _parse_value(text)
         elif isinstance(target, dict):
             target[keys[-1]] = _parse_value(text)
@@ -185,7 +185,7 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
 
 
 def _descend(target: Any, key: str, path: str) -> Any:
-    if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+    if isinstance(target, list) and key.isdecimal() and int(key) < len(target):
         return target[int(key)]
     if isinstance(target, dict):
         return target.setdefault(key, {})
@@ -200,9 +200,10 @@ def _copy(value: Any) -> Any:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text.strip()
+    return found["value"] if found.keys() == {"value"} else text.strip()
 
 
 def dumps_toml(values: Mapping[str, Any]) -> str:

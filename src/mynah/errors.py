@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own costs more to import than all of this package's start
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class MynahError(Exception):
@@ -32,6 +32,13 @@ class MissingDependency(MynahError):
         )
         self.library = library
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Callable[[str, str], MissingDependency], tuple[str, str]]:
+        return _missing, (self.library, self.extra)  # it travels between processes
+
+
+def _missing(library: str, extra: str) -> MissingDependency:
+    return MissingDependency(library, extra=extra)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

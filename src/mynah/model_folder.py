@@ -108,7 +108,10 @@ def read_model_folder(path: str | Path) -> ModelFolder:
             raise ModelError(f"{folder}: format {version!r}, this version of mynah reads {FORMAT}")
         info = build(ModelInfo, values)
     except ConfigError as error:
-        raise ModelError(f"{folder / MODEL_FILE}: {error}") from None
+        line = str(error).removeprefix(f"{folder / MODEL_FILE}: ")
+        raise ModelError(f"{folder / MODEL_FILE}: {line}") from None
+    if not isinstance(files, dict):
+        raise ModelError(f"{folder / MODEL_FILE}: files is not a table")
     for name, digest in files.items():
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
@@ -129,7 +132,7 @@ def write_model_folder(path: str | Path, info: ModelInfo) -> Iterator[Path]:
     Raises:
         ModelError: ``path`` exists and is not a model folder, or cannot be written.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     if target.exists() and not (target / MODEL_FILE).is_file() and not _is_empty(target):
         raise ModelError(f"{target}: exists and is not a model folder; choose another name")
     try:
@@ -178,7 +181,11 @@ def _replace(work: Path, target: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     os.replace(target, old / "folder")
-    os.replace(work, target)
+    try:
+        os.replace(work, target)
+    except OSError as error:
+        os.replace(old / "folder", target)
+        raise ModelError(f"{target}: cannot be replaced ({error.strerror})") from None
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -59,7 +59,7 @@ def test_readme_has_what_is_run_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_commands(place: Path, language: str) -> None:
     for name in ("my-model", "exported", "runs"):

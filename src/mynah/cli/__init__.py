@@ -54,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(module, arguments[0], arguments[1:])
 
 
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
@@ -87,15 +93,19 @@ def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
         stream=sys.stderr,
     )
     try:
-        return int(module.run(args))
-    except MynahError as error:
+        code = int(module.run(args))
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+        return code
+    except BrokenPipeError:  # python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (MynahError, OSError) as error:
         if args.debug:
-            raise
-        print(f"mynah {verb}: {error}", file=sys.stderr)
+            import traceback
+
+            traceback.print_exc()
+        print(f"mynah {verb}: {_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone; python would complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

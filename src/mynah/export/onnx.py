@@ -237,6 +237,8 @@ def save(proto: Any, path: Path) -> None:
     import onnx
 
     if proto.ByteSize() > 1_000_000_000:
-        onnx.save(proto, path, save_as_external_data=True, location=f"{path.name}.data")
+        copy = onnx.ModelProto()  # saving strips the weights from what is saved
+        copy.CopyFrom(proto)
+        onnx.save(copy, path, save_as_external_data=True, location=f"{path.name}.data")
     else:
         onnx.save(proto, path)

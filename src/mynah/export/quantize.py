@@ -181,8 +181,8 @@ def _gather(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onn
     make = onnx.helper.make_node
     integers, scale = quantize_columns(np.ascontiguousarray(weight.T))
     name, out = node.input[0], node.output[0]
-    table = graph.constant(f"{name}_int8", np.ascontiguousarray(integers.T))
-    scales = graph.constant(f"{name}_scale", scale[:, None])
+    table = graph.constant(f"{name}_rows_int8", np.ascontiguousarray(integers.T))
+    scales = graph.constant(f"{name}_rows_scale", scale[:, None])
     return [
         make("Gather", [table, node.input[1]], [f"{out}_int8"], f"{out}_int8_node"),
         make("Cast", [f"{out}_int8"], [f"{out}_float"], f"{out}_float_node", to=1),

@@ -41,9 +41,21 @@ def quantize_subsampling(model: onnx.ModelProto) -> None:
         kernels = [onnx.numpy_helper.to_array(arrays[n.input[1]]) for n in (first, node)]
         if kernels[0].shape[1] != 1 or kernels[1].shape[1] < FEWEST:
             continue
+        users = sum(rectifier.output[0] in other.input for other in graph.node)
+        if users > 1 or len(first.input) < 3 or not _plain(node):
+            continue
         added = _rewrite(graph, arrays, first, rectifier, node, kernels)
         _replace(graph, [rectifier, node], added)
         return
+
+
+def _plain(node: onnx.NodeProto) -> bool:
+    """Whether the convolution has strides and nothing else: no padding, groups or dilations."""
+    found = {a.name: list(a.ints) or [a.i] for a in node.attribute}
+    usual = {"pads": 0, "group": 1, "dilations": 1}
+    return "strides" in found and all(
+        set(found.get(name, [value])) == {value} for name, value in usual.items()
+    )
 
 
 def _rewrite(

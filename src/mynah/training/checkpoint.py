@@ -193,7 +193,8 @@ def write_whole(path: Path, text: str) -> None:
 def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows cannot open a directory
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what it may write to
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ pytest.importorskip("safetensors")
 from mynah.cli import main  # noqa: E402
 from mynah.config import as_dict  # noqa: E402
 from mynah.errors import ConfigError, ModelError  # noqa: E402
-from mynah.export.folder import export_folder  # noqa: E402
+from mynah.export.folder import compare, export_folder  # noqa: E402
+from mynah.export.onnx import facts, parts, save, to_onnx  # noqa: E402
 from mynah.model_folder import ModelInfo, read_model_folder, write_model_folder  # noqa: E402
 from mynah.models.load import write_weights  # noqa: E402
 from mynah.models.u2.model import U2, DecoderConfig, EncoderConfig, U2Config  # noqa: E402
@@ -173,6 +175,25 @@ def test_int8_is_close_and_small(folders: dict[str, Path]) -> None:
     folder = read_model_folder(folders["u2pp"])
     size = {p: folder.file(f"onnx/encoder.{p}.onnx").stat().st_size for p in ("fp32", "int8")}
     assert size["int8"] < size["fp32"]
+
+
+def test_a_graph_that_gives_nan_is_noticed(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = U2(MODELS["offline"]).eval()
+    part = parts(model)["encoder"]
+    with torch.no_grad():
+        model.ctc.bias[3] = float("nan")
+    path = tmp_path / "encoder.onnx"
+    save(to_onnx(part, facts(model)), path)
+    with torch.no_grad():
+        model.ctc.bias[3] = 0.0
+    assert not compare(part, path) < 1e9
+
+
+def test_in_place_nothing_is_lost(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["offline"], tmp_path / "mine")
+    assert main(["export", str(tmp_path / "mine"), str(tmp_path / "mine")]) == 0
+    assert read_model_folder(tmp_path / "mine").has("weights.safetensors")
 
 
 def test_what_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_weights_are_stored_once_in_8_bits() -> None:
     model = quantize(graph())
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert {n for n, a in stored.items() if a.dtype == np.int8} == {
-        "table_int8", "weight_int8", "second_int8"
+        "table_rows_int8", "weight_int8", "second_int8"
     }  # fmt: skip
     assert "weight" not in stored
     assert [n.op_type for n in model.graph.node].count("QuantizeLinear") == 1, "shared by both"

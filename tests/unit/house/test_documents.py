@@ -13,10 +13,10 @@ import pytest
 from mynah.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[3]
+PLACES = ("docs", "src", "recipes", "benchmarks", "examples", "tests")
 DOCUMENTS = sorted(
-    p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/**/*.md")]
-    if ".venv" not in str(p) and "node_modules" not in p.parts
-)  # fmt: skip
+    [*ROOT.glob("*.md"), *(p for place in PLACES for p in (ROOT / place).rglob("*.md"))]
+)
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import pytest
 
 from mynah.cli import VERBS, main
+from mynah.errors import ConfigError, InputError, MissingDependency, ModelError, MynahError
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +39,26 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert len(captured.err.splitlines()) == 1
     assert captured.err.startswith("mynah models: no-such-model: no such model or folder")
+
+
+def test_no_place_to_write_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    target = tmp_path / "file" / "out.tsv"
+    assert main(["data", "make", str(tmp_path), str(target)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MynahError("a"),
+        InputError("b"),
+        ModelError("c"),
+        ConfigError("d"),
+        MissingDependency("av", extra="media"),
+    ],
+)
+def test_errors_travel_between_processes(error: MynahError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)

@@ -76,6 +76,15 @@ def test_override() -> None:
     assert values["optim"] == {"lr": 1.0}, "the original is left alone"
 
 
+def test_a_value_of_two_lines_is_a_string() -> None:
+    assert override({}, ["a=1\nb=2"]) == {"a": "1\nb=2"}
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "notepad.toml").write_bytes(b"\xef\xbb\xbfsteps = 3\n")
+    assert read_toml(tmp_path / "notepad.toml") == {"steps": 3}
+
+
 @pytest.mark.parametrize("assignment", ["steps", "=3", "name.x=3", "parts.9.lr=1"])
 def test_bad_assignment(assignment: str) -> None:
     with pytest.raises(ConfigError):

@@ -89,6 +89,7 @@ def test_names_stay_inside(tmp_path: Path, name: str) -> None:
         ("format = 1", "", "format None"),
         ("family", "famly", "did you mean 'family'"),
         ('name = "tiny"', "name = ", "not TOML"),
+        ("[files]", "[other]", "other: unknown key"),
     ],
 )
 def test_malformed(tmp_path: Path, old: str, new: str, line: str) -> None:
@@ -114,3 +115,11 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_model("mina")
     with pytest.raises(ModelError, match="no such model"):
         read_model_folder(tmp_path / "nothing")
+
+
+def test_files_must_be_a_table(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(
+        'format = 1\nfiles = 3\nfamily = "u2"\nname = "x"\nsample_rate = 16000\n'
+    )
+    with pytest.raises(ModelError, match="files is not a table"):
+        read_model_folder(tmp_path)
