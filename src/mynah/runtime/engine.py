@@ -201,9 +201,19 @@ class OnnxEngine:
         # two threads may both open a graph; the one that is kept serves from then on
         if part not in self._graphs:
             name = f"onnx/{part}.{self._precision}.onnx"
-            graph = Graph(self._folder.file(name), self._threads)
-            self._graphs.setdefault(part, graph)
+            self._graphs.setdefault(part, Graph(self._verified(name), self._threads))
         return self._graphs[part]
+
+    def _verified(self, name: str) -> Path:
+        """The path of a graph, once it and the file of its weights, if any, are what they were."""
+        path, root = self._folder.file(name), self._folder.path.resolve()
+        weights = f"{name}.data"  # beside the graph where it is too large for one file
+        if self._folder.has(weights):
+            self._folder.file(weights)
+        for part in (path, path.with_name(f"{path.name}.data")):
+            if part.exists() and not part.resolve().is_relative_to(root):
+                raise ModelError(f"{part}: a link that leaves the model folder")
+        return path
 
     def init_state(self, batch: int, capacity: int) -> State:
         shapes = {name: self._shape(name, capacity) for name in self._fields}

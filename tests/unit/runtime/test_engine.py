@@ -146,6 +146,32 @@ def test_a_spoilt_part(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_weights_beside_the_graph_are_verified(tmp_path: Path, feats: np.ndarray) -> None:
+    from mynah.model_folder import write_model_file
+
+    folder = write_tone_model(tmp_path / "m")
+    path = folder / "onnx" / "encoder.fp32.onnx"
+    model, data = onnx.load(path), f"{path.name}.data"
+    onnx.save(model, path, save_as_external_data=True, location=data)
+    write_model_file(folder, read_model_folder(folder).info)
+    load_engine(folder).encode(feats[None], np.array([len(feats)]))
+    weights = path.with_name(data)
+    weights.write_bytes(b"\1" + weights.read_bytes()[1:])
+    with pytest.raises(ModelError, match=r"encoder\.fp32\.onnx\.data was altered"):
+        load_engine(folder)
+
+
+def test_a_graph_that_is_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    folder = write_tone_model(tmp_path / "m")
+    path = folder / "onnx" / "encoder.fp32.onnx"
+    path.rename(tmp_path / "elsewhere.onnx")
+    path.symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ModelError, match=r"encoder\.fp32\.onnx: a link that leaves"):
+        load_engine(folder)
+    (tmp_path / "link").symlink_to(write_tone_model(tmp_path / "other"))
+    assert load_engine(tmp_path / "link").has_decoder
+
+
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
 def test_a_part_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
     from mynah.model_folder import write_model_file
