@@ -287,6 +287,16 @@ def test_finish_many(tones: Recognizer) -> None:
     assert [result.text for result in batcher.finish_many(sessions)] == ["ab", "ced"]
 
 
+def test_a_session_that_has_ended_among_others(tones: Recognizer) -> None:
+    batcher = tones.batcher()
+    live, ended = tones.stream(), tones.stream()
+    batcher.feed_many([(ended, speak("d"))], last=True)
+    with pytest.raises(InputError, match="has ended"):
+        batcher.feed_many([(live, speak("ab")), (ended, speak("ab"))])
+    batcher.feed_many([(live, speak("ab"))], last=True)
+    assert live.transcript().text == "ab"  # nothing was taken of what was refused
+
+
 def test_a_session_twice_or_with_other_context(tones: Recognizer) -> None:
     session = tones.stream()
     with pytest.raises(InputError, match="there twice"):

@@ -68,7 +68,10 @@ class Batcher:
         sessions = [session for session, _ in pairs]
         if len(set(map(id, sessions))) != len(sessions):
             raise InputError("a session is there twice; join its samples")
-        arrays = [as_samples(samples) for _, samples in pairs]  # all are sound before one is taken
+        # all are sound before one is taken
+        if any(session.closed for session in sessions):
+            raise InputError("the session has ended; start another")
+        arrays = [as_samples(samples) for _, samples in pairs]
         for session, array in zip(sessions, arrays, strict=True):
             session.push(array, last)
         events: list[list[Event]] = [[] for _ in pairs]
