@@ -157,6 +157,7 @@ def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
         (["--format", ","], "give one of txt"),
         (["--format", "txt,srt"], "several formats need --output-dir"),
         (["--channel", "left"], "'left' is not a number"),
+        (["--channel", "²"], "'²' is not a number"),
         (["--language", "fr"], "tones knows en, not 'fr'"),
         (["--method", "attention", "--beam", "0"], "0 is not above 0"),
         (["--workers", "0"], "0 is not above 0"),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 from mynah.audio import write
 from mynah.cli import doctor, evaluate, main
+from mynah.cli import listen as listening
 from mynah.errors import ConfigError
 from tone_model import RATE, speak, write_tone_model
 
@@ -72,6 +76,60 @@ def test_listen_without_a_microphone_library(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert main(["listen", "--model", str(model)]) == 2
     assert "pip install 'mynah-speech[mic]'" in capsys.readouterr().err
+
+
+class FakeSound(types.ModuleType):
+    """Stands for sounddevice: one microphone, number 3, that hears ``sound`` and is then closed."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, sound: np.ndarray) -> None:
+        super().__init__("sounddevice")
+        self.sound = sound
+        self.asked: list[Any] = []
+
+    def InputStream(self, *asked: Any, callback: Any) -> Any:
+        self.asked.append(asked)
+        _, size, device, channels, _ = asked
+        if device not in (None, 3, "desk"):
+            raise ValueError(f"No input device matching {device!r}")
+        samples = np.stack([(self.sound * 32767).astype(np.int16)] * channels, axis=1)
+
+        def hear() -> None:
+            for first in range(0, len(samples), size):
+                callback(samples[first : first + size], size, None, None)
+
+        stream = MagicMock()
+        stream.__enter__.side_effect = hear
+        return stream
+
+
+@pytest.mark.parametrize(("name", "device"), [(None, None), ("3", 3), ("desk", "desk")])
+def test_the_microphone(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, device: int | str | None
+) -> None:
+    fake = FakeSound(speak("abc"))
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    source = listening.microphone_blocks(RATE, 2, name)
+    blocks = [next(source) for _ in range(-(-len(fake.sound) // 1600))]
+    source.close()
+    assert fake.asked == [(RATE, 1600, device, 2, "int16")]
+    heard = np.concatenate(blocks, axis=1)
+    assert heard.dtype == np.int16
+    np.testing.assert_array_equal(heard, np.stack([(fake.sound * 32767).astype(np.int16)] * 2))
+
+
+@pytest.mark.parametrize("name", ["²", "attic", "5"])
+def test_no_such_microphone(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(speak("a")))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert main(["listen", "--model", str(model), "--microphone", name]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "microphone: No input device matching" in err
 
 
 def test_listen_refuses_a_model_that_does_not_stream(tmp_path: Path) -> None:

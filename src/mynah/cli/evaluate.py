@@ -213,7 +213,7 @@ def _texts(
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sorts numbers within text by value."""
     parts = re.split(r"(\d+)", text)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
 def _rows(report: Report, groups: list[str]) -> list[tuple[str, int, ErrorRate]]:

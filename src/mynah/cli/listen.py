@@ -100,7 +100,7 @@ def microphone_blocks(rate: int, channels: int, name: str | None) -> Generator[A
     except OSError as error:  # its PortAudio library
         raise InputError(f"microphone: {error}") from None
     blocks: queue.Queue[Any] = queue.Queue()
-    device: int | str | None = int(name) if name is not None and name.isdigit() else name
+    device: int | str | None = int(name) if name is not None and name.isdecimal() else name
     try:
         stream = sounddevice.InputStream(
             rate,

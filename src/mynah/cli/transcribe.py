@@ -154,7 +154,7 @@ def _formats(args: argparse.Namespace) -> list[str]:
 
 
 def _check(args: argparse.Namespace, formats: list[str], names: list[str]) -> None:
-    if args.channel is not None and not args.channel.isdigit():
+    if args.channel is not None and not args.channel.isdecimal():
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
     if args.output_dir is None and len(formats) > 1:
         raise ConfigError("--format: several formats need --output-dir")

@@ -94,7 +94,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     kind, _, number = name.partition(":")
-    if kind != "cuda" or (number and not number.isdigit()):
+    if kind != "cuda" or (number and not number.isdecimal()):
         raise ConfigError(f"device: {name!r} is none of auto, cpu, cuda, cuda:N")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = int(number) if number else local_rank

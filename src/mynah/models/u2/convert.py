@@ -389,7 +389,7 @@ def _read_units(path: Path) -> list[str]:
     table: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         unit, _, index = line.rstrip().rpartition(" ")
-        if not unit or not index.isdigit():
+        if not unit or not index.isdecimal():
             raise ModelError(f"{path}: line {number} is not a unit and its number")
         table[int(index)] = unit
     if sorted(table) != list(range(len(lines))):
