@@ -1,19 +1,22 @@
 """Manifests of lhotse: cuts, or recordings with supervisions, as JSON lines (``.gz`` or not).
 
-Only what a Cut of ours can say is read: one recording a cut (``MonoCut``, ``MultiCut`` with one
-channel), from files, URLs or ``memory``. Mixed and padded cuts, lazy transforms, and sources that
-are commands are refused with the reason.
+Shar folders (``cuts.000000.jsonl.gz`` beside ``recording.000000.tar``) are read too, the recordings
+as ranges of bytes of their tars. Only what a Cut of ours can say is read: one recording a cut
+(``MonoCut``, ``MultiCut`` with one channel), from files, URLs or ``memory``. Mixed and padded cuts,
+lazy transforms, and sources that are commands are refused with the reason.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mynah.corpus.cut import Cut, Recording, Supervision
 from mynah.corpus.lines import OnError
+from mynah.corpus.shards import tar_rows
 from mynah.corpus.storage import exists, is_url, join, open_lines
 from mynah.errors import InputError
 
@@ -52,6 +55,45 @@ def lhotse_pairs(
             yield _cut(cut, base)
         except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
             _refuse(place, error, on_error)
+
+
+def shar_rows(files: Sequence[str], on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+    """The manifest rows of a Shar folder: what its ``cuts`` say, where its ``recording`` tars have
+    the audio. The audio of a cut is that of the cut alone, so it starts at zero.
+
+    Raises:
+        InputError: a cut without a recording, without ``on_error``; or a part is missing.
+    """
+    tars = {_shard(f): f for f in files if posixpath.basename(f).startswith("recording.")}
+    for path in files:
+        if not posixpath.basename(path).startswith("cuts."):
+            continue
+        if _shard(path) not in tars:
+            raise InputError(f"{path}: has no recording tar beside it")
+        audio = {row["id"]: row for row in tar_rows(tars[_shard(path)], on_error, texts=False)}
+        for place, values in _objects(path):
+            row = audio.get(str(values.get("id")))
+            if row is None:
+                _refuse(place, InputError(f"{values.get('id')} is not in the tar"), on_error)
+                continue
+            supervisions = [
+                {k: s.get(k) for k in ("text", "speaker", "language", "start", "duration")}
+                for s in values.get("supervisions") or ()
+            ]
+            kept = ("id", "path", "byte_start", "byte_size", "duration", "rate")
+            yield {**_custom(values), **{k: row.get(k) for k in kept}, "supervisions": supervisions}
+
+
+def is_shar(files: Sequence[str]) -> bool:
+    """Whether these are the files of a Shar folder."""
+    names = [posixpath.basename(f) for f in files]
+    return any(n.startswith("cuts.") and n[5:6].isdigit() for n in names) and any(
+        n.startswith("recording.") and n.endswith(".tar") for n in names
+    )
+
+
+def _shard(path: str) -> str:
+    return posixpath.basename(path).split(".")[1]
 
 
 def _refuse(place: str, error: Exception, on_error: OnError | None) -> None:

@@ -9,7 +9,7 @@ tsv       a header and rows, tab-separated, no quoting; a column ``path``, and b
 jsonl     an object a line with the same keys (WeNet's ``key wav txt`` and NeMo's
           ``audio_filepath offset`` are understood)
 kaldi     a directory with ``wav.scp``
-lhotse    ``cuts.jsonl[.gz]``, or a folder with ``recordings`` and ``supervisions``
+lhotse    ``cuts.jsonl[.gz]``, a folder with ``recordings`` and ``supervisions``, or a Shar folder
 tar       tars, a folder of tars, or a list of them, a path or URL a line (WeNet's shard list)
 ========  ==========================================================================================
 """
@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args
 
 from mynah.corpus.cut import Cut, row_from_cut
 from mynah.corpus.kaldi import kaldi_rows
-from mynah.corpus.lhotse import lhotse_cuts, lhotse_pairs
+from mynah.corpus.lhotse import is_shar, lhotse_cuts, lhotse_pairs, shar_rows
 from mynah.corpus.lines import LineFile, LineManifest, OnError, Spool, spool_rows, tsv_columns
 from mynah.corpus.select import matcher
 from mynah.corpus.shards import index_path, is_packed, is_tar, tar_cuts, tar_rows
@@ -162,6 +162,8 @@ def detect(path: str) -> Format:
             return "tsv"
         if "wav.scp" in files:
             return "kaldi"
+        if is_shar(files):
+            return "lhotse"
         if any(is_tar(f) for f in files):
             return "tar"
         if any(f.startswith(("cuts.jsonl", "supervisions.jsonl")) for f in files):
@@ -220,6 +222,10 @@ def _copy(path: str, spool: Spool, name: str) -> Path:
 def _open_lhotse(path: str, on_error: OnError | None) -> LineManifest:
     if is_folder(path):
         files = list_files(path)
+        if is_shar(files):
+            spool = Spool()
+            file = spool_rows(path, shar_rows(files, on_error), spool.folder / "rows.jsonl")
+            return LineManifest(path, (file,), spool)
 
         def find(stem: str) -> str | None:
             names = (f"{stem}.jsonl", f"{stem}.jsonl.gz")

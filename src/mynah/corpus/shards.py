@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 AUDIO = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "aac", "wma", "webm")
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What only the tar itself can say, not a json in it.
+_PLACES = frozenset(("byte_start", "byte_size", "start", "end", "offset", "recording_duration"))
 MAX_MEMBER = 1 << 30  # bytes; a larger member is damage, not an utterance
 
 
@@ -71,16 +73,20 @@ def tar_cuts(path: str, on_error: OnError | None = None) -> Iterator[Cut]:
             _refuse(f"{path}:{parts.key}", "has no audio", on_error)
             continue
         try:
-            row = {"id": parts.key, "path": path, **_described(parts.audio), **(parts.row or {})}
-            cut = cut_from_row(row)
+            row = {"id": parts.key, **(parts.row or {}), **_described(parts.audio), "path": path}
+            cut = cut_from_row({k: v for k, v in row.items() if k not in _PLACES})
         except InputError as error:
             _refuse(f"{path}:{parts.key}", str(error), on_error)
             continue
         yield _with_data(cut, parts.audio)
 
 
-def tar_rows(path: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+def tar_rows(
+    path: str, on_error: OnError | None = None, *, texts: bool = True
+) -> Iterator[dict[str, Any]]:
     """Index rows of an uncompressed tar: the columns of a manifest, ``path`` the tar's name.
+
+    Without ``texts``, what the tar says of its recordings is left out, and ids are its keys.
 
     Raises:
         InputError: as :func:`tar_cuts`.
@@ -94,19 +100,20 @@ def tar_rows(path: str, on_error: OnError | None = None) -> Iterator[dict[str, A
         except InputError as error:
             _refuse(f"{path}:{parts.key}", str(error), on_error)
             continue
+        said = {k: v for k, v in (parts.row or {}).items() if k not in _PLACES}
         yield {
-            "id": parts.key,
+            **({"id": parts.key} | said if texts else {"id": parts.key}),
+            **described,
             "path": path,
             "byte_start": parts.byte_start,
             "byte_size": parts.byte_size,
-            **described,
-            **(parts.row or {}),
         }
 
 
 def _described(audio: bytes) -> dict[str, Any]:
     rate, duration = probe(audio)
-    return {"duration": None if duration is None else round(duration, 6), "rate": rate}
+    found = {"duration": None if duration is None else round(duration, 6), "rate": rate}
+    return {k: v for k, v in found.items() if v is not None}
 
 
 def _with_data(cut: Cut, data: bytes) -> Cut:

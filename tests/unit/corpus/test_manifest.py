@@ -178,6 +178,27 @@ def test_lhotse_recordings_and_supervisions(folder: Path) -> None:
     check_same(list(read_manifest(folder / "l" / "supervisions.jsonl.gz")), folder)
 
 
+def test_lhotse_shar(folder: Path) -> None:
+    lhotse = pytest.importorskip("lhotse")
+    recordings = [lhotse.Recording.from_file(folder / f"audio/{k}.wav") for k in TEXTS]
+    cuts = [
+        lhotse.MonoCut(r.id, 0.0, r.duration, 0, [
+            lhotse.SupervisionSegment(r.id, r.id, 0.0, r.duration, text=TEXTS[r.id],
+                                      speaker="s2" if r.id == "c" else "s1")], recording=r)
+        for r in recordings
+    ]  # fmt: skip
+    (folder / "shar").mkdir()
+    whole = lhotse.CutSet.from_cuts(cuts)
+    whole.to_shar(str(folder / "shar"), fields={"recording": "wav"}, shard_size=2)
+    check_same(list(read_manifest(folder / "shar")), folder)
+    part = cuts[2].truncate(offset=0.25, duration=0.5)
+    (folder / "part").mkdir()
+    lhotse.CutSet.from_cuts([part]).to_shar(str(folder / "part"), fields={"recording": "wav"})
+    (found,) = read_manifest(folder / "part")
+    assert found.text == part.supervisions[0].text
+    np.testing.assert_allclose(load(found, audio.read), part.load_audio()[0], atol=1e-4)
+
+
 def test_lhotse_what_cannot_be_read_is_refused(folder: Path) -> None:
     source = {"type": "command", "channels": [0], "source": "rm -rf x"}
     recording = {"id": "r", "sampling_rate": 8000, "duration": 1.0, "sources": [source]}
