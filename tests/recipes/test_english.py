@@ -74,5 +74,5 @@ def test_two_steps_of_the_english_recipe(
     assert train(config, tmp_path / "run", device="cpu", threads=1)
     folder = read_model_folder(tmp_path / "run" / "model")
     assert folder.info.name == "mynah-en" and folder.info.languages == ("en",)
-    assert folder.info.config["encoder"]["subsampling"] == given.data.subsampling
+    assert folder.info.config["encoder"]["subsampling"] == given.model["encoder"]["subsampling"]
     assert folder.info.streaming == {"chunk": 16, "left": 4}

@@ -13,7 +13,7 @@ import torch
 
 from mynah.audio.features import Frontend, make_frontend
 from mynah.config import as_dict
-from mynah.data.loader import Loader
+from mynah.data.loader import DataConfig, Loader
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.nn.weights import read_weights
@@ -60,6 +60,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     values = _model_values(config, base)
     torch.manual_seed(mix(config.seed, "weights"))
     model = tasks.make_model(values, tokenizer, frontend.dim)
+    config = dataclasses.replace(config, data=_fitting(config.data, model.subsampling))
     if base is not None:
         notes.append(_take(model, config, base, tokenizer, values, frontend.dim, tasks))
     if config.cmvn != "none" and (config.cmvn or base is None):
@@ -75,6 +76,16 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     loaders = _loaders(config, tokenizer, frontend, workers, out)
     template = _describe(config, base, tokenizer, frontend, tasks, options, model)
     return Setup(task, *loaders, tokenizer, frontend.frame_shift, template, tuple(notes))
+
+
+def _fitting(data: DataConfig, subsampling: int) -> DataConfig:
+    """The data with the model's subsampling, so that CTC has room for every text that is kept."""
+    if data.subsampling not in (None, subsampling):
+        raise ConfigError(
+            f"data.subsampling: {data.subsampling} in the recipe, {subsampling} by the model; "
+            "leave it out"
+        )
+    return dataclasses.replace(data, subsampling=subsampling)
 
 
 def _loaders(

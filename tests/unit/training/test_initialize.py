@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from mynah.config import read_toml
-from mynah.errors import ConfigError, ModelError
+from mynah.errors import ConfigError, InputError, ModelError
 from mynah.model_folder import read_model_folder
 from mynah.nn.weights import read_weights
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
@@ -123,6 +124,7 @@ def test_parts(speech: Path, base: Path, tmp_path: Path) -> None:
         ("init=nowhere", "nowhere: no such model"),
         ("data.root=/nonexistent", "is not under /nonexistent"),
         ("cmvn=nofile.json", "nofile.json"),
+        ("data.subsampling=8", r"data\.subsampling: 8 in the recipe, 4 by the model"),
     ],
 )
 def test_wrong_recipes_get_one_line(
@@ -137,6 +139,17 @@ def test_wrong_recipes_get_one_line(
         fit(speech, tmp_path / "run", assignment)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("cmvn", ["auto", "none"])
+def test_texts_too_long_for_the_models_subsampling_are_left_out(
+    speech: Path, tmp_path: Path, cmvn: str
+) -> None:
+    with pytest.raises(InputError, match=r"\d+ tokens .* for [23]\d encoder frames"):
+        fit(speech, tmp_path / "run", "model.encoder.subsampling=8", f"cmvn={cmvn}")
+    if cmvn == "none":
+        lines = (tmp_path / "run" / "quarantine.jsonl").read_text("utf-8").splitlines()
+        assert len({json.loads(line)["id"] for line in lines}) == 8, "40 letters in 2 seconds"
 
 
 class Small(nn.Module):
