@@ -140,6 +140,19 @@ def test_bad_files_are_passed_over(call: Call, tmp_path: Path, workers: int, bat
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("live", [[], ["--live"]])
+def test_partial_and_the_longest(call: Call, tmp_path: Path, live: list[str]) -> None:
+    path = tmp_path / "truncated.wav"
+    write(path, speak("abc de"), RATE)
+    path.write_bytes(path.read_bytes()[: 2 * len(speak("abc")) + 44])
+    assert call(path, *live)[:2] == (2, "")
+    assert call(path, "--partial", *live)[:2] == (0, "abc\n")
+    code, out, err = call(path, "--partial", "--max-hours", "0.0001", *live)
+    assert (code, out) == (2, "")
+    assert "longer than the limit of 0.36 s" in err
+    assert call(path, "--partial", "--max-hours", "0.001", *live)[:2] == (0, "abc\n")
+
+
 def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
     for name in broken(tmp_path):
         code, out, err = call(tmp_path / name, "--output-dir", tmp_path / "out")
@@ -161,6 +174,7 @@ def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
         (["--language", "fr"], "tones knows en, not 'fr'"),
         (["--method", "attention", "--beam", "0"], "0 is not above 0"),
         (["--workers", "0"], "0 is not above 0"),
+        (["--max-hours", "nan"], "nan is not above 0"),
         (["--engine", "onnx", "--precision", "int8"], "has no onnx/encoder.int8.onnx"),
         (["--model", "nowhere"], "nowhere: no such model or folder"),
     ],

@@ -1,9 +1,9 @@
 """Recordings in and out: any container, any number of channels, any rate, under limits.
 
-A recording is decoded in blocks; the limits on seconds and bytes hold for what has been decoded so
-far, never for what a header says. A file that is damaged or whose end is missing is refused, since
-half a recording looks like a whole one in what follows; ``partial=True`` takes what there is, with
-a warning in the log. So are samples that are not numbers.
+A recording is decoded in blocks; the limits hold for what has been decoded so far, never for what a
+header says: seconds always, bytes where they are kept. A file that is damaged or whose end is
+missing is refused, since half a recording looks like a whole one in what follows; ``partial=True``
+takes what there is, with a warning in the log. So are samples that are not numbers.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def read(
             a recording, no such channel, or a rate outside 1 kHz .. 768 kHz.
         MissingDependency: m4a, aac or webm without the extra ``media``.
     """
-    with _Reader(source, rate, channel, max_seconds, max_bytes, partial) as reader:
+    with _Reader(source, rate, channel, max_seconds, max_bytes, partial, kept=True) as reader:
         parts = list(reader.parts())
     samples = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
     return Waveform(samples, reader.rate)
@@ -101,13 +101,16 @@ def blocks(
     """The samples of :func:`read` in blocks of ``block_seconds``, the last one shorter, in memory
     that does not grow with the recording.
 
+    Samples are not kept, so only ``max_seconds`` limits how many there are; ``max_bytes`` limits
+    what a source that cannot seek gives, which is kept, on disk where it is long.
+
     Raises:
         InputError, MissingDependency: as :func:`read`; what lies behind a block is only found when
             that block is asked for.
     """
     if not block_seconds > 0:
         raise InputError(f"block_seconds: {block_seconds} is not more than 0")
-    with _Reader(source, rate, channel, max_seconds, max_bytes, partial) as reader:
+    with _Reader(source, rate, channel, max_seconds, max_bytes, partial, kept=False) as reader:
         size = max(1, round(block_seconds * reader.rate))
         rest: list[Array] = []
         held = 0
@@ -136,8 +139,11 @@ class _Reader:
         max_seconds: float,
         max_bytes: int,
         partial: bool,
+        *,
+        kept: bool,  # whether the caller holds all samples, so that max_bytes is for them too
     ) -> None:
         self._max_seconds, self._max_bytes = max_seconds, max_bytes
+        self._kept = kept
         self._partial = partial
         self._channel = channel
         wanted = None if rate is None else check_rate(rate, "rate")
@@ -218,7 +224,7 @@ class _Reader:
         )
 
     def _check_bytes(self, size: int) -> None:
-        if size > self._max_bytes:
+        if self._kept and size > self._max_bytes:
             raise InputError(
                 f"{self._name}: more than the limit of {self._max_bytes} bytes of samples"
             )

@@ -49,6 +49,14 @@ def positive(text: str) -> int:
     return value
 
 
+def above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and on what."""
     group = parser.add_argument_group("model")

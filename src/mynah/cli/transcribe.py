@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--words", action="store_true", help="a line a word with times (txt, tsv)")
     parser.add_argument("--live", action="store_true", help="decode as a live stream")
     parser.add_argument("--channel", help="number of one channel (default: mix all)")
+    parser.add_argument("--partial", action="store_true",
+                        help="take what can be decoded of a damaged recording")  # fmt: skip
+    parser.add_argument("--max-hours", type=common.above_zero, metavar="H",
+                        default=6.0, help="refuse longer recordings (default: 6)")  # fmt: skip
     parser.add_argument("--workers", type=common.positive, default=1, metavar="N",
                         help="processes that share the recordings")  # fmt: skip
     parser.add_argument(
@@ -83,6 +87,8 @@ class Task:
             words=words,
             language=args.language,
             batch_seconds=max(LONGEST, 15.0 * len(names)),
+            max_seconds=args.max_hours * 3600,
+            partial=args.partial,
             progress=progress,
         )
         return [
@@ -95,7 +101,13 @@ class Task:
     ) -> Transcript | str:
         try:
             return recognizer.transcribe_live(
-                name, channel=channel, options=options, words=words, language=self.args.language
+                name,
+                channel=channel,
+                options=options,
+                words=words,
+                language=self.args.language,
+                max_seconds=self.args.max_hours * 3600,
+                partial=self.args.partial,
             )
         except (InputError, MissingDependency) as error:
             return self._reason(name, error)

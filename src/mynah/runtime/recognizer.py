@@ -9,7 +9,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from mynah.audio.files import Channel
+from mynah.audio.files import MAX_SECONDS, Channel
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, MynahError
 from mynah.model_folder import ModelFolder, ModelInfo
@@ -103,6 +103,8 @@ class Recognizer:
         language: str | None = ...,
         longest: float = ...,
         batch_seconds: float = ...,
+        max_seconds: float = ...,
+        partial: bool = ...,
         progress: Progress | None = ...,
     ) -> Transcript: ...
 
@@ -119,6 +121,8 @@ class Recognizer:
         language: str | None = ...,
         longest: float = ...,
         batch_seconds: float = ...,
+        max_seconds: float = ...,
+        partial: bool = ...,
         progress: Progress | None = ...,
     ) -> list[Transcript]: ...
 
@@ -134,6 +138,8 @@ class Recognizer:
         language: str | None = None,
         longest: float = LONGEST,
         batch_seconds: float = LONGEST,
+        max_seconds: float = MAX_SECONDS,
+        partial: bool = False,
         progress: Progress | None = None,
     ) -> Transcript | list[Transcript]:
         """Transcribe a recording, or each of a list or tuple of them.
@@ -145,8 +151,9 @@ class Recognizer:
         ``method`` (``greedy``, ``prefix_beam``, ``rescoring``, ``attention``) replaces that of
         ``options``, which replace the model's; ``words`` asks for words with times, which costs an
         alignment; ``channel`` is a number or ``"mix"``. At most ``batch_seconds`` of audio, padding
-        included, are computed at once. ``progress`` is called with seconds of audio as they are
-        done. What stands beside a recording in a list does not change its transcript.
+        included, are computed at once. A file of more than ``max_seconds`` is refused, and so is a
+        damaged one, unless ``partial`` takes what can be decoded. ``progress`` is called with
+        seconds of audio as they are done. What stands beside a recording does not change its text.
 
         Raises:
             InputError: a recording cannot be read; the line names it and says why.
@@ -163,6 +170,8 @@ class Recognizer:
             language=language,
             longest=longest,
             batch_seconds=batch_seconds,
+            max_seconds=max_seconds,
+            partial=partial,
             progress=progress,
         )
         for result in results:
@@ -183,6 +192,8 @@ class Recognizer:
         language: str | None = None,
         longest: float = LONGEST,
         batch_seconds: float = LONGEST,
+        max_seconds: float = MAX_SECONDS,
+        partial: bool = False,
         progress: Progress | None = None,
     ) -> list[Transcript | MynahError]:
         """As :meth:`transcribe` of a list, with the error in place of a transcript that failed.
@@ -197,7 +208,14 @@ class Recognizer:
         run = _Run(decoder, words, batch_seconds, progress)
         jobs = [_Job() for _ in audios]
         for job, audio in zip(jobs, audios, strict=True):
-            blocks = sound_blocks(audio, self.model.rate, samples_rate=rate, channel=channel)
+            blocks = sound_blocks(
+                audio,
+                self.model.rate,
+                samples_rate=rate,
+                channel=channel,
+                max_seconds=max_seconds,
+                partial=partial,
+            )
             run.take(job, windows(blocks, self.model.rate, longest=longest))
         run.flush()
         return [
@@ -253,6 +271,8 @@ class Recognizer:
         words: bool = True,
         language: str | None = None,
         block: float = 0.1,
+        max_seconds: float = MAX_SECONDS,
+        partial: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Transcript:
         """Transcribe a recording as a live stream, ``block`` seconds at a time, without waiting.
@@ -262,7 +282,14 @@ class Recognizer:
         """
         session = self.stream(method=method, options=options, words=words, language=language)
         step = max(int(block * self.sample_rate), 1)
-        sound = sound_blocks(audio, self.sample_rate, samples_rate=rate, channel=channel)
+        sound = sound_blocks(
+            audio,
+            self.sample_rate,
+            samples_rate=rate,
+            channel=channel,
+            max_seconds=max_seconds,
+            partial=partial,
+        )
         for samples in sound:
             for first in range(0, len(samples), step):
                 for event in session.feed(samples[first : first + step]):

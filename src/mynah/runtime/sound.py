@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import Resampler, Waveform, blocks
-from mynah.audio.files import Channel
+from mynah.audio.files import MAX_SECONDS, Channel
 from mynah.errors import InputError
 from mynah.runtime.engine import Array
 
@@ -21,12 +21,19 @@ _BLOCK = 10.0  # seconds of samples handled at once
 
 
 def sound_blocks(
-    audio: Audio, rate: int, *, samples_rate: int | None = None, channel: Channel = "mix"
+    audio: Audio,
+    rate: int,
+    *,
+    samples_rate: int | None = None,
+    channel: Channel = "mix",
+    max_seconds: float = MAX_SECONDS,
+    partial: bool = False,
 ) -> Iterator[Array]:
     """Blocks (S,) of ``audio`` at ``rate`` hertz.
 
     ``samples_rate`` is that of samples given as an array, (S,) or (channels, S); without it they
-    are at ``rate`` already.
+    are at ``rate`` already. ``max_seconds`` and ``partial`` are for recordings that are decoded, as
+    in :func:`mynah.audio.read`.
 
     Raises:
         InputError: the recording cannot be read, or samples are not finite numbers.
@@ -38,7 +45,9 @@ def sound_blocks(
     elif isinstance(audio, (list, tuple)):
         raise InputError("one recording was expected, not a list of them")
     else:
-        yield from blocks(audio, rate=rate, channel=channel)
+        yield from blocks(
+            audio, rate=rate, channel=channel, max_seconds=max_seconds, partial=partial
+        )
 
 
 def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:

@@ -157,6 +157,17 @@ class Unseekable(io.BytesIO):
         return False
 
 
+def test_blocks_are_limited_in_seconds_alone() -> None:
+    data = encoded(tone(4.0), "flac")
+    assert "limit of 1000 bytes" in complaint(data, max_bytes=1000)
+    assert sum(map(len, blocks(data, max_bytes=1000))) == 4 * RATE
+    assert sum(map(len, blocks(data, rate=48_000, max_bytes=1000))) == 4 * 48_000
+    with pytest.raises(InputError, match="limit of 3 s"):
+        list(blocks(data, max_seconds=3, max_bytes=1000))
+    with pytest.raises(InputError, match="limit of 1000 bytes"):  # these are kept
+        list(blocks(Unseekable(data), max_bytes=1000))
+
+
 def test_forged_rate_does_not_pass_the_limit_on_bytes() -> None:
     data = bytearray(encoded(tone(4.0)))
     data[24:28] = struct.pack("<I", 768_000)  # 4 s now look like 0.08 s
