@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +17,10 @@ from mynah.corpus.manifest import open_manifest
 from mynah.corpus.samples import load
 from mynah.corpus.select import matcher
 from mynah.data.config import DataConfig
-from mynah.errors import InputError
+from mynah.errors import InputError, MissingDependency
 
 Array = npt.NDArray[np.float32]
+Reject = Callable[[str, str], None]  # id, reason
 
 
 class Recordings:
@@ -36,26 +38,40 @@ class Recordings:
             raise InputError(f"{manifest}: recordings to mix in cannot come from compressed tars")
         matches = matcher(where, exclude)
         self.manifest = opened
+        self._broken: set[int] = set()
         self.positions = np.asarray([p for p, c in opened.scan() if matches(c)], np.int64)
         if not len(self.positions):
             raise InputError(f"{manifest}: no recording meets the conditions")
 
-    def draw(self, rng: np.random.Generator, rate: int) -> Array:
-        """One of them, at random, at ``rate`` hertz.
+    def draw(self, rng: np.random.Generator, rate: int, reject: Reject) -> Array | None:
+        """One of them, at random, at ``rate`` hertz; ``None`` where it cannot be used.
 
-        Raises:
-            InputError: it cannot be read.
+        The first time, ``reject`` is told. No other is drawn instead: what an utterance gets does
+        not depend on what was read before it.
         """
-        return _read(self.manifest, int(rng.choice(self.positions)), rate)
+        position = int(rng.choice(self.positions))
+        if position in self._broken:
+            return None
+        try:
+            return _read(self.manifest, position, rate)
+        except (MissingDependency, ImportError):  # of the installation, not of the recording
+            raise
+        except Exception as error:  # a decoder may fail in its own way
+            self._broken.add(position)
+            cause = str(error) if isinstance(error, InputError) else repr(error)
+            name = f"{self.manifest.name}@{position}"
+            with contextlib.suppress(InputError):
+                name = self.manifest.at(position).id
+            reject(name, f"cannot be mixed in: {cause}")
+            return None
 
 
 @lru_cache(maxsize=64)
 def _read(manifest: LineManifest, position: int, rate: int) -> Array:
-    cut = manifest.at(position)
-    try:
-        return load(cut, audio.read, rate=rate)
-    except InputError as error:
-        raise InputError(f"{cut.id}, to be mixed in: {error}") from None
+    samples = load(manifest.at(position), audio.read, rate=rate)
+    if not len(samples) or not np.isfinite(samples).all() or not np.any(samples):
+        raise InputError("no sound in it")
+    return samples
 
 
 class Augmenter:
@@ -77,16 +93,20 @@ class Augmenter:
             r = config.reverb
             self.rooms = Recordings(r.manifest, r.where, r.exclude, config.root)
 
-    def samples(self, rng: np.random.Generator, samples: Array, factor: float) -> Array:
-        """Speed by ``factor``, then a room, then noise."""
+    def samples(
+        self, rng: np.random.Generator, samples: Array, factor: float, reject: Reject
+    ) -> Array:
+        """Speed by ``factor``, then a room, then noise; ``reject`` is told which cannot be read."""
         if factor != 1.0:
             samples = augment.speed(samples, factor)
         reverb, noise = self.config.reverb, self.config.noise
         if reverb is not None and self.rooms is not None and rng.random() < reverb.probability:
-            samples = augment.reverberate(samples, self.rooms.draw(rng, self.rate))
+            room = self.rooms.draw(rng, self.rate, reject)
+            samples = samples if room is None else augment.reverberate(samples, room)
         if noise is not None and self.noise is not None and rng.random() < noise.probability:
             snr = rng.uniform(*noise.snr)
-            samples = augment.add_noise(rng, samples, self.noise.draw(rng, self.rate), snr)
+            drawn = self.noise.draw(rng, self.rate, reject)
+            samples = samples if drawn is None else augment.add_noise(rng, samples, drawn, snr)
         return samples
 
     def feats(self, rng: np.random.Generator, feats: Array) -> Array:

@@ -111,7 +111,7 @@ class ItemReader:
             try:
                 cut = item.cut or self.manifests[item.source].at(item.position)
                 name = cut.id
-                ready.append(self._item(cut, item, request.epoch))
+                ready.append(self._item(cut, item, request.epoch, rejected))
             except (MissingDependency, ImportError):  # of the installation, not of the recording
                 raise
             except InputError as error:
@@ -122,7 +122,7 @@ class ItemReader:
         self._fit(ready, request, rejected)
         return Loaded(collate(ready) if ready else None, tuple(rejected))
 
-    def _item(self, cut: Cut, item: Item, epoch: int) -> _Ready:
+    def _item(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
         source = self.sources[item.source]
         text = shape_text(
             cut.text, source.text or self.config.text, cut.language or source.language
@@ -138,7 +138,9 @@ class ItemReader:
         _check_length(cut, len(samples) / self.frontend.rate, self.config)
         rng = np.random.default_rng([self.seed, epoch, item.key])
         if self.augmenter is not None:
-            samples = self.augmenter.samples(rng, samples, item.factor)
+            samples = self.augmenter.samples(
+                rng, samples, item.factor, lambda name, reason: rejected.append((name, reason))
+            )
         feats = self.frontend(samples)
         if not np.isfinite(feats).all():
             raise InputError("gives features that are not numbers")

@@ -7,13 +7,14 @@ every utterance is seen once an epoch, and a place in the data is two numbers, (
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,7 @@ from mynah.data.config import (
 from mynah.data.feed import Feed, LineFeed, Order, StreamFeed
 from mynah.data.index import build_index, only_lines, open_sources
 from mynah.data.items import Batch, ItemReader, Loaded, Request
+from mynah.data.quarantine import QuarantineFile
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ _HOPELESS = 50  # rounds in a row without one good utterance
 class Loader:
     """Batches of a configured set, epoch by epoch.
 
-    What cannot be used is passed over and listed in :attr:`quarantine`, with the reason; the
-    rank that found it also appends a JSON line to the file ``quarantine`` where one is given.
+    What cannot be used is passed over and listed in :attr:`quarantine`, with the reason; the file
+    ``quarantine``, where one is given, gets a JSON line of it, once for all ranks and runs.
 
     Raises:
         ConfigError: ``which`` has no sources.
@@ -93,21 +95,22 @@ class Loader:
         self.workers = config.workers if workers is None else workers
         self.quarantine: list[tuple[str, str]] = []
         self._listed: set[tuple[str, str]] = set()
-        self._file = None if quarantine is None else Path(quarantine)
-        manifests = open_sources(config, sources, self._reject)
+        self._file = None if quarantine is None else QuarantineFile(Path(quarantine))
+        self._first = rank == 0
+        manifests = open_sources(config, sources, self._reject_on_all)
         lines = only_lines(manifests)
         order = Order(
             config, float(frontend.frame_shift), seed, which == "train", augment, rank, world
         )
         self._feed: Feed
         if lines is not None:
-            index = build_index(lines, sources, config, order.frame_shift, self._reject)
+            index = build_index(lines, sources, config, order.frame_shift, self._reject_on_all)
             if not len(index):
                 raise InputError(f"data.{which}: no utterance can be used{self._last_reason()}")
             self._feed = LineFeed(index, order)
         else:
             streams = [m for m in manifests if isinstance(m, StreamManifest)]
-            self._feed = StreamFeed(streams, sources, order, self._reject)
+            self._feed = StreamFeed(streams, sources, order, self._reject_on_all)
         augmenter = Augmenter(config, frontend.rate) if augment else None
         self._reader = ItemReader(
             config, sources, lines or (), tokenizer, frontend, augmenter, seed
@@ -158,7 +161,7 @@ class Loader:
         self._asked.requests = requests
         if self._processes is None:
             self._processes = self._start()
-            with _one_thread_each():
+            with _one_thread_each(), _deaf_to_interrupts():
                 loaded = iter(self._processes)
         else:
             loaded = iter(self._processes)
@@ -175,23 +178,25 @@ class Loader:
                 collate_fn=_as_it_is,
                 prefetch_factor=self.config.prefetch,
                 persistent_workers=True,
+                worker_init_fn=_ignore_interrupts,
                 # started afresh: a fork copies locks that other threads may hold
                 multiprocessing_context=multiprocessing.get_context("spawn"),
                 # of its own, so that the model's random numbers do not depend on reading ahead
                 generator=torch.Generator(),
             )
 
-    def _reject(self, name: str, reason: str) -> None:
+    def _reject(self, name: str, reason: str, *, write: bool = True) -> None:
         if (name, reason) in self._listed:
             return
         self._listed.add((name, reason))
         self.quarantine.append((name, reason))
         log.info("left out: %s %s", name, reason)
-        if self._file is not None:
-            line = json.dumps({"id": name, "reason": reason}, ensure_ascii=False)
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
+        if self._file is not None and write:
+            self._file.add(name, reason)
+
+    def _reject_on_all(self, name: str, reason: str) -> None:
+        """Note what every rank finds; one of them writes it."""
+        self._reject(name, reason, write=self._first)
 
     def _last_reason(self) -> str:
         return f" (the last: {' '.join(self.quarantine[-1])})" if self.quarantine else ""
@@ -220,6 +225,26 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the main one, which asks, decides when to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in this block inherit that SIGINT is blocked, until they ignore it; here
+    it comes when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import multiprocessing
+import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -232,6 +237,29 @@ def test_troubles_go_to_quarantine_and_the_rest_goes_on(
     loader.close()
 
 
+def test_the_quarantine_file_has_each_trouble_once(
+    make: Make, broken: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "quarantine.jsonl"
+    file.write_text('{"id": "mis', "utf-8")  # a run that was killed while it wrote
+    found: set[tuple[str, str]] = set()
+    for _ in range(2):  # the run, and the one that goes on with it
+        for rank in range(2):
+            loader = make(
+                {"train": [{"manifest": str(broken)}], "subsampling": 4, "max_frames": 220},
+                quarantine=file, rank=rank, world=2,
+            )  # fmt: skip
+            for epoch in range(3):
+                with contextlib.suppress(InputError):  # a rank that meets nothing else
+                    list(loader.epoch(epoch))
+            found |= set(loader.quarantine)
+    first, *lines = file.read_text("utf-8").splitlines()
+    assert first == '{"id": "mis'
+    written = [(e["id"], e["reason"]) for e in map(json.loads, lines)]
+    assert len(written) == len(set(written)) and set(written) == found
+    assert {"missing", "empty-text"} <= {name for name, _ in written}
+
+
 def test_a_manifest_that_says_too_little_fills_no_batch_over_its_limit(
     make: Make, corpus: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +294,26 @@ def test_workers_change_nothing(make: Make) -> None:
     assert_equal(list(loader.epoch(1, 2)), alone[1])
     assert torch.equal(torch.get_rng_state(), state)  # the model's random numbers are its own
     loader.close()
+
+
+def test_interrupts_are_the_main_processes_business(make: Make) -> None:
+    loader = make({"max_frames": 220}, workers=1)
+    others, over = set(multiprocessing.active_children()), threading.Event()
+
+    def interrupt() -> None:
+        while not over.wait(0.01):
+            for reader in set(multiprocessing.active_children()) - others:
+                assert reader.pid is not None
+                os.kill(reader.pid, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        assert sorted(ids(loader.epoch(0))) == IDS
+    finally:
+        over.set()
+        thread.join()
+        loader.close()
 
 
 def test_shards_give_the_same_batches_but_for_names(make: Make, corpus: Path, tmp_path: Path
@@ -329,6 +377,19 @@ def test_noise_and_rooms(make: Make, corpus: Path, tmp_path: Path) -> None:
         assert not torch.equal(one.feats, other.feats)
     with pytest.raises(InputError, match="no such manifest"):
         make({"noise": {"manifest": str(tmp_path / "none.tsv")}})
+
+
+@pytest.mark.parametrize("kind", ["noise", "reverb"])
+def test_what_cannot_be_mixed_in_is_left_out_itself(make: Make, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "bad.wav").write_text("this is no recording")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(800), 8000)
+    rows = [{"id": f"mixed-{n}", "path": f"{n}.wav", "duration": 1.0} for n in ("bad", "silent")]
+    write_tsv(tmp_path / "m.tsv", rows)
+    loader = make({kind: {"manifest": str(tmp_path / "m.tsv"), "probability": 1.0}})
+    for _ in range(2):
+        assert sorted(ids(loader.epoch(0))) == IDS
+    assert sorted(name for name, _ in loader.quarantine) == ["mixed-bad", "mixed-silent"]
+    assert all("cannot be mixed in" in reason for _, reason in loader.quarantine)
 
 
 def test_root_of_the_sets(make: Make, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
