@@ -80,6 +80,13 @@ def test_a_directory_to_files(call: Call, recordings: Path, tmp_path: Path, work
     assert "--> " in (target / "two.srt").read_text("utf-8")
 
 
+@pytest.mark.parametrize("live", [[], ["--live"]])
+def test_set(call: Call, recordings: Path, live: list[str]) -> None:
+    options = ["--set", "blank_penalty=-50", "--set", "method=greedy"]
+    assert call(recordings / "one.wav", *options, *live)[:2] == (0, "")
+    assert call(recordings / "one.wav", *options[2:], *live)[:2] == (0, "abc de\n")
+
+
 def test_live_says_the_same(call: Call, recordings: Path) -> None:
     offline = call(recordings / "one.wav", "--format", "json", "--quiet")
     live = call(recordings / "one.wav", "--format", "json", "--quiet", "--live")
@@ -174,6 +181,10 @@ def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
         (["--language", "fr"], "tones knows en, not 'fr'"),
         (["--method", "attention", "--beam", "0"], "0 is not above 0"),
         (["--workers", "0"], "0 is not above 0"),
+        (["--set", "blank_penalti=1"], "--set: blank_penalti: unknown key (did you mean 'blank_pe"),
+        (["--set", "beam=many"], "--set: beam: expected int, got 'many'"),
+        (["--set", "blank_skip=2.0"], "--set: blank_skip: 2.0 is not a probability"),
+        (["--set", "beam"], "--set: beam: expected key=value"),
         (["--max-hours", "nan"], "nan is not above 0"),
         (["--engine", "onnx", "--precision", "int8"], "has no onnx/encoder.int8.onnx"),
         (["--model", "nowhere"], "nowhere: no such model or folder"),

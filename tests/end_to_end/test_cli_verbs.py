@@ -196,6 +196,14 @@ def test_evaluate_prints_the_worst(call: Evaluate, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["groups"]["all"]["errors"] == 3
 
 
+def test_evaluate_with_an_option(call: Evaluate) -> None:
+    code, out, _ = call("--set", "blank_penalty=-50", "--method", "greedy", "--json", "-")
+    found = json.loads(out)
+    assert (code, found["set"]) == (0, ["blank_penalty=-50"])
+    total = found["groups"]["all"]
+    assert total["deletions"] == total["total"] == 7
+
+
 def test_evaluate_units_and_limits(call: Evaluate) -> None:
     _, out, _ = call("--limit", "1", "--unit", "char", "--json", "-")
     found = json.loads(out)

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mynah.errors import ConfigError
+
 if TYPE_CHECKING:
     from mynah.decoding import DecodingOptions
     from mynah.runtime.recognizer import Recognizer
@@ -73,6 +75,9 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--method", choices=METHODS, help="default: the model's own")
     group.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept")
     group.add_argument("--language", metavar="CODE", help="one of the model's languages")
+    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help="another option: blank_penalty, ctc_weight, reverse_weight, "
+                       "length_penalty, blank_skip, top_units; may be repeated")  # fmt: skip
 
 
 def choice(args: argparse.Namespace, *, workers: int = 1, threads: int | None = None) -> Choice:
@@ -86,12 +91,23 @@ def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> Decodi
     """The model's options with what the arguments change.
 
     Raises:
-        ConfigError: the model cannot be decoded so.
+        ConfigError: the model cannot be decoded so, or there is no such option.
     """
     import dataclasses
 
+    from mynah.config import as_dict, build, override
+    from mynah.decoding import DecodingOptions
+
     options = recognizer.model.decoding_options(method=args.method)
-    return options if args.beam is None else dataclasses.replace(options, beam=args.beam)
+    if args.beam is not None:
+        options = dataclasses.replace(options, beam=args.beam)
+    if not args.set:
+        return options
+    try:
+        options = build(DecodingOptions, override(as_dict(options), args.set))
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from None
+    return recognizer.model.decoding_options(options)
 
 
 def cores() -> int:

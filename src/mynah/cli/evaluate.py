@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         "model": recognizer.info.name,
         "engine": recognizer.model.engine.name,
         "method": common.decoding_options(args, recognizer).method,
+        "set": args.set,
         "live": args.live,
         "audio_seconds": round(outcome.audio, 3),
         "decoding_seconds": round(outcome.took, 3),
