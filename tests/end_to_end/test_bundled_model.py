@@ -21,8 +21,8 @@ from mynah.runtime.recognizer import Recognizer
 pytestmark = pytest.mark.skipif(
     DEFAULT_MODEL not in known_models(), reason="the bundled model is not there"
 )
-# of synthetic speech by four voices, all heard in training; far above what is measured, to catch a
-# break and not a fluctuation
+# of letters, on synthetic speech by four voices, all heard in training; 0.31 is measured: this is to
+# catch a break and not a fluctuation
 WORST_RATE = 0.5
 
 
@@ -40,7 +40,7 @@ def said(speech: Path) -> list[tuple[Path, str]]:
 
 def rate(texts: list[str], said: list[tuple[Path, str]]) -> float:
     pairs = zip(texts, said, strict=True)
-    return score([Utterance(str(p), ref, hyp) for hyp, (p, ref) in pairs]).total.rate
+    return score([Utterance(str(p), ref, hyp) for hyp, (p, ref) in pairs], unit="char").total.rate
 
 
 def test_offline_and_live(english: Recognizer, said: list[tuple[Path, str]]) -> None:
@@ -58,7 +58,7 @@ def test_offline_and_live(english: Recognizer, said: list[tuple[Path, str]]) -> 
 @pytest.mark.parametrize("method", ["greedy", "prefix_beam", "rescoring", "attention"])
 def test_methods(english: Recognizer, said: list[tuple[Path, str]], method: str) -> None:
     texts = [english.transcribe(path, method=method).text for path, _ in said[:4]]
-    assert rate(texts, said[:4]) < WORST_RATE + 0.2
+    assert rate(texts, said[:4]) < WORST_RATE + 0.3  # the attention decoder alone: 0.62
 
 
 def test_batch_mates_do_not_matter(english: Recognizer, said: list[tuple[Path, str]]) -> None:
@@ -100,7 +100,7 @@ def test_long_recordings(english: Recognizer, said: list[tuple[Path, str]]) -> N
     result = english.transcribe(joined)
     assert len(result.segments) > 1
     reference = " ".join(text for _, text in said * 2)
-    assert score([Utterance("long", reference, result.text)]).total.rate < WORST_RATE
+    assert score([Utterance("long", reference, result.text)], unit="char").total.rate < WORST_RATE
 
 
 def test_the_command(said: list[tuple[Path, str]]) -> None:
