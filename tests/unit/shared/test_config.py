@@ -85,10 +85,10 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     assert read_toml(tmp_path / "notepad.toml") == {"steps": 3}
 
 
-@pytest.mark.parametrize("assignment", ["steps", "=3", "name.x=3", "parts.9.lr=1"])
+@pytest.mark.parametrize("assignment", ["steps", "=3", "name.x=3", "parts.9.lr=1", "parts.²=1"])
 def test_bad_assignment(assignment: str) -> None:
     with pytest.raises(ConfigError):
-        override({"name": "a", "parts": []}, [assignment])
+        override({"name": "a", "parts": [1, 2, 3]}, [assignment])
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
