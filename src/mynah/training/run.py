@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +74,33 @@ def train(
                     say({"event": "note", "text": line})
             if config.loop.compile:
                 setup.task.compile()
-            done = trainer.fit()
-            if not done:
-                step = trainer.progress.step
-                text = f"stopped after step {step}, saved; the same command goes on"
-                say({"event": "note", "step": step, "text": text})
-                return False
-            _finish(config, out, setup, trainer, say)
+            with matmul_precision(config.loop.precision):
+                if not trainer.fit():
+                    step = trainer.progress.step
+                    text = f"stopped after step {step}, saved; the same command goes on"
+                    say({"event": "note", "step": step, "text": text})
+                    return False
+                _finish(config, out, setup, trainer, say)
         finally:
             if recorder is not None:
                 recorder.close()
     return True
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Let a bf16 run's remaining float32 products on the CPU round to bf16 as well.
+
+    oneDNN then computes them, where MKL is slow on AMD's processors.
+    """
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = settings.fp32_precision
+    if precision == "bf16":
+        settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def claim(config: TrainConfig, out: Path, *, fresh: bool = False) -> None:
