@@ -190,17 +190,19 @@ class Trainer:
         workers, device = self.workers, self.workers.device
         totals = torch.zeros(len(_COUNTS) + 1 + len(self.task.parts), dtype=torch.float64)
         totals = totals.to(device)
-        for number, batch in enumerate(batches):
-            if batch is None:
-                continue
-            place = Place(
-                self.config.seed, self.progress.step, number * workers.world + workers.rank
-            )
-            torch.manual_seed(mix(place.seed, "dropout", place.step, place.batch))
-            with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+        # one context for all batches: the weights are cast once a step
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            for number, batch in enumerate(batches):
+                if batch is None:
+                    continue
+                place = Place(
+                    self.config.seed, self.progress.step, number * workers.world + workers.rank
+                )
+                torch.manual_seed(mix(place.seed, "dropout", place.step, place.batch))
                 losses = self.task.losses(move_batch(batch, device), turn, place)
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            totals += self._as_vector(losses)
+                with torch.autocast(device.type, enabled=False):
+                    losses.total.backward()  # type: ignore[no-untyped-call]
+                totals += self._as_vector(losses)
         return totals
 
     def _as_vector(self, losses: Losses) -> Tensor:

@@ -49,6 +49,18 @@ def test_accumulated_batches_make_the_step_of_one_big_batch(tmp_path: Path, divi
     assert len({len(p.ids) for p in parts}) > 1
 
 
+def test_accumulation_in_bf16_casts_the_weights_once(tmp_path: Path) -> None:
+    loop = {"max_steps": 1, "accumulate": 4, "precision": "bf16"}
+    trainer = make_trainer(recipe(loop=loop), tmp_path, [])
+    start = weights(trainer)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        trainer._step(batches(4))
+    assert not equal(start, weights(trainer))
+    copies = [e for e in profile.events() or () if e.name == "aten::_to_copy"]
+    casts = sum(list(e.input_shapes[0]) == [4, 3] for e in copies)
+    assert casts == 1 + 4, "the weight once, its gradient once a batch"
+
+
 def test_an_epoch_that_accumulation_does_not_divide_ends_with_a_shorter_step(
     tmp_path: Path,
 ) -> None:
