@@ -148,21 +148,28 @@ def attend(
     """
     if bias is not None:
         bias = bias / q.shape[-1] ** 0.5
-        bias = (bias if mask is None else bias.masked_fill(~mask, float("-inf"))).to(q.dtype)
     if dropout.training and dropout.rate > 0.0:
-        y = dropout(_weights(q, k, mask, bias)).to(v.dtype) @ v
+        y = dropout(_weights(q, k, mask, bias)) @ v
     else:
+        if bias is not None:
+            bias = (bias if mask is None else bias.masked_fill(~mask, float("-inf"))).to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask if bias is None else bias)
     result: Tensor = y.transpose(1, 2).flatten(2)
     return result
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Attention weights (B, H, T, C) in float32, to be thinned out."""
+    """Attention weights (B, H, T, C), to be thinned out, in the precision of ``q``.
+
+    The mask is added, which is faster than filling and needs nothing in the backward pass; the
+    softmax reckons in float32 inside, so autocast need not make float32 copies around it.
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
     if bias is not None:
-        scores = scores + bias
-    elif mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    weights: Tensor = scores.softmax(-1, dtype=torch.float32)
+        scores = scores + bias.to(scores.dtype)
+    if mask is not None:
+        hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
+        scores = scores + hidden.masked_fill_(~mask, float("-inf"))
+    with torch.autocast(scores.device.type, enabled=False):
+        weights: Tensor = scores.softmax(-1)
     return weights
