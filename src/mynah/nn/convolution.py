@@ -167,8 +167,17 @@ class ConvolutionModule(nn.Module):
         return self.out(self.activation(x)), cache
 
     def _convolve(self, x: Tensor, padding: int) -> Tensor:
-        # As a 2-D convolution over a view that is channels last: 5 times faster than conv1d.
-        view = x[:, None].permute(0, 3, 1, 2)  # (B, D, 1, T)
-        weight = self.depthwise.weight.contiguous(memory_format=torch.channels_last)
-        y = F.conv2d(view, weight, self.depthwise.bias, padding=(0, padding), groups=x.shape[2])
-        return y.permute(0, 2, 3, 1)[:, 0]
+        weight, bias = self.depthwise.weight, self.depthwise.bias
+        if x.dtype == torch.bfloat16 and x.shape[2] <= 16 and x.device.type == "cpu":
+            # oneDNN never comes back from making this kernel for so few channels in bfloat16
+            with torch.autocast("cpu", enabled=False):
+                return _depthwise(x.float(), weight.float(), bias, padding).to(x.dtype)
+        return _depthwise(x, weight, bias, padding)
+
+
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    # As a 2-D convolution over a view that is channels last: 5 times faster than conv1d.
+    view = x[:, None].permute(0, 3, 1, 2)  # (B, D, 1, T)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(view, weight, bias, padding=(0, padding), groups=x.shape[2])
+    return y.permute(0, 2, 3, 1)[:, 0]
