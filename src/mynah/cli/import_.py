@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
 
         raise MissingDependency("torch", extra="train") from None
     folder = read_model_folder(import_wenet(args.source, args.target, name=args.name))
-    live = "streams" if folder.info.streaming else "does not stream"
+    live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")
     return 0

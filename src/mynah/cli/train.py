@@ -1,7 +1,7 @@
 """Train or fine-tune a model from a recipe.
 
     mynah train recipes/english/small.toml --out runs/small
-    mynah train recipes/finetune.toml init=my-model data.root=/data --out runs/mine
+    mynah train recipes/own/finetune.toml init=my-model data.root=/data --out runs/mine
 
 The same command again goes on where the run stopped, bit for bit. Ctrl-C and SIGTERM stop it at
 the end of the step, saved; then the exit code is 130. Several processes: torchrun --nproc-per-node

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mynah.training.checkpoint import write_whole
+
 _log = logging.getLogger(__name__)
 
 Record = dict[str, Any]  # "event" says which: note, step, evaluation, end
@@ -69,7 +71,7 @@ def _cut_log(path: Path, step: int) -> None:
                 kept.append(line)
         except ValueError:  # the last line of a killed run
             continue
-    path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    write_whole(path, "".join(f"{line}\n" for line in kept))
 
 
 def _open_board(folder: Path, step: int) -> Any:

@@ -44,11 +44,12 @@ def card_text(
     ]
     if init:
         lines.append(f"- started from: {init}")
-    if info.streaming:
+    if info.streaming.get("chunk"):
         setting = ", ".join(f"{key} {value}" for key, value in info.streaming.items())
         lines.append(f"- live: {setting}")
     else:
-        lines.append("- live: this model does not stream")
+        reason = info.streaming.get("reason")
+        lines.append("- live: this model does not stream" + (f"; {reason}" if reason else ""))
     lines += ["", "## Training data", ""]
     lines += [f"- {line}" for line in info.training_data] or ["not said"]
     lines += ["", "## Measured", ""]

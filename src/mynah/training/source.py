@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from mynah.audio.features import Frontend
-from mynah.config import build, dumps_toml, read_toml
+from mynah.config import as_dict, build, dumps_toml, read_toml
 from mynah.corpus.cut import Cut
 from mynah.corpus.manifest import Manifest, StreamManifest
+from mynah.corpus.statistics import read_cmvn
 from mynah.data.index import chosen, open_sources
 from mynah.data.items import shape_text
 from mynah.data.loader import Loader
@@ -136,11 +137,11 @@ def training_cmvn(
         InputError: a file or the data cannot be read.
     """
     if config.cmvn not in ("", "auto"):
-        return *_read_cmvn(Path(config.cmvn), frontend.dim), f"cmvn: from {config.cmvn}"
+        return *_read_cmvn(Path(config.cmvn), frontend), f"cmvn: from {config.cmvn}"
     with workers.first_goes_first():
         if workers.first and not file.is_file():
             write_whole(file, json.dumps(_statistics(config, tokenizer, frontend)) + "\n")
-    mean, istd = _read_cmvn(file, frontend.dim)
+    mean, istd = _read_cmvn(file, frontend)
     frames = json.loads(file.read_text("utf-8"))["frames"]
     return (
         mean,
@@ -175,15 +176,24 @@ def _statistics(config: TrainConfig, tokenizer: Tokenizer, frontend: Frontend) -
         raise InputError("the training set has no usable utterance to compute cmvn from")
     mean = total / frames
     variance = (squares / frames - mean * mean).clamp(min=1e-10)
-    return {"mean": mean.tolist(), "istd": variance.rsqrt().tolist(), "frames": frames}
+    return {
+        "mean": mean.tolist(),
+        "istd": variance.rsqrt().tolist(),
+        "frames": frames,
+        "frontend": as_dict(frontend.config),
+    }
 
 
-def _read_cmvn(path: Path, dim: int) -> tuple[Tensor, Tensor]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        mean, istd = (torch.tensor(values[key], dtype=torch.float64) for key in ("mean", "istd"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no file of feature statistics ({error})") from None
-    if mean.shape != (dim,) or istd.shape != (dim,):
-        raise ConfigError(f"cmvn: {path} is for {mean.numel()} features, the front end has {dim}")
-    return mean.float(), istd.float()
+def _read_cmvn(path: Path, frontend: Frontend) -> tuple[Tensor, Tensor]:
+    found, dim = read_cmvn(path), frontend.dim
+    known, used = dict(found.frontend), as_dict(frontend.config)
+    differing = [
+        f"{key} {known.get(key, 'absent')} there, {used.get(key, 'absent')} in the recipe"
+        for key in sorted(known.keys() | used.keys())
+        if known and known.get(key) != used.get(key)
+    ]
+    if differing:
+        raise ConfigError(f"cmvn: {path} is for another front end ({'; '.join(differing)})")
+    if found.mean.shape != (dim,):
+        raise ConfigError(f"cmvn: {path} is for {found.mean.size} features, the recipe's are {dim}")
+    return torch.from_numpy(found.mean).float(), torch.from_numpy(found.istd).float()

@@ -98,6 +98,18 @@ def test_folder_says_what_the_checkpoint_says(tiny: Path, tmp_path: Path) -> Non
     assert "WeNet" in (folder.path / "CARD.md").read_text()
 
 
+def test_a_model_that_looks_ahead_does_not_stream(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit("train.yaml", "causal: true", "causal: false")(tiny)
+    edit("train.yaml", "use_dynamic_chunk: true", "use_dynamic_chunk: false")(tiny)
+    assert cli.main(["import", "wenet", str(tiny), str(tmp_path / "out")]) == 0
+    assert "does not stream" in capsys.readouterr().out
+    folder = read_model_folder(tmp_path / "out")
+    assert "symmetric" in folder.info.streaming["reason"]
+    assert "offline only" in (folder.path / "CARD.md").read_text()
+
+
 def test_statistics_in_json_and_in_kaldis_text(tiny: Path) -> None:
     mean, istd = read_cmvn(tiny / "global_cmvn")
     stats = json.loads((tiny / "global_cmvn").read_text())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from mynah.config import read_toml
-from mynah.errors import ConfigError, InputError, ModelError
+import mynah
+from mynah.audio import make_frontend
+from mynah.config import as_dict, read_toml
+from mynah.corpus.statistics import Cmvn, write_cmvn
+from mynah.errors import ConfigError, InputError, ModelError, MynahError
 from mynah.model_folder import read_model_folder
 from mynah.nn.weights import read_weights
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
@@ -20,12 +24,12 @@ from mynah.training.run import train
 from .runs import tiny
 
 
-def fit(speech: Path, out: Path, *assignments: str) -> list[str]:
+def fit(speech: Path, out: Path, *assignments: str, fresh: bool = False) -> list[str]:
     """Train in this process; gives the lines said."""
     said: list[Record] = []
     torch.set_num_threads(1)
     config = tiny(speech, "loop.max_steps=2", *assignments)
-    assert train(config, out, device="cpu", report=said.append)
+    assert train(config, out, device="cpu", fresh=fresh, report=said.append)
     return [str(r["text"]) for r in said if r["event"] == "note"]
 
 
@@ -130,8 +134,6 @@ def test_parts(speech: Path, base: Path, tmp_path: Path) -> None:
 def test_wrong_recipes_get_one_line(
     speech: Path, tmp_path: Path, assignment: str, message: str | None
 ) -> None:
-    from mynah.errors import MynahError
-
     if message is None:
         fit(speech, tmp_path / "run", assignment)
         return
@@ -146,10 +148,40 @@ def test_texts_too_long_for_the_models_subsampling_are_left_out(
     speech: Path, tmp_path: Path, cmvn: str
 ) -> None:
     with pytest.raises(InputError, match=r"\d+ tokens .* for [23]\d encoder frames"):
-        fit(speech, tmp_path / "run", "model.encoder.subsampling=8", f"cmvn={cmvn}")
+        values = ("model.encoder.subsampling=8", "data.speed=[1.0]", "data.dev=[]")
+        fit(speech, tmp_path / "run", *values, f"cmvn={cmvn}", "loop.max_steps=50")
     if cmvn == "none":
         lines = (tmp_path / "run" / "quarantine.jsonl").read_text("utf-8").splitlines()
         assert len({json.loads(line)["id"] for line in lines}) == 8, "40 letters in 2 seconds"
+
+
+def test_a_model_that_looks_ahead_says_why_it_does_not_stream(speech: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    out = tmp_path / "run"
+    fit(speech, out, "model.encoder.convolution=symmetric", "cmvn=none", "data.dev=[]")
+    assert "does not stream; its convolutions are symmetric" in (
+        out / "model" / "CARD.md"
+    ).read_text("utf-8")
+    with pytest.raises(MynahError, match="symmetric: every output depends on frames still to come"):
+        mynah.load(out / "model", engine="torch").stream()
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+def test_statistics_from_a_file(speech: Path, tmp_path: Path, suffix: str) -> None:
+    out, file = tmp_path / "run", tmp_path / f"cmvn.{suffix}"
+    known = as_dict(make_frontend({"kind": "fbank"}).config)
+    write_cmvn(file, Cmvn(np.full(80, 2.0), np.full(80, 0.5), 9, known))
+    fit(speech, out, f"cmvn={file}", "data.dev=[]")
+    found = weights(out / "model")
+    assert torch.equal(found["mean"], torch.full((80,), 2.0))
+    assert torch.equal(found["istd"], torch.full((80,), 0.5))
+    if suffix == "json":
+        write_cmvn(file, Cmvn(np.zeros(80), np.ones(80), 9, {**known, "low": 40.0}))
+        with pytest.raises(ConfigError, match=r"another front end \(low 40\.0 there, 20\.0 in"):
+            fit(speech, out, f"cmvn={file}", "data.dev=[]", "optim.lr=2e-3", fresh=True)
+    write_cmvn(file, Cmvn(np.zeros(40), np.ones(40), 9))
+    with pytest.raises(ConfigError, match="is for 40 features, the recipe's are 80"):
+        fit(speech, out, f"cmvn={file}", "data.dev=[]", fresh=True)
 
 
 class Small(nn.Module):

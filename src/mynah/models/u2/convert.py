@@ -21,7 +21,7 @@ from torch import Tensor
 from mynah.config import as_dict, build
 from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
 from mynah.model_folder import ModelInfo, write_model_folder
-from mynah.models.u2.model import U2, U2Config
+from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.models.u2.wenet_names import convert, sources
 from mynah.nn.weights import check_names, fill, write_weights
 from mynah.text import UnitTokenizer, wenet_tokenizer
@@ -447,10 +447,10 @@ def _info(values: Values, config: U2Config, tokenizer: UnitTokenizer, name: str)
     )
 
 
-def _streaming(values: Values, config: U2Config) -> dict[str, int]:
+def _streaming(values: Values, config: U2Config) -> dict[str, Any]:
     conf = _table(values, "encoder_conf")
     if config.encoder.convolution == "symmetric":
-        return {}
+        return dict(NOT_LIVE)
     if conf.get("use_dynamic_chunk"):
         return {"chunk": 16, "left": 4}
     size = int(conf.get("static_chunk_size", 0))
@@ -459,7 +459,7 @@ def _streaming(values: Values, config: U2Config) -> dict[str, int]:
 
 def _card(info: ModelInfo, model: U2) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    live = "live and offline" if info.streaming else "offline only"
+    live = "live and offline" if info.streaming.get("chunk") else "offline only"
     return (
         f"# {info.name}\n\nImported from a WeNet checkpoint by `mynah import wenet`: a U2 model of "
         f"{parameters:.2f} M parameters, {live}, {info.sample_rate} Hz.\n\nTraining data, licence "

@@ -27,6 +27,12 @@ __all__ = [
 ]
 
 
+# What a model folder says of streaming where the convolutions are symmetric.
+NOT_LIVE = {
+    "reason": "its convolutions are symmetric: every output depends on frames still to come"
+}
+
+
 @dataclass(frozen=True)
 class U2Config:
     """What a U2 model is made of. Negative special units count from the end of the vocabulary."""

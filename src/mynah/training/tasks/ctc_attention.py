@@ -25,7 +25,7 @@ from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import error_rate
 from mynah.losses import ctc_loss, label_smoothing_loss
-from mynah.models.u2.model import U2, U2Config
+from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.training.config import EvaluateConfig, without_kind
 from mynah.training.optimisation import mix
@@ -130,9 +130,9 @@ def make_model(
 
 
 def streaming(model: U2, options: Options) -> dict[str, Any]:
-    """The chunk (encoder frames) and left context (chunks) for live use; empty: not for that."""
+    """The chunk (encoder frames) and left context (chunks) for live use, or why there is none."""
     if model.config.encoder.convolution == "symmetric":
-        return {}
+        return dict(NOT_LIVE)
     options = settled(options, model)
     return {"chunk": min(16, options.max_chunk), "left": 4} if options.dynamic_chunk else {}
 
