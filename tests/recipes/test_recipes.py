@@ -156,7 +156,7 @@ def test_a_recipe_takes_two_steps(path: Path, tmp_path: Path, request: Any) -> N
             del data[extra]
     settings = [
         f"data.root={root}", "data.max_items=2", "loop.max_steps=2", "evaluate.max_batches=2",
-        "loop.tensorboard=false", "cmvn_utterances=8", "tokenizer.vocab_size=60",
+        "loop.tensorboard=false", "cmvn_utterances=8",
     ]  # fmt: skip
     config = build(TrainConfig, override(values, settings))
     assert train(config, tmp_path / "run", device="cpu", threads=1)
