@@ -62,6 +62,24 @@ def test_killed_at_any_moment(speech: Path, straight: Path, tmp_path: Path) -> N
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
 
 
+def test_killed_in_bf16_with_a_reader(speech: Path, tmp_path: Path) -> None:
+    config = tiny(
+        speech, "loop.max_steps=8", "loop.precision=bf16", "data.workers=1",
+        "model.encoder.dropout=0.1", "cmvn=none", "data.dev=[]",
+    )  # fmt: skip
+    straight, out = tmp_path / "straight", tmp_path / "run"
+    assert finish(start(config, straight)) == 0
+    process = start(config, out)
+    wait_for(lambda: (out / "checkpoints" / "step-00000003").is_dir())
+    assert process.pid is not None and process.is_alive()
+    os.kill(process.pid, signal.SIGKILL)
+    assert finish(process) == -signal.SIGKILL
+    assert finish(start(config, out)) == 0
+    assert "going on after step" in records(out, "note")[-1]["text"]
+    assert last_bytes(out) == last_bytes(straight)
+    assert [r["step"] for r in records(out, "step")] == list(range(1, 9))
+
+
 def test_sigterm_saves_and_goes_on(speech: Path, straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     config = tiny(speech, f"loop.max_steps={STEPS}", "loop.save_every=0")
