@@ -21,8 +21,8 @@ from mynah.runtime.recognizer import Recognizer
 pytestmark = pytest.mark.skipif(
     DEFAULT_MODEL not in known_models(), reason="the bundled model is not there"
 )
-# of letters, on synthetic speech by four voices, all heard in training; 0.31 is measured: this is to
-# catch a break and not a fluctuation
+# of letters, on synthetic speech by four voices, all heard in training; 0.31 is measured: this is
+# to catch a break and not a fluctuation
 WORST_RATE = 0.5
 
 
