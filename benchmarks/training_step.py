@@ -175,7 +175,7 @@ def plain(config: U2Config, batches: Batches) -> Step:
             group["lr"] = learning_rate(settings.optim, settings.schedule, done)
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
