@@ -16,6 +16,8 @@ class Hypothesis:
         times: the encoder frame of each token, empty when the search knows none.
         confidence: of the whole, in 0..1; None when the search has none.
         token_confidences: of each token, in 0..1; empty when the search has none.
+        words: text, index of the first token and one past the last of each word, from a search
+            that knows words; empty when the tokenizer is to join the units.
     """
 
     tokens: tuple[int, ...]
@@ -23,6 +25,7 @@ class Hypothesis:
     times: tuple[int, ...] = ()
     confidence: float | None = None
     token_confidences: tuple[float, ...] = ()
+    words: tuple[tuple[str, int, int], ...] = ()
 
 
 def token_spans(
