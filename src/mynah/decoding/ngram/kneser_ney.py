@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.decoding.ngram.counting import BOS_ID, EOS_ID, Counts, Packing
-from mynah.decoding.ngram.levels import Finder, Ints, Level, Trie
+from mynah.decoding.ngram.levels import BLOCK, Finder, Ints, Level, Trie
 from mynah.decoding.ngram.scratch import Array, Scratch, changes
 
 log = logging.getLogger(__name__)
 
 NEVER = -99 * np.log(10)  # the log-probability of <s>, by custom
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where counts of counts give none, as kenlm's fallback
-_BLOCK = 1 << 18  # rows of a step that only computes
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class _Builder:
             lower.append(self.probs[self.finder.find_rows(words[kept, 1:])])
         self.finder.keys.append(keys.array())
         weights = sums.weights(self.scratch)
-        self.levels[-1] = Level(above.words, above.probs, weights, sums.first())
+        self.levels[-1] = Level(above.words, above.probs, weights, sums.first(self.scratch))
         self._level(adjusted.array(), lower.array(), sums, found)
         if not top:
             history = raws.array()
@@ -154,8 +153,8 @@ class _Builder:
         keys, shift = self.finder.keys[-1], self.finder.shift
         self.probs = self.scratch.zeros(size, np.float64)
         words = self.scratch.zeros(size, np.uint32)
-        for start in range(0, size, _BLOCK):
-            at = slice(start, start + _BLOCK)
+        for start in range(0, size, BLOCK):
+            at = slice(start, start + BLOCK)
             parents = (keys[at] >> shift).astype(np.int64)
             words[at] = keys[at] & np.uint64((1 << int(shift)) - 1)
             count = adjusted[at]
@@ -202,9 +201,9 @@ class _Sums:
 
         return _apply(weight, len(self.total), scratch)
 
-    def first(self) -> Ints:
+    def first(self, scratch: Scratch) -> Ints:
         """Where the children of each context begin."""
-        first = np.zeros(len(self.children) + 1, dtype=np.int64)
+        first = scratch.zeros(len(self.children) + 1, np.int64)
         np.cumsum(self.children, out=first[1:])
         return first
 
@@ -224,7 +223,7 @@ def _apply(
 ) -> npt.NDArray[np.float32]:
     """``function`` of every slice of ``size`` rows, as one float32 array."""
     result = scratch.zeros(size, np.float32)
-    for start in range(0, size, _BLOCK):
-        at = slice(start, min(start + _BLOCK, size))
+    for start in range(0, size, BLOCK):
+        at = slice(start, min(start + BLOCK, size))
         result[at] = function(at)
     return result

@@ -7,8 +7,9 @@ level. The parent of a unigram is the root, and a unigram's index is its word id
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ from mynah.errors import ModelError
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 MAX_ORDER = 16
+BLOCK = 1 << 18  # n-grams of one step where not all are needed at once
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Make = Callable[[int, npt.DTypeLike], npt.NDArray[Any]]  # zeros of a size and type
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,16 @@ class Finder:
         self.keys: list[npt.NDArray[np.uint64]] = []
 
     @classmethod
-    def of(cls, trie: Trie) -> Finder:
-        """The finder of a trie, 8 bytes an n-gram."""
+    def of(cls, trie: Trie, make: Make = np.zeros) -> Finder:
+        """The finder of a trie, 8 bytes an n-gram from ``make``."""
         finder = cls(len(trie.vocab))
-        for n, level in enumerate(trie.levels[1:], start=2):
-            parents = level.parents(0, len(level), trie.levels[n - 2])
-            finder.keys.append(finder.join(parents, level.words.astype(np.int64)))
+        for above, level in zip(trie.levels, trie.levels[1:], strict=False):
+            keys = make(len(level), np.uint64)
+            for start in range(0, len(level), BLOCK):
+                stop = min(start + BLOCK, len(level))
+                words = level.words[start:stop].astype(np.int64)
+                keys[start:stop] = finder.join(level.parents(start, stop, above), words)
+            finder.keys.append(keys)
         return finder
 
     def join(self, parents: Ints, words: Ints) -> npt.NDArray[np.uint64]:

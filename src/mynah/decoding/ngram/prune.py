@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mynah.decoding.ngram.levels import BOS, EOS, Finder, Floats, Ints, Level, Trie
+from mynah.decoding.ngram.levels import BLOCK, BOS, EOS, Finder, Floats, Ints, Level, Make, Trie
 
 Doubles = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 
-_BLOCK = 1 << 18  # n-grams of a step, a power of two
 _SMALL = 1e-9  # of the mass outside a context's n-grams, below which it is rounding
 
 
 def prune(
-    trie: Trie, threshold: float, *, history: Sequence[Floats] | None = None, min_order: int = 2
+    trie: Trie,
+    threshold: float,
+    *,
+    history: Sequence[Floats] | None = None,
+    make: Make = np.zeros,
 ) -> Trie:
     """A smaller model whose back-off weights are right for what is left.
 
-    An n-gram goes when the relative change of the model's perplexity would be below
-    ``threshold``, each taken by itself, contexts of kept n-grams stay. 1e-9 to 1e-6 are usual.
+    An n-gram goes when the model's perplexity would grow by a share below ``threshold``, each
+    taken by itself; contexts of n-grams that are kept stay. 1e-9 to 1e-6 are usual.
 
     Args:
         trie: the model.
-        threshold: 0 keeps everything but what changes nothing.
+        threshold: 0 leaves out only what changes nothing, or for the better.
         history: for each order but the highest, (M,) natural log of how probable each n-gram is
-            as a context. Without it the model itself says so, by the chain rule, as SRILM does;
+            as a context. Without it the model itself says so, by the chain rule, as in SRILM;
             the lower orders of a Kneser-Ney model are no such probabilities (Chelba et al. 2010),
             so counts are better where they are known.
-        min_order: orders below it are kept whole.
+        make: gives the large arrays.
     """
-    finder = Finder.of(trie)
+    finder = Finder.of(trie, make)
     joint = list(history) if history is not None else chain(trie)
-    kept: list[npt.NDArray[np.bool_]] = []  # from the highest order downwards
-    for n in range(trie.order, 1, -1):
-        level = trie.levels[n - 1]
-        needed = np.zeros(len(level), dtype=np.bool_)
-        if kept:
-            needed = _count(level.first, kept[-1]) > 0
-        if n < max(min_order, 2):
-            kept.append(np.ones(len(level), dtype=np.bool_))
-            continue
-        kept.append(needed | (_losses(trie, finder, n, joint[n - 2]) >= threshold))
-    return _rebuild(trie, kept[::-1])
+    kept: list[Array] = [make(count, np.bool_) for count in trie.counts]
+    kept[0][:] = True
+    for n in range(trie.order, 1, -1):  # from the top: a context of what is kept is kept
+        level, mask = trie.levels[n - 1], kept[n - 1]
+        if n < trie.order:
+            for c, d, start, stop in context_blocks(level.first):
+                mask[c:d] = _sums(level.first[c : d + 1], kept[n][start:stop]) > 0
+        for c, d, start, stop in context_blocks(trie.levels[n - 2].first):
+            losses = _losses(trie, finder, n, joint[n - 2], (c, d, start, stop))
+            mask[start:stop] |= losses >= threshold
+    return _rebuild(trie, kept, make)
 
 
 def chain(trie: Trie) -> list[Floats]:
@@ -61,33 +66,39 @@ def chain(trie: Trie) -> list[Floats]:
     return joint
 
 
-def _losses(trie: Trie, finder: Finder, n: int, joint: Floats) -> Doubles:
-    """How much the perplexity would grow, relatively, without each n-gram of order ``n``."""
-    above, level = trie.levels[n - 2], trie.levels[n - 1]
-    lower = lower_log_probs(trie, finder, n)
-    inside, outside = _sums(above.first, level.log_probs()), _sums(above.first, lower)
-    losses = np.zeros(len(level))
-    for start, stop in _blocks(len(level)):
-        log_p = level.log_probs(slice(start, stop)).astype(np.float64)
-        log_q = lower[start:stop]
-        parents = level.parents(start, stop, above)
-        left = np.maximum(1 - inside[parents], _SMALL)  # what backs off in the context now
-        free = np.maximum(1 - outside[parents], _SMALL)
-        p, q = np.exp(log_p), np.exp(log_q)
-        now = np.log(left / free)
-        then = np.log((left + p) / (free + q))
-        change = p * (log_q + then - log_p) + left * (then - now)
-        losses[start:stop] = np.expm1(-np.exp(joint[parents].astype(np.float64)) * change)
-    return losses
+def context_blocks(first: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, int, int]]:
+    """Contexts c..d - 1 with their children start..stop - 1, as many as make a step."""
+    c = 0
+    while c < len(first) - 1:
+        start = int(first[c])
+        d = max(int(np.searchsorted(first, start + BLOCK, side="right")) - 1, c + 1)
+        d = min(d, c + BLOCK)  # there may be many without children
+        yield c, d, start, int(first[d])
+        c = d
 
 
-def lower_log_probs(trie: Trie, finder: Finder, n: int) -> Doubles:
-    """log P(w | h') of each n-gram (h, w) of order ``n``, h' being h without its first word."""
-    result = np.empty(len(trie.levels[n - 1]))
-    for start, stop in _blocks(len(result)):
-        rows = trie.rows(n, start, stop)[:, 1:]
-        result[start:stop] = score_rows(trie, finder, rows)
-    return result
+def _losses(
+    trie: Trie, finder: Finder, n: int, joint: Floats, block: tuple[int, int, int, int]
+) -> Doubles:
+    """How much the perplexity would grow, relatively, without each n-gram of a block."""
+    c, d, start, stop = block
+    first = trie.levels[n - 2].first[c : d + 1]
+    log_p = trie.levels[n - 1].log_probs(slice(start, stop)).astype(np.float64)
+    log_q = lower_log_probs(trie, finder, n, start, stop)
+    p, q = np.exp(log_p), np.exp(log_q)
+    of = np.repeat(np.arange(d - c), np.diff(first))  # the context of each
+    left = np.maximum(1 - _sums(first, p), _SMALL)[of]  # what backs off in the context now
+    free = np.maximum(1 - _sums(first, q), _SMALL)[of]
+    now = np.log(left / free)
+    then = np.log((left + p) / (free + q))
+    change = p * (log_q + then - log_p) + left * (then - now)
+    weight = np.exp(joint[c:d].astype(np.float64))[of]
+    return np.asarray(np.expm1(-weight * change))
+
+
+def lower_log_probs(trie: Trie, finder: Finder, n: int, start: int, stop: int) -> Doubles:
+    """log P(w | h') of n-grams (h, w) of order ``n``, h' being h without its first word."""
+    return score_rows(trie, finder, trie.rows(n, start, stop)[:, 1:])
 
 
 def score_rows(trie: Trie, finder: Finder, rows: Ints) -> Doubles:
@@ -105,59 +116,59 @@ def score_rows(trie: Trie, finder: Finder, rows: Ints) -> Doubles:
     return scores
 
 
-def _blocks(size: int) -> list[tuple[int, int]]:
-    return [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
-
-
-def _sums(first: npt.NDArray[np.integer], log_probs: npt.NDArray[np.floating]) -> Doubles:
-    """The sum of the probabilities of each context's children."""
-    probs = np.exp(log_probs.astype(np.float64))
-    result = np.zeros(len(first) - 1)
+def _sums(first: npt.NDArray[np.integer], values: Array) -> Doubles:
+    """The sum of the values of each context's children; the first child is ``values[0]``."""
+    total = np.zeros(len(first) - 1)
     some = np.flatnonzero(np.diff(first))
     if len(some):
-        result[some] = np.add.reduceat(probs, np.asarray(first[some], dtype=np.intp))
-    return result
+        at = (first[some] - first[0]).astype(np.intp)
+        total[some] = np.add.reduceat(values.astype(np.float64), at)
+    return total
 
 
-def _count(first: npt.NDArray[np.integer], kept: npt.NDArray[np.bool_]) -> Ints:
-    """How many children of each context are kept."""
-    total = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum(kept, out=total[1:])
-    counts: Ints = np.diff(total[first])
-    return counts
-
-
-def _rebuild(trie: Trie, kept: Sequence[npt.NDArray[np.bool_]]) -> Trie:
-    """The model of the n-grams that are kept (orders 2 and up), weights computed anew."""
-    masks = [np.ones(len(trie.levels[0]), dtype=np.bool_), *kept]
-    top = trie.order - 1
+def _rebuild(trie: Trie, kept: Sequence[Array], make: Make) -> Trie:
+    """The model of the n-grams that are kept, with weights computed anew."""
     levels: list[Level] = []
-    for i, (level, mask) in enumerate(zip(trie.levels, masks, strict=True)):
-        first = np.zeros(0, dtype=np.int64)
-        weights = np.zeros(0, dtype=np.float32)
-        if i < top:
-            first = np.zeros(int(mask.sum()) + 1, dtype=np.int64)
-            np.cumsum(_count(level.first, masks[i + 1])[mask], out=first[1:])
-            weights = level.log_backoffs()[mask]
-        levels.append(Level(level.words[mask], level.log_probs()[mask], weights, first))
-    return reweigh(Trie(trie.vocab, tuple(levels)))
+    for i, (level, mask) in enumerate(zip(trie.levels, kept, strict=True)):
+        size = int(np.count_nonzero(mask))
+        words, probs = make(size, np.uint32), make(size, np.float32)
+        top = i == trie.order - 1
+        first = make(0 if top else size + 1, np.int64)
+        weights = make(0 if top else size, np.float32)
+        at = 0
+        for start in range(0, len(mask), BLOCK):
+            some = start + np.flatnonzero(mask[start : start + BLOCK])
+            to = slice(at, at + len(some))
+            words[to], probs[to] = level.words[some], level.log_probs(some)
+            if not top:
+                weights[to] = level.log_backoffs(some)
+                cut = level.first[start : start + BLOCK + 1]
+                sums = _sums(cut, kept[i + 1][int(cut[0]) : int(cut[-1])])
+                first[at + 1 : at + 1 + len(some)] = first[at] + np.cumsum(sums[some - start])
+            at = to.stop
+        levels.append(Level(words, probs, weights, first))
+    return reweigh(Trie(trie.vocab, tuple(levels)), make)
 
 
-def reweigh(trie: Trie) -> Trie:
+def reweigh(trie: Trie, make: Make = np.zeros) -> Trie:
     """The model with back-off weights that make the probabilities after every context sum to 1.
 
     A context whose n-grams leave nothing to back off to keeps the weight that it has.
     """
+    finder = Finder.of(trie, make)
     for n in range(2, trie.order + 1):
-        finder = Finder.of(Trie(trie.vocab, trie.levels[:n]))
         above, level = trie.levels[n - 2], trie.levels[n - 1]
-        inside = 1 - _sums(above.first, level.log_probs())
-        outside = 1 - _sums(above.first, lower_log_probs(trie, finder, n))
-        weights = above.log_backoffs().astype(np.float64)
-        sound = (inside > _SMALL) & (outside > _SMALL)
-        weights[sound] = np.log(inside[sound] / outside[sound])
-        weights[np.diff(above.first) == 0] = 0
-        better = Level(above.words, above.log_probs(), weights.astype(np.float32), above.first)
-        levels = (*trie.levels[: n - 2], better, *trie.levels[n - 1 :])
-        trie = Trie(trie.vocab, levels)
+        weights = make(len(above), np.float32)
+        for c, d, start, stop in context_blocks(above.first):
+            first = above.first[c : d + 1]
+            p = np.exp(level.log_probs(slice(start, stop)).astype(np.float64))
+            left = 1 - _sums(first, p)
+            free = 1 - _sums(first, np.exp(lower_log_probs(trie, finder, n, start, stop)))
+            fresh = above.log_backoffs(slice(c, d)).astype(np.float64)
+            sound = (left > _SMALL) & (free > _SMALL)
+            fresh[sound] = np.log(left[sound] / free[sound])
+            fresh[np.diff(first) == 0] = 0
+            weights[c:d] = fresh
+        better = Level(above.words, above.probs, weights, above.first, above.prob_book)
+        trie = Trie(trie.vocab, (*trie.levels[: n - 2], better, *trie.levels[n - 1 :]))
     return trie

@@ -163,7 +163,7 @@ class Runs:
         """All rows in order, a part at a time: key columns, value columns."""
         keys = [pile.array() for pile in self._keys]
         values = [pile.array() for pile in self._values]
-        starts = [0, *self._ends[:-1]]
+        starts = [0, *self._ends][: len(self._ends)]
         at = list(starts)
         for pivot in self._pivots(keys[0], starts):
             stops = list(self._ends)

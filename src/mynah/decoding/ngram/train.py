@@ -122,7 +122,7 @@ def train(
     trie = found.trie
     if options.prune > 0 and trie.order > 1:
         say(f"pruning {' '.join(map(str, trie.counts))} n-grams")
-        trie = prune(trie, options.prune, history=found.history)
+        trie = prune(trie, options.prune, history=found.history, make=scratch.zeros)
     return Trained(trie, found, encoder.sentences, encoder.tokens)
 
 
