@@ -18,7 +18,7 @@ from mynah.errors import ModelError
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 MAX_ORDER = 16
-BLOCK = 1 << 18  # n-grams of one step where not all are needed at once
+BLOCK = 1 << 16  # n-grams of one step where not all are needed at once
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -98,7 +98,7 @@ class NgramModel:
 
     def score_many(self, state: State, words: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """log P of each of ``words`` (M,) after ``state``: as ``score``, without the states."""
-        ids = np.asarray(words)
+        ids = np.asarray(words).astype(np.int64)
         levels = self.trie.levels
         scores = levels[0].log_probs(ids)
         for length in range(1, len(state) + 1):

@@ -183,7 +183,7 @@ def test_memory_is_bounded() -> None:
 
     def lines() -> Iterator[str]:
         rng = np.random.default_rng(1)
-        for _ in range(60):
+        for _ in range(25):
             ids = (rng.pareto(0.5, (1000, 20)) * 3).astype(np.int64) % 20_000
             yield from (" ".join(map(str, row)) for row in ids.tolist())
 
@@ -195,9 +195,9 @@ def test_memory_is_bounded() -> None:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert scratch.spilled > 3 * options.memory
+        assert scratch.spilled > 2 * options.memory
         assert peak < options.memory
-        assert done.tokens == 60 * 1000 * 21
+        assert done.tokens == 25 * 1000 * 21
 
 
 def test_vocabulary_by_frequency(trained: Callable[..., Any]) -> None:
