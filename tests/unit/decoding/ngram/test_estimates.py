@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mynah.decoding.ngram import NgramModel
 from mynah.decoding.ngram.counting import Packing, count
 from mynah.decoding.ngram.kneser_ney import FALLBACK, discounts, estimate
-from mynah.decoding.ngram.scratch import Scratch
+from mynah.decoding.ngram.scratch import Scratch, sort_order
 from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 from mynah.decoding.ngram.vocabulary import Encoder
 from mynah.errors import ConfigError, InputError
@@ -164,6 +164,21 @@ def test_spilled_and_merged_is_what_memory_gives(
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
 
 
+@given(
+    columns=st.integers(1, 3),
+    most=st.sampled_from([0, 1, 3, 1 << 30, (1 << 64) - 1]),
+    rows=st.integers(0, 40),
+    seed=st.integers(0, 99),
+)
+def test_order_of_rows(columns: int, most: int, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = [rng.integers(0, most, rows, np.uint64, endpoint=True) for _ in range(columns)]
+    order = sort_order(keys)
+    assert sorted(order.tolist()) == list(range(rows))
+    for column in keys:
+        np.testing.assert_array_equal(column[order], column[np.lexsort(keys[::-1])])
+
+
 def test_more_words_than_one_integer_holds(
     plain: ModuleType, trained: Callable[..., Any], grams: Callable[..., Any]
 ) -> None:
@@ -187,7 +202,7 @@ def test_memory_is_bounded() -> None:
             ids = (rng.pareto(0.5, (1000, 20)) * 3).astype(np.int64) % 20_000
             yield from (" ".join(map(str, row)) for row in ids.tolist())
 
-    options = TrainOptions(order=3, memory=16 << 20)
+    options = TrainOptions(order=3, prune=1e-7, memory=16 << 20)
     with scratch_for(options) as scratch:
         tracemalloc.start()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mynah.decoding.ngram.prune as module
-from mynah.decoding.ngram import NgramModel
+from mynah.decoding.ngram import NgramModel, load_trie, save_ngram
 from mynah.decoding.ngram.prune import chain, context_blocks, prune, reweigh
 
 
@@ -88,6 +89,17 @@ def test_pruned_to_nothing_still_scores(trained: Callable[..., Any]) -> None:
     assert model.start() == ()
     one = model.score((), model.word_id("a"))[1]
     assert model.score_sentence(["a"]) == pytest.approx(one + model.end(()))
+
+
+def test_a_mapped_model_is_pruned_alike(
+    trained: Callable[..., Any], sentences: Callable[..., Any], tmp_path: Path
+) -> None:
+    trie = trained([s for i in range(10) for s in sentences(i)], order=3).trie
+    save_ngram(trie, tmp_path / "m.ngram", bits=32, compact=False)
+    mapped = prune(load_trie(tmp_path / "m.ngram"), 1e-4)
+    for a, b in zip(prune(trie, 1e-4).levels, mapped.levels, strict=True):
+        np.testing.assert_array_equal(a.words, b.words)
+        np.testing.assert_array_equal(a.log_backoffs(), b.log_backoffs())
 
 
 def test_right_weights_stay(trained: Callable[..., Any], sentences: Callable[..., Any]) -> None:
