@@ -19,8 +19,8 @@ class Successors(NamedTuple):
     """What follows one state with an n-gram of its own; everything else backs off.
 
     ``words`` (M,) ascending ids and their natural ``log_probs`` (M,); any other word has
-    ``backoff`` plus its score after ``shorter``, which is None when the state was the empty one. The
-    arrays may be those of the model: they are not to be written into.
+    ``backoff`` plus its score after ``shorter``, which is None when the state was the empty one.
+    The arrays may be those of the model: they are not to be written into.
     """
 
     words: npt.NDArray[np.unsignedinteger]
