@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from mynah.decoding.options import LmLevel
 from mynah.decoding.scorer import Scorer
-from mynah.decoding.unit_text import NO_TEXT, unit_texts
+from mynah.decoding.unit_text import ALONE, NO_TEXT, Spelling, unit_texts, writes_no_words
 from mynah.errors import ConfigError
-from mynah.text import Tokenizer
-from mynah.text.characters import is_alone
-
-LmLevel = Literal["auto", "word", "unit"]
-LM_LEVELS: tuple[LmLevel, ...] = ("auto", "word", "unit")
 
 _MEMO = 1 << 16  # answers that are kept
 _LOOKED_AT = 20_000  # words of a vocabulary from which its case is told
@@ -53,7 +49,7 @@ class WordFusion:
     def __init__(
         self,
         model: Ngram,
-        tokenizer: Tokenizer,
+        tokenizer: Spelling,
         *,
         weight: float,
         bonus: float = 0.0,
@@ -86,7 +82,7 @@ class WordFusion:
         text, waiting = self._texts.write(waiting, token)
         added = 0.0
         for char in text:
-            alone = is_alone(char) or char == NO_TEXT
+            alone = char == NO_TEXT or ALONE.match(char) is not None
             if word and (alone or char == " "):
                 before, score = self._score(before, word)
                 word, added = "", added + score
@@ -121,7 +117,7 @@ class UnitFusion:
     """
 
     def __init__(
-        self, model: Ngram, tokenizer: Tokenizer, *, weight: float, bonus: float = 0.0
+        self, model: Ngram, tokenizer: Spelling, *, weight: float, bonus: float = 0.0
     ) -> None:
         self._model, self._weight, self._bonus = model, weight, bonus
         self._ids = [model.word_id(unit) for unit in tokenizer.units]
@@ -144,7 +140,7 @@ class UnitFusion:
 
 def fuse(
     model: Ngram,
-    tokenizer: Tokenizer,
+    tokenizer: Spelling,
     *,
     weight: float,
     bonus: float = 0.0,
@@ -166,7 +162,7 @@ def fuse(
         if not any(word in units for word in _words(model.vocab)):
             raise ConfigError("lm: none of its words is a unit of the model; lm_level: use word")
         return UnitFusion(model, tokenizer, weight=weight, bonus=bonus)
-    if getattr(getattr(tokenizer, "config", None), "kind", "") == "phone":
+    if writes_no_words(tokenizer):
         raise ConfigError(
             "lm: the units of this model are phones, which write no words; "
             "use a lexicon (method lexicon)"

@@ -17,15 +17,22 @@ import math
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from mynah.decoding.options import check_cap
 from mynah.decoding.phrase_graph import Given, PhraseGraph
-from mynah.decoding.unit_text import NO_TEXT, UnitTexts, stands_alone, unit_texts
+from mynah.decoding.unit_text import (
+    NO_TEXT,
+    Spelling,
+    UnitTexts,
+    stands_alone,
+    unit_texts,
+    writes_no_words,
+)
 from mynah.errors import ConfigError, InputError
-from mynah.text import Tokenizer, normalize_for_scoring
 
 DEFAULT_WEIGHT = 2.0
 DEFAULT_CAP = 20.0
@@ -102,7 +109,7 @@ class Hotwords:
             found.append((_clean(phrase), value))
         return cls(tuple(found))
 
-    def scorer(self, tokenizer: Tokenizer, cap: float = DEFAULT_CAP) -> HotwordScorer:
+    def scorer(self, tokenizer: Spelling, cap: float = DEFAULT_CAP) -> HotwordScorer:
         """What a search over the units of ``tokenizer`` needs; made once for a set of phrases.
 
         Raises:
@@ -121,22 +128,28 @@ class Hotwords:
             return found
 
     def word_scorer(
-        self, tokenizer: Tokenizer | None = None, cap: float = DEFAULT_CAP, language: str = "en"
+        self,
+        tokenizer: Spelling | None = None,
+        cap: float = DEFAULT_CAP,
+        normalize: Callable[[str], str] = str.lower,
     ) -> HotwordWordScorer:
         """What a search that puts whole words together needs.
 
         A weight counts for each unit of ``tokenizer``, or, without one, for each word; phrases
-        are brought into the form of a lexicon, that of scoring in ``language``.
+        are brought into the form of the words by ``normalize``.
+
+        Raises:
+            InputError: a phrase without a word.
         """
-        return HotwordWordScorer(self, tokenizer, cap, language)
+        return HotwordWordScorer(self, tokenizer, cap, normalize)
 
 
 class HotwordScorer:
     """Scores units by the phrases in the text that they write: a ``Scorer``."""
 
-    def __init__(self, hotwords: Hotwords, tokenizer: Tokenizer, cap: float = DEFAULT_CAP) -> None:
+    def __init__(self, hotwords: Hotwords, tokenizer: Spelling, cap: float = DEFAULT_CAP) -> None:
         check_cap(cap)
-        if getattr(getattr(tokenizer, "config", None), "kind", "") == "phone":
+        if writes_no_words(tokenizer):
             raise ConfigError(
                 "hotwords: the units of this model are phones, which write no words; "
                 "use a lexicon (method lexicon)"
@@ -198,16 +211,15 @@ class HotwordWordScorer:
     def __init__(
         self,
         hotwords: Hotwords,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Spelling | None = None,
         cap: float = DEFAULT_CAP,
-        language: str = "en",
+        normalize: Callable[[str], str] = str.lower,
     ) -> None:
         check_cap(cap)
-        self._language = language
         self._words: dict[str, int] = {}
         phrases = []
         for phrase, weight in hotwords.phrases:
-            words = _split(normalize_for_scoring(phrase, language))
+            words = _split(normalize(phrase))
             if not words:
                 raise InputError(f"hotwords: {phrase!r} holds no word")
             units = len(words) if tokenizer is None else len(tokenizer.encode(phrase))
@@ -239,23 +251,13 @@ class HotwordWordScorer:
         return self._graph.settle(node, given)[1] - self._graph.lent(node, given)
 
 
-def check_cap(cap: float) -> None:
-    """Refuse a cap that is not above 0.
-
-    Raises:
-        ConfigError: not a number above 0.
-    """
-    if not cap > 0:
-        raise ConfigError(f"hotword_cap: {cap} is not above 0")
-
-
 _compiled: weakref.WeakKeyDictionary[
-    Tokenizer, OrderedDict[tuple[Hotwords, float], HotwordScorer]
+    Spelling, OrderedDict[tuple[Hotwords, float], HotwordScorer]
 ] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def _written(phrase: str, tokenizer: Tokenizer, texts: UnitTexts) -> tuple[str, int]:
+def _written(phrase: str, tokenizer: Spelling, texts: UnitTexts) -> tuple[str, int]:
     """``phrase`` as the model writes it, and into how many units the tokenizer cuts it."""
     units = tokenizer.encode(phrase)
     text = texts.write_all(units)

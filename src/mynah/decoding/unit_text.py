@@ -7,21 +7,43 @@ import threading
 import unicodedata
 import weakref
 from collections.abc import Sequence
+from typing import Protocol
 
-from mynah.text import Tokenizer
-from mynah.text.characters import SPACE, is_alone
-
+SPACE = "▁"  # U+2581: how unit tables write a space
 NO_TEXT = "\ufffd"  # stands for a unit that is no text: unknown, a tag; part of no word
 _TAG = re.compile(r"\[[^\[\]]+\]|<[^<>]+>|\{[^{}]+\}")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# Scripts without spaces between words, beside hanzi and kana: Thai, Lao, Myanmar, Khmer.
+# Hanzi and kana, each a word of its own: as ``text.characters`` has them, a room that searches do
+# not know (a test compares the two).
+ALONE = re.compile(
+    "[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff]"
+)
+# Other scripts without spaces between words: Thai, Lao, Myanmar, Khmer.
 _UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff]")
+
+
+class Spelling(Protocol):
+    """What is needed of a tokenizer: its units, and how it cuts a text."""
+
+    @property
+    def units(self) -> tuple[str, ...]: ...
+    @property
+    def blank(self) -> int: ...
+    @property
+    def unk(self) -> int: ...
+    @property
+    def sos(self) -> int: ...
+    @property
+    def eos(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
 
 
 class UnitTexts:
     """The text of each unit, spaces as spaces; bytes are put together to characters."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Spelling) -> None:
         units = tokenizer.units
         config = getattr(tokenizer, "config", None)
         apart = bool(getattr(config, "split_with_space", False))  # each unit a word of its own
@@ -69,11 +91,11 @@ def _is_tag(unit: str) -> bool:
     return _TAG.fullmatch(unit) is not None and unit != "<space>"
 
 
-_known: weakref.WeakKeyDictionary[Tokenizer, UnitTexts] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Spelling, UnitTexts] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def unit_texts(tokenizer: Tokenizer) -> UnitTexts:
+def unit_texts(tokenizer: Spelling) -> UnitTexts:
     """The texts of a tokenizer's units, made once."""
     with _lock:
         found = _known.get(tokenizer)
@@ -82,12 +104,17 @@ def unit_texts(tokenizer: Tokenizer) -> UnitTexts:
         return found
 
 
+def writes_no_words(tokenizer: Spelling) -> bool:
+    """Whether the units are phones: then no text is to be had from them alone."""
+    return getattr(getattr(tokenizer, "config", None), "kind", "") == "phone"
+
+
 def stands_alone(char: str) -> bool:
     """Whether words may begin and end at ``char`` without a space: scripts that have none, and
     all that is neither letter, digit nor mark."""
     if char.isascii():
         return not char.isalnum()
-    return is_alone(char) or _UNSPACED.match(char) is not None or not _in_word(char)
+    return ALONE.match(char) is not None or _UNSPACED.match(char) is not None or not _in_word(char)
 
 
 def _in_word(char: str) -> bool:
