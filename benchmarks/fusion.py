@@ -29,8 +29,9 @@ from search import collapse, make_log_probs, medians, ours
 
 from mynah.decoding import PrefixBeamSearch, fuse
 from mynah.decoding.ngram import load_ngram
+from mynah.decoding.options import LmLevel
 
-WEIGHT, BONUS = 0.3, 1.0
+WEIGHT, BONUS = 0.3, 0.0
 KINDS = ("speech", "hard", "flat")
 Log = npt.NDArray[np.float32]
 
@@ -78,7 +79,7 @@ def write_arpa(path: Path, words: list[str], *, length: int = 400_000, seed: int
     path.write_text("\n".join([*lines, "\\end\\", ""]), encoding="utf-8")
 
 
-def fused(log_probs: Log, arpa: Path, level: str) -> Callable[[], tuple[int, ...]]:
+def fused(log_probs: Log, arpa: Path, level: LmLevel) -> Callable[[], tuple[int, ...]]:
     units = Units(log_probs.shape[1])
     model = load_ngram(arpa)
     scorer = fuse(
