@@ -98,3 +98,80 @@ def _spans(
     total = np.append(0.0, np.cumsum(np.exp(picked[spoken].astype(np.float64))))
     means = (total[right] - total[left]) / np.maximum(right - left, 1)
     return starts, ends, np.clip(means, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TextAlignment:
+    """The best path through a text of which parts may be missing or foreign to the sound.
+
+    Attributes:
+        starts: the first frame of each unit of all words, -1 where its word was left out.
+        ends: one past its last frame, -1 likewise.
+        confidences: the mean probability of each unit over its frames, 0 where left out.
+        foreign: frames, first and one past the last, of what was said and is not in the text.
+        exact: whether no better path can have been lost.
+    """
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    confidences: tuple[float, ...]
+    foreign: tuple[tuple[int, int], ...]
+    exact: bool
+
+
+def align_text(
+    log_probs: npt.ArrayLike,
+    words: Sequence[Sequence[int]],
+    blank: int = 0,
+    *,
+    foreign: float = 1.5,
+    left_out: float = 2.0,
+    beam: float = 1000.0,
+    effort: float = 3e8,
+) -> TextAlignment:
+    """Align the units of ``words`` to ``log_probs`` (T, V), where either may have what the other
+    has not.
+
+    Between words anything may be said, at a cost of ``foreign`` for each frame that is not blank
+    (a unit is worth its place while its share of what is not blank is above exp(-foreign) on
+    average); a word may be left out at a cost of ``left_out`` for each of its units. Words without
+    units have no part in it. Of ``log_probs`` only the blank and the units of the text are used,
+    so that the others may be missing. ``beam`` and ``effort``: as in
+    :func:`mynah.decoding.trellis.search`; with more frames times units than ``effort`` a text that
+    jumps may be followed less than exactly, which ``exact`` says.
+
+    Raises:
+        ValueError: a unit is the blank or outside the vocabulary.
+    """
+    frames = as_frames(log_probs)
+    labels = _labels([unit for word in words for unit in word], frames.shape[1], blank)
+    sizes = np.array([len(word) for word in words if len(word)], np.int64)
+    blanks = np.maximum(frames[:, blank].astype(np.float64), FLOOR)
+    with np.errstate(divide="ignore"):
+        spoken = np.log(-np.expm1(np.minimum(blanks, 0.0)))
+    star_logs = np.maximum(spoken - foreign - blanks, 0.0)
+    if not labels.size or not len(frames):
+        places = np.zeros(len(frames), np.int64)
+        found_units, exact = np.full(len(frames), -1), True
+    else:
+        stars = np.append(0, np.cumsum(sizes))
+        costs = np.append(0.0, np.cumsum(left_out * sizes))
+        trellis = Trellis(frames, blanks, labels, stars, costs, star_logs)
+        found = search(trellis, beam=beam, effort=effort)
+        found_units, places, exact = found.units, found.places, found.exact
+    picked = frames[np.arange(len(frames)), labels[found_units]] if labels.size else blanks
+    starts, ends, means = _spans(found_units, np.arange(len(labels)), picked)
+    in_star = (found_units < 0) & (star_logs > 0) & np.isin(places, np.append(0, np.cumsum(sizes)))
+    return TextAlignment(
+        starts=tuple(starts.tolist()),
+        ends=tuple(ends.tolist()),
+        confidences=tuple(means.tolist()),
+        foreign=_runs(in_star),
+        exact=exact,
+    )
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """First and one past the last of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
