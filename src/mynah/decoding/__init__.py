@@ -6,7 +6,7 @@ state is a value, and any chunks give the result of one shot.
 
 from __future__ import annotations
 
-from mynah.decoding.alignment import Alignment, force_align
+from mynah.decoding.alignment import Alignment, TextAlignment, align_text, force_align
 from mynah.decoding.autoregressive import attention_beam_search
 from mynah.decoding.greedy import GreedySearch, GreedyState, ctc_greedy
 from mynah.decoding.hypothesis import Hypothesis, token_spans
@@ -22,6 +22,8 @@ __all__ = [
     "Hypothesis",
     "PrefixBeamSearch",
     "PrefixBeamState",
+    "TextAlignment",
+    "align_text",
     "attention_beam_search",
     "ctc_greedy",
     "force_align",
