@@ -132,8 +132,8 @@ def _textgrid(transcript: Transcript, how: _How) -> str:
             for word in words
             for char, (start, end) in zip(word.text, word.chars, strict=False)
         )
-    length = max(round(transcript.duration * _TICKS), 1)
-    length = max(length, *(tier[-1][1] for tier in tiers.values() if tier))
+    ends = [tier[-1][1] for tier in tiers.values() if tier]
+    length = max([round(transcript.duration * _TICKS), 1, *ends])
     lines = [
         'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0",
         f"xmax = {_praat(length)}", "tiers? <exists>", f"size = {len(tiers)}", "item []:",
