@@ -16,6 +16,7 @@ from mynah.errors import InputError
 _WORD = 2  # units more that a word counts for when it is left out
 _NO_PLACES, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0)
 
+
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """The best CTC path through given tokens.

@@ -177,9 +177,7 @@ def _forward(
     return bands, lost
 
 
-def _cut(
-    trellis: Trellis, band: _Band, beam: float, floor: float | None
-) -> tuple[_Band, float]:
+def _cut(trellis: Trellis, band: _Band, beam: float, floor: float | None) -> tuple[_Band, float]:
     """The band of the next block, and the best score of what is left out of it."""
     unit, place = band.unit, band.place
     best = max(float(place.max()), float(unit.max(initial=-math.inf)))
@@ -300,7 +298,9 @@ def _trace(
     moves[:, 1:] |= (direct > np.maximum(unit, place[:, :-1])[:, 1:]).astype(np.uint8) << 1
     codes = moves.tobytes()
     base = int(np.searchsorted(trellis.stars, band.low))
-    numbers = {int(s): n for n, s in enumerate(trellis.stars[base:].tolist())} if rows.skipped else {}
+    numbers = (
+        {int(s): n for n, s in enumerate(trellis.stars[base:].tolist())} if rows.skipped else {}
+    )
     blank, at = end
     for t in range(stop - first - 1, -1, -1):
         if blank:

@@ -22,7 +22,7 @@ from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import Audio, sound_blocks
-from mynah.runtime.words import TokenSpan, char_times, make_words
+from mynah.runtime.words import TokenSpan, make_words
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.text.characters import ALONE, is_alone
 
@@ -218,7 +218,12 @@ def spell(tokenizer: Tokenizer, words: Sequence[str], language: str) -> list[Spe
     spelt = []
     for number, (word, ids) in enumerate(zip(words, units, strict=True)):
         between: tuple[int, ...] = ()
-        if number and ids and units[number - 1] and not (_alone(word) and _alone(words[number - 1])):
+        if (
+            number
+            and ids
+            and units[number - 1]
+            and not (_alone(word) and _alone(words[number - 1]))
+        ):
             if gap is None:
                 both = _units(tokenizer, f"{words[number - 1]} {word}", language)
                 gap = both[len(units[number - 1]) : max(len(both) - len(ids), 0)]

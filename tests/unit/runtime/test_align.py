@@ -15,7 +15,7 @@ from mynah.runtime.model import Model
 from mynah.text import UnitTokenizer
 from tone_model import RATE, speak, write_tone_model
 
-WORDS = "abc de bad cab dad edda ace bee".split()
+WORDS = ["abc", "de", "bad", "cab", "dad", "edda", "ace", "bee"]
 TEXT = " ".join(WORDS)
 
 
@@ -150,7 +150,8 @@ def test_what_is_refused(tones: Model, tmp_path: Path) -> None:
 
 def test_words_of_a_text() -> None:
     assert split_words("“Hello, world” — she said 好的。我们 (well-known) 3 times!") == [
-        "“Hello,", "world” —", "she", "said", "好", "的。", "我", "们", "(well-known)", "3", "times!",
+        "“Hello,", "world” —", "she", "said", "好", "的。", "我", "们",
+        "(well-known)", "3", "times!",
     ]  # fmt: skip
     assert split_words(" … -- ") == []
     assert split_words("— yes") == ["—yes"]
@@ -159,7 +160,8 @@ def test_words_of_a_text() -> None:
 def test_sentences_of_a_text() -> None:
     text = 'Dr. Who went. He came back!  "Is it true?" Yes, it was.\n\nNew line\n你好。再见。'
     assert split_sentences(text) == [
-        "Dr. Who went.", "He came back!", '"Is it true?"', "Yes, it was.", "New line", "你好。再见。",
+        "Dr. Who went.", "He came back!", '"Is it true?"', "Yes, it was.", "New line",
+        "你好。再见。",
     ]  # fmt: skip
     assert split_sentences("今天天气很好。我们走吧！") == ["今天天气很好。", "我们走吧！"]
 
