@@ -97,10 +97,10 @@ def test_windows_are_the_whole(tones: Model, monkeypatch: pytest.MonkeyPatch) ->
     feats = tones.frontend(samples)
     encoded = tones.engine.encode(feats[None], np.array([len(feats)]))
     whole = encoded.log_probs[0, : int(encoded.lens[0])]
-    for window in (0.3, 1.0, 2.0, 60.0):
+    for window in (0.3, 1.0, 60.0):
         monkeypatch.setattr(aligning, "WINDOW", window)
         monkeypatch.setattr(aligning, "CONTEXT", 0.2)
-        for size in (37, 4000, len(samples)):
+        for size in (997, len(samples)):
             blocks = (samples[n : n + size] for n in range(0, len(samples), size))
             parts = list(encode_long(tones, blocks))
             assert np.concatenate(parts) == pytest.approx(whole, abs=1e-4)
