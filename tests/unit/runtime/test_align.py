@@ -55,6 +55,16 @@ def test_a_clean_text(tones: Model) -> None:
     assert found.transcript.duration == pytest.approx(len(samples) / RATE)
 
 
+def test_an_exact_text(tones: Model) -> None:
+    samples, times = spoken(WORDS)
+    check(align(tones, samples, TEXT, exact=True), WORDS, times)
+    found = align(tones, samples, f"{TEXT} ade", exact=True)  # taken for said, and heard badly
+    assert found.transcript.words[-1].source == "aligned"
+    assert (found.transcript.words[-1].confidence or 0) < 0.1
+    with pytest.raises(InputError, match="26 units need 27 encoder frames, the recording has 11"):
+        align(tones, samples[: RATE // 2], "abcde abcde abcde abcde dd", exact=True)
+
+
 def test_missing_and_foreign_words_shift_nothing(tones: Model) -> None:
     samples, times = spoken(WORDS)
     text = "abc de cede bad Edda, ace deeded bee"  # cab and dad are not there, two are not said
