@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -115,10 +116,8 @@ def align(
     found = _exactly(heard, spelt) if exact else align_text(heard, spelt)
     duration = counted.samples / model.rate
     words = _words(model, items, found, duration, counted.loudness.values(), chars)
-    segments, first = [], 0
-    for line, part in lines:
-        segments.append(_segment(line, tuple(words[first : first + len(part)])))
-        first += len(part)
+    rest = iter(words)
+    segments = [_segment(line, tuple(islice(rest, len(part)))) for line, part in lines]
     return AlignedText(
         transcript=make_transcript(
             segments, language=language, duration=duration, model=model.name
