@@ -101,13 +101,9 @@ def align(
         raise InputError("the text has no word that the model can spell")
     columns = [model.tokenizer.blank, *used]
     blocks = sound_blocks(
-        audio,
-        model.rate,
-        samples_rate=rate,
-        channel=channel,
-        max_seconds=max_seconds,
+        audio, model.rate, samples_rate=rate, channel=channel, max_seconds=max_seconds,
         partial=partial,
-    )
+    )  # fmt: skip
     counted = _Counted(blocks, progress, model.rate)
     parts = [log_probs[:, columns] for log_probs in encode_long(model, counted)]
     heard = np.concatenate(parts) if parts else np.zeros((0, len(columns)), np.float32)
