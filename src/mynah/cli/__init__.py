@@ -23,6 +23,7 @@ from mynah.errors import MynahError, nearest
 # verb: (module, help). The help is the first line of the module's docstring (a test compares).
 VERBS: dict[str, tuple[str, str]] = {
     "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
+    "align": ("mynah.cli.align", "Where each word of a text is heard in its recording."),
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),
     "models": ("mynah.cli.models", "The models that are installed, and what each is."),

@@ -393,12 +393,13 @@ class _Run:
             start = piece.window.start / model.rate
             segment = make_segment(
                 model.tokenizer,
-                hypothesis.tokens,
+                hypothesis,
                 item.log_probs,
                 clock=model.clock,
                 start=start,
                 end=start + len(piece.window.samples) / model.rate,
                 words=self.words,
+                calibration=model.calibration,
             )
             segments.append(segment)
         for piece, segment in zip(pieces, segments, strict=True):  # all or none of a batch

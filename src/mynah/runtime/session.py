@@ -24,7 +24,7 @@ from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import as_samples
-from mynah.runtime.words import TokenSpan, make_segment, make_words
+from mynah.runtime.words import TokenSpan, make_segment, make_words, pieces_of, text_of
 
 Reason = Literal["nothing", "after_speech", "longest"]
 
@@ -265,7 +265,7 @@ class Session:
         if best.tokens == segment.tokens:
             return []
         segment.tokens = best.tokens
-        text = tokenizer.decode(list(best.tokens))
+        text = text_of(tokenizer, best)
         if text == segment.shown:
             return []
         segment.shown = text
@@ -277,12 +277,12 @@ class Session:
             for time, confidence in zip(best.times, confidences, strict=True)
         ]
         words = make_words(
-            tokenizer,
-            best.tokens,
+            pieces_of(tokenizer, best),
             spans,
             clock=self._model.clock,
             start=segment.start * self._model.frontend.frame_shift,
             end=self._time(segment.frames),
+            calibration=self._model.calibration,
         )
         return [Partial(text, words)]
 
@@ -295,12 +295,13 @@ class Session:
             best = self._decoder.choose([heard], [nbest])[0]
             final = make_segment(
                 self._model.tokenizer,
-                best.tokens,
+                best,
                 heard.log_probs,
                 clock=self._model.clock,
                 start=segment.start * self._model.frontend.frame_shift,
                 end=min(self._time(segment.frames), self._fed / self._settings.rate),
                 words=self._settings.words,
+                calibration=self._model.calibration,
             )
             if final.text:
                 self._finals.append(final)
