@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import Resampler, Waveform, blocks
-from mynah.audio.files import MAX_SECONDS, Channel
+from mynah.audio.files import MAX_SECONDS, Channel, announced
 from mynah.errors import InputError
 from mynah.runtime.engine import Array
 
 # a path, "-" for standard input, the bytes of a file, an open file, samples, or samples and rate
 Audio: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[np.generic] | Waveform
 
+MAX_CHANNELS = 64  # of an array; more rows than this are samples
 _BLOCK = 10.0  # seconds of samples handled at once
 
 
-def sound_blocks(
-    audio: Audio,
-    rate: int,
-    *,
-    samples_rate: int | None = None,
-    channel: Channel = "mix",
-    max_seconds: float = MAX_SECONDS,
-    partial: bool = False,
-) -> Iterator[Array]:
-    """Blocks (S,) of ``audio`` at ``rate`` hertz.
+@dataclass(frozen=True)
+class Reading:
+    """How a recording is read.
 
-    ``samples_rate`` is that of samples given as an array, (S,) or (channels, S); without it they
-    are at ``rate`` already. ``max_seconds`` and ``partial`` are for recordings that are decoded, as
-    in :func:`mynah.audio.read`.
+    Attributes:
+        rate: hertz wanted.
+        samples_rate: hertz of samples given as an array; ``None``: they are at ``rate`` already.
+        channel: a number, or ``"mix"``.
+        max_seconds: a file of more is refused.
+        partial: take what can be decoded of a damaged file.
+    """
+
+    rate: int
+    samples_rate: int | None = None
+    channel: Channel = "mix"
+    max_seconds: float = MAX_SECONDS
+    partial: bool = False
+
+
+def sound_blocks(audio: Audio, reading: Reading) -> Iterator[Array]:
+    """Blocks (S,) of ``audio``, at the rate that ``reading`` wants.
 
     Raises:
         InputError: the recording cannot be read, or samples are not finite numbers.
     """
+    rate, channel = reading.rate, reading.channel
     if isinstance(audio, np.ndarray):
-        yield from _array_blocks(audio, samples_rate or rate, rate, channel)
+        yield from _array_blocks(audio, reading.samples_rate or rate, rate, channel)
     elif isinstance(audio, Waveform):
         yield from _array_blocks(audio.samples, audio.rate, rate, channel)
     elif isinstance(audio, (list, tuple)):
         raise InputError("one recording was expected, not a list of them")
     else:
         yield from blocks(
-            audio, rate=rate, channel=channel, max_seconds=max_seconds, partial=partial
+            audio,
+            rate=rate,
+            channel=channel,
+            max_seconds=reading.max_seconds,
+            partial=reading.partial,
         )
+
+
+def seconds_of(audio: Audio, reading: Reading) -> float | None:
+    """How long ``audio`` is, as far as that can be known without decoding it."""
+    if isinstance(audio, np.ndarray):
+        return float(audio.shape[-1] / (reading.samples_rate or reading.rate)) if audio.ndim else None
+    if isinstance(audio, Waveform):
+        return audio.seconds
+    return None if isinstance(audio, (list, tuple)) else announced(audio)
 
 
 def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:
@@ -68,11 +91,14 @@ def as_samples(array: npt.ArrayLike) -> Array:
     """Samples as float32 (S,) in [-1, 1]: integers are scaled, channels (channels, S) are mixed.
 
     Raises:
-        InputError: not one or two dimensions, not numbers, or not finite.
+        InputError: not one or two dimensions, channels last, not numbers, or not finite.
     """
     samples = np.asarray(array)
     if samples.ndim not in (1, 2):
         raise InputError(f"samples: {samples.ndim} dimensions; (S,) or (channels, S) is expected")
+    if samples.ndim == 2 and len(samples) > MAX_CHANNELS and len(samples) > samples.shape[1]:
+        shape = " x ".join(map(str, samples.shape))
+        raise InputError(f"samples: {shape} is (S, channels); give (channels, S), transposed")
     if samples.dtype == np.int16:
         samples = samples * np.float32(2.0**-15)
     elif samples.dtype == np.int32:

@@ -1,0 +1,141 @@
+"""What a caller wants of one recording or stream, and what that means for a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from mynah.audio.segments import SegmentOptions
+from mynah.decoding import DecodingOptions, Hypothesis
+from mynah.errors import ConfigError, ModelError
+from mynah.runtime.decode import Decoder, Heard
+from mynah.runtime.endpoint import Endpointing, split
+from mynah.runtime.model import Model
+from mynah.runtime.result import Segment
+from mynah.runtime.voice import Detector, Voice
+from mynah.runtime.words import make_segment
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to hear one recording or stream; nothing of it is kept by the recogniser.
+
+    Attributes:
+        method: ``greedy``, ``prefix_beam``, ``rescoring`` or ``attention``, in place of that of
+            ``options``.
+        options: of the search, in place of the model's.
+        words: whether words with times are wanted, which cost an alignment.
+        language: one of the model's, for a model of several.
+        endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
+            by the same rules.
+        vad: whether only what a voice activity detector takes for speech is decoded, or what it
+            takes for speech; ``None``: where the model wants it and the detector is installed.
+    """
+
+    method: str | None = None
+    options: DecodingOptions | None = None
+    words: bool = True
+    language: str | None = None
+    endpointing: Endpointing | None = None
+    vad: bool | SegmentOptions | None = None
+
+    def changed(
+        self,
+        *,
+        method: str | None = None,
+        options: DecodingOptions | None = None,
+        words: bool | None = None,
+        language: str | None = None,
+        endpointing: Endpointing | None = None,
+    ) -> Request:
+        """This request with what is given in place of its own."""
+        return dataclasses.replace(
+            self,
+            method=self.method if method is None else method,
+            options=self.options if options is None else options,
+            words=self.words if words is None else words,
+            language=self.language if language is None else language,
+            endpointing=self.endpointing if endpointing is None else endpointing,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made ready for a model; used by any number of recordings and streams."""
+
+    model: Model
+    decoder: Decoder
+    words: bool
+    language: str | None
+    endpointing: Endpointing | None
+    detector: Detector | None = None  # of voice activity
+    speech: SegmentOptions = SegmentOptions()  # what it takes for speech
+
+    def voice(self) -> Voice | None:
+        """Follows where one live stream speaks, where that is looked for."""
+        if self.detector is None:
+            return None
+        return Voice(self.detector, self.speech, self.model.rate)
+
+    def segment(
+        self, hypothesis: Hypothesis, heard: Heard, *, start: float, end: float
+    ) -> Segment:
+        """The segment that ``hypothesis`` says, heard from ``start`` to ``end`` seconds."""
+        return make_segment(
+            self.model.tokenizer,
+            hypothesis.tokens,
+            heard.log_probs,
+            clock=self.model.clock,
+            start=start,
+            end=end,
+            words=self.words,
+        )
+
+    def split(self, heard: Heard) -> list[tuple[int, int]]:
+        """The segments of what an offline call heard: first frame, one past the last."""
+        frames = len(heard.log_probs)
+        if self.endpointing is None:
+            return [(0, frames)]
+        return split(
+            heard.log_probs,
+            self.endpointing,
+            self.decoder.search(),
+            self.model.tokenizer,
+            self.model.clock.step,
+        )
+
+
+def plan(model: Model, request: Request) -> Plan:
+    """Make ``request`` ready for ``model``.
+
+    Raises:
+        ConfigError: a wrong method, option or language, or what this model cannot do.
+        MissingDependency: what is asked for needs a library that is not installed.
+    """
+    if not isinstance(request, Request):
+        raise ConfigError(f"request: {type(request).__name__} is not a Request")
+    detector, speech = _detector(model, request.vad)
+    return Plan(
+        model=model,
+        decoder=Decoder(model, model.decoding_options(request.options, request.method)),
+        words=request.words,
+        language=model.language(request.language),
+        endpointing=request.endpointing,
+        detector=detector,
+        speech=speech,
+    )
+
+
+def _detector(
+    model: Model, vad: bool | SegmentOptions | None
+) -> tuple[Detector | None, SegmentOptions]:
+    """The voice activity detector, if one is wanted, and what it is to take for speech."""
+    options = vad if isinstance(vad, SegmentOptions) else SegmentOptions()
+    if vad is False or (vad is None and not model.engine.info.voice_activity):
+        return None, options
+    try:
+        return load_vad(), options
+    except ModelError:
+        if vad is None:
+            return None, options
+        raise
