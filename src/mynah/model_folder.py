@@ -41,6 +41,7 @@ class ModelInfo:
     # chunk (encoder frames) and left (chunks) for live use; empty where the model cannot stream
     streaming: dict[str, Any] = field(default_factory=dict)
     decoding: dict[str, Any] = field(default_factory=dict)  # defaults of DecodingOptions
+    voice_activity: bool = True  # whether what is not speech is to be left out before it hears
     training_data: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)  # measured, with the set's name
 

@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = ModelInfo(
         "u2", "random", 16000, ("en",), config=as_dict(config), frontend={"kind": "fbank"},
         tokenizer=tokenizer.to_dict(), streaming={"chunk": 4, "left": 2},
-        decoding={"method": "rescoring", "reverse_weight": 0.3},
+        decoding={"method": "rescoring", "reverse_weight": 0.3}, voice_activity=False,
     )  # fmt: skip
     with write_model_folder(root / "random", info) as work:
         write_weights(model.state_dict(), work / "weights.safetensors")

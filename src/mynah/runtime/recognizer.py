@@ -153,9 +153,11 @@ class Recognizer:
         many = isinstance(audio, (list, tuple))
         results = self.transcribe_all(
             audio if many else [audio],  # type: ignore[arg-type,list-item]
-            (request or Request()).changed(
-                method=method, options=options, words=words, language=language
-            ),
+            request,
+            method=method,
+            options=options,
+            words=words,
+            language=language,
             rate=rate,
             channel=channel,
             longest=longest,
@@ -176,6 +178,10 @@ class Recognizer:
         audios: Sequence[Audio],
         request: Request | None = None,
         *,
+        method: str | None = None,
+        options: DecodingOptions | None = None,
+        words: bool | None = None,
+        language: str | None = None,
         rate: int | None = None,
         channel: Channel = "mix",
         longest: float = LONGEST,
@@ -197,7 +203,10 @@ class Recognizer:
         """
         if longest <= 0 or batch_seconds <= 0:
             raise ConfigError("longest, batch_seconds: not above 0")
-        planned = plan(self.model, request or Request())
+        wanted = (request or Request()).changed(
+            method=method, options=options, words=words, language=language
+        )
+        planned = plan(self.model, wanted)
         reading = Reading(self.model.rate, rate, channel, max_seconds, partial)
         total = None
         if progress is not None:
@@ -282,254 +291,6 @@ class Recognizer:
                 progress(done / self.sample_rate, total)
         for event in session.feed(np.zeros(0, np.float32), last=True):
             tell(event)
-        return session.transcript()
-
-    def batcher(self, max_rows: int = 32) -> Batcher:
-        """Steps several sessions of this recogniser as one batch."""
-        return Batcher(self.model.engine, max_rows)
-
-
-def load(
-        cls,
-        model: str | Path | ModelFolder | None = None,
-        *,
-        engine: str = "auto",
-        precision: str = "auto",
-        threads: int = 1,
-        device: str = "auto",
-    ) -> Recognizer:
-        """Load a model folder, a known name, or, for ``None``, the bundled recogniser.
-
-        ``engine`` is ``"onnx"``, ``"torch"`` or ``"auto"``; ``precision`` ``"int8"``, ``"fp32"`` or
-        ``"auto"``; ``threads`` are those of one computation.
-
-        Raises:
-            ModelError: no such model, or a part of it is missing or altered.
-            ConfigError: a wrong engine, precision, device or number of threads.
-            MissingDependency: the engine needs a library that is not installed.
-        """
-        return cls(
-            load_model(model, engine=engine, precision=precision, threads=threads, device=device)
-        )
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model's ``model.toml`` says."""
-        return self.model.engine.info
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second that the model takes, in hertz."""
-        return self.model.rate
-
-    @overload  # a string is a sequence of strings, but comes first
-    def transcribe(  # type: ignore[overload-overlap]
-        self,
-        audio: Audio,
-        *,
-        rate: int | None = ...,
-        channel: Channel = ...,
-        method: str | None = ...,
-        options: DecodingOptions | None = ...,
-        words: bool = ...,
-        language: str | None = ...,
-        longest: float = ...,
-        batch_seconds: float = ...,
-        max_seconds: float = ...,
-        partial: bool = ...,
-        progress: Progress | None = ...,
-    ) -> Transcript: ...
-
-    @overload
-    def transcribe(
-        self,
-        audio: Sequence[Audio],
-        *,
-        rate: int | None = ...,
-        channel: Channel = ...,
-        method: str | None = ...,
-        options: DecodingOptions | None = ...,
-        words: bool = ...,
-        language: str | None = ...,
-        longest: float = ...,
-        batch_seconds: float = ...,
-        max_seconds: float = ...,
-        partial: bool = ...,
-        progress: Progress | None = ...,
-    ) -> list[Transcript]: ...
-
-    def transcribe(
-        self,
-        audio: Audio | Sequence[Audio],
-        *,
-        rate: int | None = None,
-        channel: Channel = "mix",
-        method: str | None = None,
-        options: DecodingOptions | None = None,
-        words: bool = True,
-        language: str | None = None,
-        longest: float = LONGEST,
-        batch_seconds: float = LONGEST,
-        max_seconds: float = MAX_SECONDS,
-        partial: bool = False,
-        progress: Progress | None = None,
-    ) -> Transcript | list[Transcript]:
-        """Transcribe a recording, or each of a list or tuple of them.
-
-        A recording is a path, ``"-"`` (standard input), the bytes of a file, an open file, a
-        ``Waveform``, or an array of samples (S,) or (channels, S) at ``rate`` hertz (the model's
-        when not given). One longer than ``longest`` seconds is cut where it is quiet.
-
-        ``method`` (``greedy``, ``prefix_beam``, ``rescoring``, ``attention``) replaces that of
-        ``options``, which replace the model's; ``words`` asks for words with times, which costs an
-        alignment; ``channel`` is a number or ``"mix"``. At most ``batch_seconds`` of audio, padding
-        included, are computed at once. A file of more than ``max_seconds`` is refused, and so is a
-        damaged one, unless ``partial`` takes what can be decoded. ``progress`` is called with
-        seconds of audio as they are done. What stands beside a recording does not change its text.
-
-        Raises:
-            InputError: a recording cannot be read; the line names it and says why.
-            ConfigError: a wrong method, option or language.
-        """
-        many = isinstance(audio, (list, tuple))
-        results = self.transcribe_all(
-            audio if many else [audio],  # type: ignore[arg-type,list-item]
-            rate=rate,
-            channel=channel,
-            method=method,
-            options=options,
-            words=words,
-            language=language,
-            longest=longest,
-            batch_seconds=batch_seconds,
-            max_seconds=max_seconds,
-            partial=partial,
-            progress=progress,
-        )
-        for result in results:
-            if isinstance(result, MynahError):
-                raise result
-        transcripts = [result for result in results if isinstance(result, Transcript)]
-        return transcripts if many else transcripts[0]
-
-    def transcribe_all(
-        self,
-        audios: Sequence[Audio],
-        *,
-        rate: int | None = None,
-        channel: Channel = "mix",
-        method: str | None = None,
-        options: DecodingOptions | None = None,
-        words: bool = True,
-        language: str | None = None,
-        longest: float = LONGEST,
-        batch_seconds: float = LONGEST,
-        max_seconds: float = MAX_SECONDS,
-        partial: bool = False,
-        progress: Progress | None = None,
-    ) -> list[Transcript | MynahError]:
-        """As :meth:`transcribe` of a list, with the error in place of a transcript that failed.
-
-        Raises:
-            ConfigError: a wrong method, option or language.
-        """
-        if longest <= 0 or batch_seconds <= 0:
-            raise ConfigError("longest, batch_seconds: not above 0")
-        language = self.model.language(language)
-        decoder = Decoder(self.model, self.model.decoding_options(options, method))
-        run = _Run(decoder, words, batch_seconds, progress)
-        jobs = [_Job() for _ in audios]
-        for job, audio in zip(jobs, audios, strict=True):
-            blocks = sound_blocks(
-                audio,
-                self.model.rate,
-                samples_rate=rate,
-                channel=channel,
-                max_seconds=max_seconds,
-                partial=partial,
-            )
-            run.take(job, windows(blocks, self.model.rate, longest=longest))
-        run.flush()
-        return [
-            job.error
-            or make_transcript(
-                (segment for _, segment in sorted(job.segments, key=lambda item: item[0])),
-                language=language,
-                duration=job.duration,
-                model=self.model.name,
-            )
-            for job in jobs
-        ]
-
-    def stream(
-        self,
-        *,
-        rate: int | None = None,
-        method: str | None = None,
-        options: DecodingOptions | None = None,
-        chunk: int | None = None,
-        left: int | None = None,
-        endpointing: Endpointing | None = None,
-        words: bool = True,
-        language: str | None = None,
-    ) -> Session:
-        """Start a live session for one stream of samples at ``rate`` hertz (the model's if None).
-
-        ``chunk`` (encoder frames) and ``left`` (chunks of left context) replace the model's own.
-
-        Raises:
-            ModelError: the model cannot stream; the line says why.
-            ConfigError: a wrong method, option, chunk or language.
-        """
-        return make_session(
-            self.model,
-            rate=rate,
-            options=self.model.decoding_options(options, method),
-            chunk=chunk,
-            left=left,
-            endpointing=endpointing,
-            words=words,
-            language=language,
-        )
-
-    def transcribe_live(
-        self,
-        audio: Audio,
-        *,
-        rate: int | None = None,
-        channel: Channel = "mix",
-        method: str | None = None,
-        options: DecodingOptions | None = None,
-        words: bool = True,
-        language: str | None = None,
-        block: float = 0.1,
-        max_seconds: float = MAX_SECONDS,
-        partial: bool = False,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Transcript:
-        """Transcribe a recording as a live stream, ``block`` seconds at a time, without waiting.
-
-        Raises:
-            InputError, ConfigError, ModelError: as :meth:`transcribe` and :meth:`stream`.
-        """
-        session = self.stream(method=method, options=options, words=words, language=language)
-        step = max(int(block * self.sample_rate), 1)
-        sound = sound_blocks(
-            audio,
-            self.sample_rate,
-            samples_rate=rate,
-            channel=channel,
-            max_seconds=max_seconds,
-            partial=partial,
-        )
-        for samples in sound:
-            for first in range(0, len(samples), step):
-                for event in session.feed(samples[first : first + step]):
-                    if on_event is not None:
-                        on_event(event)
-        for event in session.feed(np.zeros(0, np.float32), last=True):
-            if on_event is not None:
-                on_event(event)
         return session.transcript()
 
     def batcher(self, max_rows: int = 32) -> Batcher:

@@ -130,12 +130,14 @@ def _detector(
     model: Model, vad: bool | SegmentOptions | None
 ) -> tuple[Detector | None, SegmentOptions]:
     """The voice activity detector, if one is wanted, and what it is to take for speech."""
-    options = vad if isinstance(vad, SegmentOptions) else SegmentOptions()
     if vad is False or (vad is None and not model.engine.info.voice_activity):
-        return None, options
+        return None, SegmentOptions()
+    from mynah.runtime.vad import load_vad
+
     try:
-        return load_vad(), options
+        detector = load_vad()
     except ModelError:
-        if vad is None:
-            return None, options
+        if vad is None:  # it is not installed
+            return None, SegmentOptions()
         raise
+    return detector, vad if isinstance(vad, SegmentOptions) else detector.options
