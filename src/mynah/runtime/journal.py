@@ -97,7 +97,11 @@ class Journal:
 
 
 def _segment(values: dict[str, Any]) -> Segment:
-    return Segment(**values | {"words": tuple(Word(**word) for word in values["words"])})
+    return Segment(**values | {"words": tuple(_word(word) for word in values["words"])})
+
+
+def _word(values: dict[str, Any]) -> Word:
+    return Word(**values | {"chars": tuple((start, end) for start, end in values["chars"])})
 
 
 def _number(value: Any) -> float:

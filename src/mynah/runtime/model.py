@@ -12,6 +12,7 @@ from mynah.config import build
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
+from mynah.runtime.confidence import Calibration, read_calibration
 from mynah.runtime.engine import Engine, load_engine
 from mynah.text import Tokenizer, load_tokenizer
 
@@ -21,11 +22,15 @@ class FrameClock:
     """Encoder frames to seconds.
 
     ``step`` is the time from one frame to the next, ``lead`` where the first begins: a frame sees
-    more input than it advances by, and stands for the middle of what it sees.
+    more input than it advances by, and stands for the middle of what it sees. A word reaches from
+    at most ``before`` its first frame to at most ``after`` its last; a model that marks its units
+    early or late says so by these (``[times]`` in its ``model.toml``).
     """
 
     step: float  # seconds
     lead: float
+    before: float = 0.08
+    after: float = 0.08
 
     def seconds(self, frame: float) -> float:
         """Where ``frame`` begins and the one before it ends."""
@@ -55,7 +60,14 @@ class Model:
         """Times of encoder frames."""
         shift, engine = self.frontend.frame_shift, self.engine
         lead = (engine.overlap + 1 - engine.subsampling) / 2 * shift
-        return FrameClock(engine.subsampling * shift, lead)
+        return build(
+            FrameClock, {"step": engine.subsampling * shift, "lead": lead, **engine.info.times}
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes confidences probabilities; ``None`` where the model has nothing of the kind."""
+        return read_calibration(self.engine.info.confidence, self.name)
 
     def language(self, wanted: str | None = None) -> str | None:
         """The language of a transcript: the one asked for, or the only one of the model.

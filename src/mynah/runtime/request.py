@@ -83,12 +83,13 @@ class Plan:
         """The segment that ``hypothesis`` says, heard from ``start`` to ``end`` seconds."""
         return make_segment(
             self.model.tokenizer,
-            hypothesis.tokens,
+            hypothesis,
             heard.log_probs,
             clock=self.model.clock,
             start=start,
             end=end,
             words=self.words,
+            calibration=self.model.calibration,
         )
 
     def split(self, heard: Heard) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ from mynah.runtime.engine import Array
 from mynah.runtime.request import Plan
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import as_samples
-from mynah.runtime.words import TokenSpan, make_words
+from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
 
@@ -228,7 +228,7 @@ class Session:
         if best.tokens == segment.tokens:
             return []
         segment.tokens = best.tokens
-        text = tokenizer.decode(list(best.tokens))
+        text = text_of(tokenizer, best)
         if text == segment.shown:
             return []
         segment.shown = text
@@ -240,12 +240,12 @@ class Session:
             for time, confidence in zip(best.times, confidences, strict=True)
         ]
         words = make_words(
-            tokenizer,
-            best.tokens,
+            pieces_of(tokenizer, best),
             spans,
             clock=self._model.clock,
             start=self._start(),
             end=self._time(segment.frames),
+            calibration=self._model.calibration,
         )
         return [Partial(text, words)]
 

@@ -47,7 +47,7 @@ def test_unicode_is_kept_readable() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
-        (("version",), 2, "version 2"),
+        (("version",), 3, "version 3"),
         (("format",), "other", "'other'"),
         (("txt",), "", "unknown key 'txt' (did you mean 'text'?)"),
         (("status",), "maybe", "status is 'maybe'"),
