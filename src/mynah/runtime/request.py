@@ -25,6 +25,7 @@ class Request:
             ``options``.
         options: of the search, in place of the model's.
         words: whether words with times are wanted, which cost an alignment.
+        chars: whether words have the times of their characters, too.
         language: one of the model's, for a model of several.
         endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
             by the same rules.
@@ -35,6 +36,7 @@ class Request:
     method: str | None = None
     options: DecodingOptions | None = None
     words: bool = True
+    chars: bool = False
     language: str | None = None
     endpointing: Endpointing | None = None
     vad: bool | SegmentOptions | None = None
@@ -66,6 +68,7 @@ class Plan:
     model: Model
     decoder: Decoder
     words: bool
+    chars: bool
     language: str | None
     endpointing: Endpointing | None
     detector: Detector | None = None  # of voice activity
@@ -90,6 +93,7 @@ class Plan:
             end=end,
             words=self.words,
             calibration=self.model.calibration,
+            chars=self.chars,
         )
 
     def split(self, heard: Heard) -> list[tuple[int, int]]:
@@ -120,6 +124,7 @@ def plan(model: Model, request: Request) -> Plan:
         model=model,
         decoder=Decoder(model, model.decoding_options(request.options, request.method)),
         words=request.words,
+        chars=request.chars,
         language=model.language(request.language),
         endpointing=request.endpointing,
         detector=detector,
