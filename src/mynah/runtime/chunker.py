@@ -102,10 +102,8 @@ class Chunker:
         assert self._voice is not None
         shift = self._frontend.frame_shift
         begins = self._voice.begins(self.start * shift)
-        until = self._voice.settled if begins is None else begins
-        count = min(max(int(until / shift) - self.start, 0), len(self._feats))
-        if begins is None and self._flushed:
-            count = len(self._feats)
+        until = min(self._voice.settled if begins is None else begins, self._made * shift)
+        count = min(max(int(until / shift + 1e-6) - self.start, 0), len(self._feats))
         self._feats.take(count)
         self._louds.take(count)
         self.start += count

@@ -122,13 +122,10 @@ class Endpointer:
         self._looks = {_frames(wait, self.step) for wait in waits}
         self._limit = _frames(self.rules.longest, self.step)
 
-    def feed(self, log_probs: Array, speech: Array | None = None) -> Cut | None:
-        """Take frames (T, V), until the segment ends; ``speech`` (T,) bool, where it is known,
-        makes silence of the frames where it is false."""
+    def feed(self, log_probs: Array) -> Cut | None:
+        """Take frames (T, V), until the segment ends."""
         blanks = log_probs[:, self.tokenizer.blank]
         quiet = blanks >= math.log(self.rules.blank)
-        if speech is not None:
-            quiet = quiet | ~speech
         done = 0
         for stop in [*self._places(quiet), len(quiet)]:
             if stop > done:

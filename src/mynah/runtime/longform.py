@@ -16,7 +16,7 @@ from mynah.audio import Resampler
 from mynah.audio.segments import Segmenter, SegmentOptions
 from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
-from mynah.runtime.voice import Detector
+from mynah.runtime.voice import LATE, Detector, Span
 
 LONGEST = 30.0  # seconds of a window
 SEARCH = 8.0  # the last seconds of it, in which the cut is sought
@@ -28,10 +28,15 @@ SILENCE = 1e-4
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive samples (S,) of a recording, the first of them the recording's ``start``-th."""
+    """Consecutive samples (S,) of a recording, the first of them the recording's ``start``-th.
+
+    ``speech`` are the stretches within that are speech, in seconds of the recording; ``None`` where
+    that was not asked.
+    """
 
     start: int
     samples: Array
+    speech: tuple[Span, ...] | None = None
 
     @property
     def silent(self) -> bool:
@@ -87,30 +92,29 @@ def speech_windows(
     finder = _Finder(rate, detector, options, longest)
     held: list[Array] = []
     first = 0  # sample with which ``held`` begins
-    group: tuple[float, float] | None = None  # stretches that are to share a window
+    group: list[Span] = []  # stretches that are to share a window
 
-    def window(span: tuple[float, float]) -> Iterator[Window]:
+    def window(until: float) -> Iterator[Window]:
         nonlocal held, first
         samples = np.concatenate(held)
-        start = max(int(span[0] * rate) - first, 0)
-        stop = min(math.ceil(span[1] * rate) - first, len(samples))
+        end = min(group[-1][1] + LATE, until, group[0][0] + max(longest, group[-1][1]))
+        start = max(int(group[0][0] * rate) - first, 0)
+        stop = min(math.ceil(end * rate) - first, len(samples))
         for part in windows([samples[start:stop].copy()], rate, longest=longest):
-            yield Window(first + start + part.start, part.samples)
+            yield Window(first + start + part.start, part.samples, tuple(group))
         held, first = [samples[stop:].copy()], first + stop
 
     for block, last in _with_last(blocks):
         held.append(block)
         for start, end in finder.feed(block, last):
-            if group and start - group[1] < join and end - group[0] <= longest:
-                group = group[0], end
-                continue
-            if group:
-                yield from window(group)
-            group = start, end
-        if group and (last or finder.settled - group[1] >= join):
-            yield from window(group)
-            group = None
-        keep = group[0] if group else finder.settled
+            if group and (start - group[-1][1] >= join or end - group[0][0] > longest):
+                yield from window(start)
+                group.clear()
+            group.append((start, end))
+        if group and (last or finder.settled - group[-1][1] >= join):
+            yield from window(finder.settled)
+            group.clear()
+        keep = group[0][0] if group else finder.settled
         while len(held) > 1 and first + len(held[0]) <= keep * rate:
             first += len(held.pop(0))
 
@@ -130,20 +134,24 @@ class _Finder:
         self._stream, self._frame = detector.stream(), detector.frame_seconds
         self._segmenter = Segmenter(options, self._frame)
         self._frames = 0
+        self._ended = False
 
     @property
     def settled(self) -> float:
         """Seconds before which no stretch can begin that was not given out."""
+        if self._ended:
+            return math.inf
         since = self._segmenter.open_since
         now = self._frames * self._frame if since is None else since
         return max(now - self._options.pad, 0.0)
 
-    def feed(self, samples: Array, last: bool) -> list[tuple[float, float]]:
+    def feed(self, samples: Array, last: bool) -> list[Span]:
         """The stretches (start, end), in seconds, that end with these samples."""
         if self._resampler is not None:
             samples = self._resampler.feed(samples, last=last)
         probs = self._stream.feed(samples, last=last)
         self._frames += len(probs)
+        self._ended = last
         return self._segmenter.feed(probs, last=last)
 
 

@@ -16,6 +16,7 @@ from mynah.runtime.journal import Journal
 from mynah.runtime.longform import Window
 from mynah.runtime.request import Plan
 from mynah.runtime.result import Segment, Transcript, make_transcript
+from mynah.runtime.voice import Span, silenced, within
 
 # is told the seconds of audio that are done, and how many there are, None when that is not known
 Progress: TypeAlias = Callable[[float, float | None], None]
@@ -44,6 +45,7 @@ class Part:
 
     start: int  # samples
     stop: int
+    speech: tuple[Span, ...] | None = None  # seconds; None: that was not asked
     feats: Array | None = None  # (T, F), until it is decoded
     segments: tuple[Segment, ...] | None = None
 
@@ -154,7 +156,7 @@ class Run:
 
     def _part(self, job: Job, window: Window) -> Part:
         model = self.plan.model
-        part = Part(window.start, window.start + len(window.samples))
+        part = Part(window.start, window.start + len(window.samples), window.speech)
         job.parts.append(part)
         if job.journal is not None:
             part.segments = job.journal.get(part.start, part.stop)
@@ -185,7 +187,8 @@ class Run:
         pieces: list[tuple[Heard, float, float]] = []  # with start and end in seconds
         counts = []
         for (_, part), row, length in zip(batch, range(len(batch)), out.lens.tolist(), strict=True):
-            heard = Heard(out.log_probs[row, :length], out.encoded[row, :length])
+            log_probs = self._silenced(part, out.log_probs[row, :length])
+            heard = Heard(log_probs, out.encoded[row, :length])
             spans = self.plan.split(heard)
             counts.append(len(spans))
             for first, stop in spans:
@@ -206,6 +209,15 @@ class Run:
             done += count
             if job.journal is not None:
                 job.journal.add(part.start, part.stop, part.segments)
+
+    def _silenced(self, part: Part, log_probs: Array) -> Array:
+        """Log-probabilities (T, V) in which what is known to be no speech says nothing."""
+        if part.speech is None:
+            return log_probs
+        model = self.plan.model
+        first = part.start / model.rate + model.clock.seconds(0.5)
+        speech = within(part.speech, first, len(log_probs), model.clock.step)
+        return silenced(log_probs, speech, model.tokenizer.blank)
 
     def _check(self) -> None:
         if asked(self.stop):

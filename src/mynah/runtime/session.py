@@ -27,6 +27,7 @@ from mynah.runtime.engine import Array
 from mynah.runtime.request import Plan
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import as_samples
+from mynah.runtime.voice import silenced
 from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
@@ -173,8 +174,11 @@ class Session:
     def next_chunk(self) -> Array | None:
         """Features (T, F) of the next chunk, once; ``None`` when samples are missing."""
         chunk = self._chunker.next_chunk()
+        while chunk is None and self._closed and self._segment.held:  # all is decided now
+            self._waited += self._advance()
+            chunk = self._chunker.next_chunk()
         shift, nothing = self._model.frontend.frame_shift, self._rules.nothing
-        while not self._segment.frames and (
+        while not self._segment.encoded and (
             (self._chunker.start - self._quiet_since) * shift >= nothing - 1e-9
         ):
             self._quiet_since += max(round(nothing / shift), 1)
@@ -183,19 +187,35 @@ class Session:
 
     def absorb(self, log_probs: Array, encoded: Array) -> list[Event]:
         """Go on with what the engine gave for the last chunk: (T', V) and (T', D)."""
-        segment, rules = self._segment, self._segment.rules
-        rules.heard = segment.loud = segment.loud or self._chunker.loud
-        speech = self._speech(segment.frames, len(log_probs))
-        segment.log_probs.append(log_probs)
+        segment = self._segment
+        segment.loud = segment.loud or self._chunker.loud
+        segment.held.append(log_probs)
         segment.encoded.append(encoded)
-        segment.frames += len(log_probs)
-        cut = rules.feed(log_probs, speech)
-        events = self.waited()
+        return self.waited() + self._advance()
+
+    def _advance(self) -> list[Event]:
+        """Go on with the frames of which it is known whether they are speech."""
+        segment, rules = self._segment, self._segment.rules
+        held = np.concatenate(segment.held)
+        if self._voice is not None:
+            first, step = self._time(segment.frames + 0.5), self._model.clock.step
+            speech = self._voice.decided(first, len(held), step)
+            segment.held = [held[len(speech) :]] if len(speech) < len(held) else []
+            held = held[: len(speech)]
+            held = silenced(held, speech, self._model.tokenizer.blank)
+            if speech.any():
+                segment.spoken = segment.frames + int(speech.nonzero()[0][-1]) + 1
+        else:
+            segment.held, segment.spoken = [], segment.frames + len(held)
+        segment.log_probs.append(held)
+        segment.frames += len(held)
+        rules.heard = segment.loud
+        cut = rules.feed(held)
         if cut is not None:
             time = self._time(cut.frames)
-            return [*events, *self._end_segment(cut), Endpoint(time, cut.reason)]
+            return [*self._end_segment(cut), Endpoint(time, cut.reason)]
         best = rules.best()
-        return events + (self._partial(best) if best.tokens and segment.loud else [])
+        return self._partial(best) if best.tokens and segment.loud else []
 
     def waited(self) -> list[Event]:
         """What happened while no chunk was computed."""
@@ -204,7 +224,7 @@ class Session:
 
     def close(self) -> list[Event]:
         """The events of a stream that has ended, once all its chunks were absorbed."""
-        return self._end_segment(None) if self._segment.frames else []
+        return self._end_segment(None) if self._segment.encoded else []
 
     def _open(self) -> _OpenSegment:
         step = self._model.clock.step
@@ -216,12 +236,6 @@ class Session:
 
     def _start(self) -> float:
         return self._chunker.start * self._model.frontend.frame_shift
-
-    def _speech(self, first: int, count: int) -> Array | None:
-        """Which of the segment's frames are within speech, where that is looked for: (count,)."""
-        if self._voice is None:
-            return None
-        return self._voice.speech(self._time(first + 0.5), count, self._model.clock.step)
 
     def _partial(self, best: Hypothesis) -> list[Event]:
         segment, tokenizer = self._segment, self._model.tokenizer
@@ -267,13 +281,11 @@ class Session:
     def _final(self, frames: int) -> Segment | None:
         """What the first ``frames`` of the segment in progress say."""
         segment, rules = self._segment, self._segment.rules
-        speech = self._speech(0, frames)
-        kept = frames
-        if speech is not None:  # noise behind the speech says nothing
-            kept = int(speech.nonzero()[0].max(initial=-1)) + 1
-        nbest = self._search.nbest(rules.state) if rules.frames == frames else None
+        kept = min(frames, segment.spoken)  # noise behind the speech says nothing
         log_probs = np.concatenate(segment.log_probs)[:kept]
-        if nbest is None or (kept < frames and any(time >= kept for time in nbest[0].times)):
+        if rules.frames == frames:
+            nbest = self._search.nbest(rules.state)
+        else:
             nbest = self._search.nbest(self._search.advance(self._search.start(), log_probs))
         heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept])
         best = self._plan.decoder.choose([heard], [nbest])[0]
@@ -286,9 +298,11 @@ class _OpenSegment:
     """The segment in progress."""
 
     rules: Endpointer
-    frames: int = 0  # encoder frames
+    frames: int = 0  # encoder frames that the rules were given
+    spoken: int = 0  # of them, up to the last that is speech
     loud: bool = False  # whether there was anything to hear
     tokens: tuple[int, ...] = ()  # of the last partial
     shown: str = ""
-    log_probs: list[Array] = field(default_factory=list)
+    log_probs: list[Array] = field(default_factory=list)  # of these frames
+    held: list[Array] = field(default_factory=list)  # of those behind, which may yet be speech
     encoded: list[Array] = field(default_factory=list)
