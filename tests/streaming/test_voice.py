@@ -206,7 +206,7 @@ def test_noise_around_speech_says_nothing_live(tones: Recognizer) -> None:
     events = run(tones.stream(options=ANYTHING), talk(), [1600] * 900)
     first = next(e for e in events if isinstance(e, Partial | Final) and e.text)
     assert first.words[0].start >= 6.8
-    spoken = [(6.8, 10.1), (12.4, 16.2)]
+    spoken = [(6.8, 9.9), (12.4, 16.5)]
     for event in events:
         for word in event.words if isinstance(event, Final) else ():
             assert any(a <= word.start and word.end <= b for a, b in spoken), word
