@@ -23,6 +23,7 @@ from mynah.errors import MynahError, nearest
 # verb: (module, help). The help is the first line of the module's docstring (a test compares).
 VERBS: dict[str, tuple[str, str]] = {
     "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
+    "align": ("mynah.cli.align", "Where each word of a text is heard in its recording."),
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
     "segments": ("mynah.cli.segments", "Where there is speech in recordings."),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),

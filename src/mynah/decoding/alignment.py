@@ -13,6 +13,7 @@ from mynah.decoding.trellis import FLOOR, Trellis, search
 from mynah.decoding.units import Floats, as_frames
 from mynah.errors import InputError
 
+_WORD = 2  # units more that a word counts for when it is left out
 _NO_PLACES, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0)
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def align_text(
     words: Sequence[Sequence[int]],
     blank: int = 0,
     *,
-    foreign: float = 1.5,
+    foreign: float = 1.0,
     left_out: float = 2.0,
     beam: float = 1000.0,
     effort: float = 3e8,
@@ -134,7 +135,8 @@ def align_text(
 
     Between words anything may be said, at a cost of ``foreign`` for each frame that is not blank
     (a unit is worth its place while its share of what is not blank is above exp(-foreign) on
-    average); a word may be left out at a cost of ``left_out`` for each of its units. Words without
+    average); a word may be left out at a cost of ``left_out`` for each of its units
+    and for two more. Words without
     units have no part in it. Of ``log_probs`` only the blank and the units of the text are used,
     so that the others may be missing. ``beam`` and ``effort``: as in
     :func:`mynah.decoding.trellis.search`; with more frames times units than ``effort`` a text that
@@ -155,7 +157,7 @@ def align_text(
         found_units, exact = np.full(len(frames), -1), True
     else:
         stars = np.append(0, np.cumsum(sizes))
-        costs = np.append(0.0, np.cumsum(left_out * sizes))
+        costs = np.append(0.0, np.cumsum(left_out * (sizes + _WORD)))
         trellis = Trellis(frames, blanks, labels, stars, costs, star_logs)
         found = search(trellis, beam=beam, effort=effort)
         found_units, places, exact = found.units, found.places, found.exact

@@ -168,8 +168,8 @@ def _forward(
     for first in range(0, size, BLOCK):
         stop = min(first + BLOCK, size)
         band = _advance(trellis, band, first, stop)
+        lost = max(lost, _skips_lost(trellis, band) + float(rest[first]))
         if stop < size:
-            lost = max(lost, _skips_lost(trellis, band) + float(rest[first]))
             floor = None if needed is None else needed - float(rest[stop])
             band, left = _cut(trellis, band, beam, floor)
             lost = max(lost, left + float(rest[stop]))

@@ -21,7 +21,7 @@ from mynah.runtime.offline import Cancelled, Job, Progress, Run, Stop, asked, to
 from mynah.runtime.request import Plan, Request, plan
 from mynah.runtime.result import Transcript
 from mynah.runtime.session import Endpointing, Event, Session, make_session
-from mynah.runtime.sound import Audio, Reading, seconds_of, sound_blocks
+from mynah.runtime.sound import Audio, seconds_of, sound_blocks
 
 __all__ = ["Cancelled", "Recognizer", "Request", "load"]
 
@@ -207,15 +207,22 @@ class Recognizer:
             method=method, options=options, words=words, language=language
         )
         planned = plan(self.model, wanted)
-        reading = Reading(self.model.rate, rate, channel, max_seconds, partial)
         total = None
         if progress is not None:
-            total = total_seconds(seconds_of(audio, reading) for audio in audios)
+            total = total_seconds(seconds_of(audio, rate or self.sample_rate) for audio in audios)
         run = Run(planned, batch_seconds, progress, total, stop)
         jobs = [Job(journal) for journal in journals or [None] * len(audios)]
         try:
             for job, audio in zip(jobs, audios, strict=True):
-                run.take(job, _windows(planned, job.count(sound_blocks(audio, reading)), longest))
+                blocks = sound_blocks(
+                    audio,
+                    self.sample_rate,
+                    samples_rate=rate,
+                    channel=channel,
+                    max_seconds=max_seconds,
+                    partial=partial,
+                )
+                run.take(job, _windows(planned, job.count(blocks), longest))
             run.flush()
         except Cancelled:
             raise Cancelled(tuple(run.transcript(job) for job in jobs)) from None
@@ -275,12 +282,20 @@ class Recognizer:
         session = self.stream(
             request, method=method, options=options, words=words, language=language
         )
-        reading = Reading(self.sample_rate, rate, channel, max_seconds, partial)
-        total = seconds_of(audio, reading) if progress is not None else None
+        sound = sound_blocks(
+            audio,
+            self.sample_rate,
+            samples_rate=rate,
+            channel=channel,
+            max_seconds=max_seconds,
+            partial=partial,
+        )
+        known = progress is not None
+        total = seconds_of(audio, rate or self.sample_rate) if known else None
         tell = on_event or (lambda event: None)
         step = max(int(block * self.sample_rate), 1)
         done = 0
-        for samples in sound_blocks(audio, reading):
+        for samples in sound:
             for first in range(0, len(samples), step):
                 if asked(stop):
                     raise Cancelled((session.transcript(),))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mynah.audio.segments import SegmentOptions
-from mynah.decoding import DecodingOptions, Hypothesis
+from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
+from mynah.decoding.fusion import Ngram
 from mynah.errors import ConfigError, ModelError
 from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.endpoint import Endpointing, split
@@ -26,20 +30,29 @@ class Request:
         options: of the search, in place of the model's.
         words: whether words with times are wanted, which cost an alignment.
         chars: whether words have the times of their characters, too.
+        hotwords: phrases to prefer, ``Hotwords`` or entries ``phrase`` and ``phrase=3.5``.
+        lm: an n-gram model that takes part in the search, or its file; its weight stands in
+            ``options``.
         language: one of the model's, for a model of several.
         endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
             by the same rules.
         vad: whether only what a voice activity detector takes for speech is decoded, or what it
             takes for speech; ``None``: where the model wants it and the detector is installed.
+        punctuate: whether punctuation and capitals are restored.
+        itn: whether numbers and the like are written as in print.
     """
 
     method: str | None = None
     options: DecodingOptions | None = None
+    hotwords: Hotwords | Sequence[str] | None = None
+    lm: Ngram | str | os.PathLike[str] | None = None
     words: bool = True
     chars: bool = False
     language: str | None = None
     endpointing: Endpointing | None = None
     vad: bool | SegmentOptions | None = None
+    punctuate: bool = False
+    itn: bool = False
 
     def changed(
         self,
@@ -122,7 +135,12 @@ def plan(model: Model, request: Request) -> Plan:
     detector, speech = _detector(model, request.vad)
     return Plan(
         model=model,
-        decoder=Decoder(model, model.decoding_options(request.options, request.method)),
+        decoder=Decoder(
+            model,
+            model.decoding_options(request.options, request.method),
+            hotwords=_hotwords(request.hotwords),
+            lm=_language_model(request.lm),
+        ),
         words=request.words,
         chars=request.chars,
         language=model.language(request.language),
@@ -130,6 +148,30 @@ def plan(model: Model, request: Request) -> Plan:
         detector=detector,
         speech=speech,
     )
+
+
+def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:
+    if given is None or isinstance(given, Hotwords):
+        return given
+    return Hotwords.parse([given] if isinstance(given, str) else given)
+
+
+def _language_model(given: Ngram | str | os.PathLike[str] | None) -> Ngram | None:
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    path = os.path.abspath(given)
+    try:
+        return _loaded(path, os.stat(path).st_mtime_ns)
+    except OSError as error:
+        raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: str, changed: int) -> Ngram:
+    """The language model of a file, which requests share until it changes."""
+    from mynah.decoding.ngram import load_ngram
+
+    return load_ngram(path)
 
 
 def _detector(

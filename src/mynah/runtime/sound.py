@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
@@ -22,52 +21,41 @@ MAX_CHANNELS = 64  # of an array; more rows than this are samples
 _BLOCK = 10.0  # seconds of samples handled at once
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a recording is read.
+def sound_blocks(
+    audio: Audio,
+    rate: int,
+    *,
+    samples_rate: int | None = None,
+    channel: Channel = "mix",
+    max_seconds: float = MAX_SECONDS,
+    partial: bool = False,
+) -> Iterator[Array]:
+    """Blocks (S,) of ``audio`` at ``rate`` hertz.
 
-    Attributes:
-        rate: hertz wanted.
-        samples_rate: hertz of samples given as an array; ``None``: they are at ``rate`` already.
-        channel: a number, or ``"mix"``.
-        max_seconds: a file of more is refused.
-        partial: take what can be decoded of a damaged file.
-    """
-
-    rate: int
-    samples_rate: int | None = None
-    channel: Channel = "mix"
-    max_seconds: float = MAX_SECONDS
-    partial: bool = False
-
-
-def sound_blocks(audio: Audio, reading: Reading) -> Iterator[Array]:
-    """Blocks (S,) of ``audio``, at the rate that ``reading`` wants.
+    ``samples_rate`` is that of samples given as an array, (S,) or (channels, S); without it they
+    are at ``rate`` already. ``max_seconds`` and ``partial`` are for recordings that are decoded, as
+    in :func:`mynah.audio.read`.
 
     Raises:
         InputError: the recording cannot be read, or samples are not finite numbers.
     """
-    rate, channel = reading.rate, reading.channel
     if isinstance(audio, np.ndarray):
-        yield from _array_blocks(audio, reading.samples_rate or rate, rate, channel)
+        yield from _array_blocks(audio, samples_rate or rate, rate, channel)
     elif isinstance(audio, Waveform):
         yield from _array_blocks(audio.samples, audio.rate, rate, channel)
     elif isinstance(audio, (list, tuple)):
         raise InputError("one recording was expected, not a list of them")
     else:
         yield from blocks(
-            audio,
-            rate=rate,
-            channel=channel,
-            max_seconds=reading.max_seconds,
-            partial=reading.partial,
+            audio, rate=rate, channel=channel, max_seconds=max_seconds, partial=partial
         )
 
 
-def seconds_of(audio: Audio, reading: Reading) -> float | None:
-    """How long ``audio`` is, as far as that can be known without decoding it."""
+def seconds_of(audio: Audio, samples_rate: int) -> float | None:
+    """How long ``audio`` is, as far as that can be known without decoding it; ``samples_rate`` is
+    that of samples given as an array."""
     if isinstance(audio, np.ndarray):
-        return float(audio.shape[-1] / (reading.samples_rate or reading.rate)) if audio.ndim else None
+        return audio.shape[-1] / samples_rate if audio.ndim else None
     if isinstance(audio, Waveform):
         return audio.seconds
     return None if isinstance(audio, (list, tuple)) else announced(audio)

@@ -10,7 +10,7 @@ import pytest
 from mynah.audio import Waveform
 from mynah.errors import InputError
 from mynah.runtime.longform import Window, is_silent, quietest, windows
-from mynah.runtime.sound import Reading, as_samples, seconds_of, sound_blocks
+from mynah.runtime.sound import as_samples, seconds_of, sound_blocks
 
 RATE = 1000
 
@@ -105,11 +105,13 @@ def test_arrays_are_resampled_and_a_channel_chosen() -> None:
     time = np.arange(2 * 8000) / 8000
     low, high = (np.sin(2 * np.pi * f * time).astype(np.float32) for f in (200, 1500))
     both = np.stack([low, high])
-    first = np.concatenate(list(sound_blocks(both, Reading(16000, 8000, channel=1))))
-    again = np.concatenate(list(sound_blocks(Waveform(high, 8000), Reading(16000))))
+    first = np.concatenate(list(sound_blocks(both, 16000, samples_rate=8000, channel=1)))
+    again = np.concatenate(list(sound_blocks(Waveform(high, 8000), 16000)))
     assert len(first) == 2 * 16000
     np.testing.assert_array_equal(first, again)
     spectrum = np.abs(np.fft.rfft(first))
     assert spectrum.argmax() * 16000 / len(first) == pytest.approx(1500, abs=2)
+    assert seconds_of(both, 8000) == seconds_of(Waveform(high, 8000), 16000) == 2.0
+    assert seconds_of("-", 8000) is None
     with pytest.raises(InputError, match="no channel 2"):
-        list(sound_blocks(both, Reading(16000, 8000, channel=2)))
+        list(sound_blocks(both, 16000, samples_rate=8000, channel=2))
