@@ -30,18 +30,12 @@ class Journal:
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
         self.path = path
         self._known: dict[tuple[int, int], tuple[Segment, ...]] = {}
-        head = json.dumps({"format": FORMAT, "version": VERSION, **key}, sort_keys=True)
+        self._head = json.dumps({"format": FORMAT, "version": VERSION, **key}, sort_keys=True)
+        self._file: BinaryIO | None = None  # opened with the first line: no work, no file
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._read(head.encode())
-            self._file: BinaryIO = path.open("r+b" if whole else "wb")
-            if whole:
-                self._file.truncate(whole)
-                self._file.seek(whole)
-            else:
-                self._write(head)
+            self._whole = self._read(self._head.encode())
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
 
     def __len__(self) -> int:
         """Windows that are known."""
@@ -60,22 +54,31 @@ class Journal:
         self._known[start, stop] = segments
         values = [dataclasses.asdict(segment) for segment in segments]
         try:
+            if self._file is None:
+                self._open()
             self._write(json.dumps([start, stop, values], ensure_ascii=False, default=_number))
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def remove(self) -> None:
-        """The work is done: the file goes."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("r+b" if self._whole else "wb")
+        self._file.truncate(self._whole)
+        self._file.seek(self._whole)
+        if not self._whole:
+            self._write(self._head)
 
     def _write(self, line: str) -> None:
+        assert self._file is not None
         self._file.write(line.encode() + b"\n")
         self._file.flush()
+        self._whole = self._file.tell()
 
     def _read(self, head: bytes) -> int:
         """Read what is there of the same work; how many bytes of it are whole."""

@@ -73,6 +73,20 @@ class Request:
             endpointing=self.endpointing if endpointing is None else endpointing,
         )
 
+    def key(self) -> str:
+        """What says whether two requests hear the same: two that do not have different keys.
+
+        How the text is written afterwards is no part of it.
+
+        Raises:
+            ModelError: the file of the language model cannot be read.
+        """
+        lm = self.lm
+        if isinstance(lm, (str, os.PathLike)):
+            path, changed = _language_model_file(lm)
+            lm = f"{path} {changed}"
+        return repr(dataclasses.replace(self, lm=lm, punctuate=False, itn=False))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -159,9 +173,20 @@ def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:
 def _language_model(given: Ngram | str | os.PathLike[str] | None) -> Ngram | None:
     if not isinstance(given, (str, os.PathLike)):
         return given
-    path = os.path.abspath(given)
     try:
-        return _loaded(path, os.stat(path).st_mtime_ns)
+        return _loaded(*_language_model_file(given))
+    except OSError as error:
+        raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
+
+
+def _language_model_file(given: str | os.PathLike[str]) -> tuple[str, int]:
+    """The file and when it changed.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        return os.path.abspath(given), os.stat(given).st_mtime_ns
     except OSError as error:
         raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
 
