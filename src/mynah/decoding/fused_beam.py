@@ -15,6 +15,8 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heapify, heappush, heapreplace
+from operator import itemgetter
+from typing import TypeAlias
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.prefixes import (
@@ -34,6 +36,9 @@ from mynah.decoding.prefixes import (
 from mynah.decoding.scorer import Scorer, most
 from mynah.errors import ModelError
 
+_Ranked: TypeAlias = tuple[float, Prefix]
+_rank_of = itemgetter(0)
+
 # A new prefix is ranked before its sum is known to the last bit; those so near stay candidates.
 _SLACK = 1e-9
 
@@ -50,10 +55,8 @@ class _Scored(Node):
         self.grown: dict[int, tuple[Hashable, float]] = {}  # what the scorer answered, by unit
 
     def grow(self, scorer: Scorer, unit: int) -> tuple[Hashable, float]:
-        """The state after ``unit``, and what it adds."""
-        found = self.grown.get(unit)
-        if found is None:
-            found = self.grown[unit] = scorer.extend(self.state, unit)
+        """The state after ``unit``, and what it adds; kept in ``grown``."""
+        found = self.grown[unit] = scorer.extend(self.state, unit)
         return found
 
 
@@ -79,7 +82,7 @@ def advance_fused(
     """
     bound = most(scorer)
     beam = list(prefixes)
-    ranks = [_rank(prefix) for prefix in beam]
+    ranks = [math.log(prefix[0]) + prefix[7].added for prefix in beam]
     lasts = {prefix[7].token for prefix in beam}
     settled = False  # no prefix ends in a unit: a further blank changes nothing
     for frame in frames:
@@ -94,13 +97,15 @@ def advance_fused(
                 beam = [after_blank(prefix) for prefix in beam]
                 settled = True
             continue
-        carried = [prefix for prefix in carry(beam, frame, repeated, blank) if prefix[0] > 0.0]
+        carried = carry(beam, frame, repeated, blank)
+        ranked = [(math.log(p[0]) + p[7].added, p) for p in carried if p[0] > 0.0]
         if highest > NEVER:
-            carried += _find_new(scorer, bound, beam, ranks, carried, frame, size, blank)
-        if not carried:
+            ranked += _find_new(scorer, bound, beam, ranks, ranked, frame, size, blank)
+        if not ranked:
             raise ModelError(f"log-probabilities of frame {frame.time} allow no unit")
-        carried.sort(key=_rank, reverse=True)
-        beam = carried[:size]
+        ranked.sort(key=_rank_of, reverse=True)
+        del ranked[size:]
+        ranks, beam = [rank for rank, _ in ranked], [prefix for _, prefix in ranked]
         lasts = {prefix[7].token for prefix in beam}
         settled = False
         best = max([prefix[0] for prefix in beam])
@@ -108,7 +113,7 @@ def advance_fused(
             beam = [scaled(prefix, USUAL / best) for prefix in beam]
             beam = [prefix for prefix in beam if prefix[0] > 0.0]
             log_scale -= math.log(USUAL / best)
-        ranks = [_rank(prefix) for prefix in beam]
+            ranks = [math.log(prefix[0]) + prefix[7].added for prefix in beam]
     return beam, log_scale
 
 
@@ -124,26 +129,20 @@ def nbest_fused(scorer: Scorer, beam: Sequence[Prefix], log_scale: float) -> lis
     return sorted(found, key=lambda hypothesis: hypothesis.score, reverse=True)
 
 
-def _rank(prefix: Prefix) -> float:
-    node = prefix[7]
-    assert isinstance(node, _Scored)
-    return math.log(prefix[0]) + node.added
-
-
 def _find_new(
     scorer: Scorer,
     bound: float,
     beam: list[Prefix],
     ranks: list[float],
-    carried: list[Prefix],
+    carried: list[_Ranked],
     frame: Frame,
     size: int,
     blank: int,
-) -> list[Prefix]:
+) -> list[_Ranked]:
     """New prefixes, one unit longer, that may be among the ``size`` best. Better units and prefixes
     come first, so that the rest can be left out."""
     found: list[tuple[float, float, Prefix, int, Hashable, float]] = []
-    heap = [_rank(prefix) for prefix in carried]  # the best so far
+    heap = [rank for rank, _ in carried]  # the best so far
     heapify(heap)
     floor = heap[0] if len(heap) == size else NEVER
     members = {(prefix[7].parent_key, prefix[7].token) for prefix in beam}
@@ -154,19 +153,22 @@ def _find_new(
         if log == NEVER or ranks[0] + log + bound <= floor:
             break
         prob = frame.probs[at]
+        bar = floor - bound - log  # of a prefix, under which the unit cannot lift it
         for prefix, rank in zip(beam, ranks, strict=True):
-            rank += log
-            if rank + bound <= floor:
+            if rank <= bar:
                 break
             node = prefix[7]
-            assert isinstance(node, _Scored)
+            rank += log
             total = prefix[0] * prob
             if node.token == unit:  # only from the paths that end in blank
                 total = prefix[1] * prob
                 rank = math.log(total) + node.added if total > 0.0 else NEVER
-            if total <= 0.0 or rank + bound <= floor or (node.key, unit) in members:
+                if rank + bound <= floor:
+                    continue
+            if total <= 0.0 or (node.key, unit) in members:
                 continue
-            state, score = node.grow(scorer, unit)
+            assert isinstance(node, _Scored)
+            state, score = node.grown.get(unit) or node.grow(scorer, unit)
             rank += score
             if rank <= floor:
                 continue
@@ -177,11 +179,12 @@ def _find_new(
                 heapreplace(heap, rank)
             if len(heap) == size:
                 floor = heap[0]
+                bar = floor - bound - log
     new = []
     for rank, total, parent, at, state, added in found:
         if rank >= floor - _SLACK:
             before = parent[7]
             assert isinstance(before, _Scored)
             node = _Scored(frame.units[at], before, state, added)
-            new.append(born(parent, frame, at, total, node))
+            new.append((math.log(total) + added, born(parent, frame, at, total, node)))
     return new

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from mynah.decoding.options import check_cap
+from mynah.decoding.options import HOTWORD_CAP, check_cap
 from mynah.decoding.phrase_graph import Given, PhraseGraph
 from mynah.decoding.unit_text import (
     NO_TEXT,
@@ -35,7 +35,6 @@ from mynah.decoding.unit_text import (
 from mynah.errors import ConfigError, InputError
 
 DEFAULT_WEIGHT = 2.0
-DEFAULT_CAP = 20.0
 LONGEST = 200  # characters of a phrase
 _HEAVIEST = 100.0
 _SETS = 8  # compiled sets that are kept for a tokenizer
@@ -68,7 +67,8 @@ class Hotwords:
 
     @classmethod
     def parse(cls, entries: Iterable[str], weight: float = DEFAULT_WEIGHT) -> Hotwords:
-        """Entries ``phrase`` or ``phrase=3.5``; ``weight`` is that of the former.
+        """Entries ``phrase`` or ``phrase=3.5``; ``weight`` is that of the former. A phrase that
+        holds a ``=`` has to give its weight.
 
         Raises:
             InputError: as the class, or what follows ``=`` is no number.
@@ -109,7 +109,7 @@ class Hotwords:
             found.append((_clean(phrase), value))
         return cls(tuple(found))
 
-    def scorer(self, tokenizer: Spelling, cap: float = DEFAULT_CAP) -> HotwordScorer:
+    def scorer(self, tokenizer: Spelling, cap: float = HOTWORD_CAP) -> HotwordScorer:
         """What a search over the units of ``tokenizer`` needs; made once for a set of phrases.
 
         Raises:
@@ -130,7 +130,7 @@ class Hotwords:
     def word_scorer(
         self,
         tokenizer: Spelling | None = None,
-        cap: float = DEFAULT_CAP,
+        cap: float = HOTWORD_CAP,
         normalize: Callable[[str], str] = str.lower,
     ) -> HotwordWordScorer:
         """What a search that puts whole words together needs.
@@ -147,7 +147,7 @@ class Hotwords:
 class HotwordScorer:
     """Scores units by the phrases in the text that they write: a ``Scorer``."""
 
-    def __init__(self, hotwords: Hotwords, tokenizer: Spelling, cap: float = DEFAULT_CAP) -> None:
+    def __init__(self, hotwords: Hotwords, tokenizer: Spelling, cap: float = HOTWORD_CAP) -> None:
         check_cap(cap)
         if writes_no_words(tokenizer):
             raise ConfigError(
@@ -206,13 +206,16 @@ class HotwordScorer:
 
 
 class HotwordWordScorer:
-    """Scores words by the phrases that they make up: a ``Scorer`` whose tokens are texts."""
+    """Scores words by the phrases that they make up: a ``Scorer`` whose tokens are texts.
+
+    ``words`` are those of the phrases: a search with a lexicon can only find what it holds.
+    """
 
     def __init__(
         self,
         hotwords: Hotwords,
         tokenizer: Spelling | None = None,
-        cap: float = DEFAULT_CAP,
+        cap: float = HOTWORD_CAP,
         normalize: Callable[[str], str] = str.lower,
     ) -> None:
         check_cap(cap)
@@ -227,6 +230,7 @@ class HotwordWordScorer:
             phrases.append((ids, min(weight * max(units, 1), cap) / len(ids)))
         self._graph = PhraseGraph(phrases)
         self._other = len(self._words)  # no phrase has this symbol
+        self.words = tuple(self._words)
         self.most = self._graph.heaviest
 
     def start(self) -> Hashable:

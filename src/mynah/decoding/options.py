@@ -14,6 +14,7 @@ LmLevel = Literal["auto", "word", "unit"]
 LM_LEVELS: tuple[LmLevel, ...] = ("auto", "word", "unit")
 LmPass = Literal["first", "second"]
 LM_PASSES: tuple[LmPass, ...] = ("first", "second")
+HOTWORD_CAP = 20.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class DecodingOptions:
     lm_unknown: float = -5.0
     lm_level: LmLevel = "auto"
     lm_pass: LmPass = "first"
-    hotword_cap: float = 20.0
+    hotword_cap: float = HOTWORD_CAP
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -22,6 +22,7 @@ class Node:
     """A prefix: its last token and the prefix before it. ``key`` stands for the whole."""
 
     __slots__ = ("key", "parent", "parent_key", "token")
+    added: float = 0.0  # by scorers, where there are any
 
     def __init__(self, token: int, parent: Node | None) -> None:
         self.token = token

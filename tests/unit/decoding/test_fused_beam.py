@@ -172,6 +172,10 @@ def test_a_long_recording_stays_in_range() -> None:
         assert math.isfinite(hypothesis.score)
         added = score_tokens(Table(5, 8.0), hypothesis.tokens)
         assert hypothesis.added == pytest.approx(added)
+    without = run(PrefixBeamSearch(4, 4), log_probs)
+    of_nothing = run(PrefixBeamSearch(4, 4, scorers=(Table(5, 0.0),)), log_probs)
+    assert [h.tokens for h in of_nothing] == [h.tokens for h in without]
+    assert [h.score for h in of_nothing] == pytest.approx([h.score for h in without])
 
 
 def test_what_a_scorer_forbids_is_not_found() -> None:

@@ -173,6 +173,7 @@ def test_whole_words_as_tokens(phrases: list[tuple[str, float]], text: str) -> N
 
 def test_words_in_another_form() -> None:
     scorer = Hotwords.parse(["New York", "北京"], 1.0).word_scorer()
+    assert scorer.words == ("new", "york", "北", "京")
     state, score = scorer.extend(scorer.start(), "new")
     assert score == pytest.approx(1)  # without a tokenizer, a weight is for a word
     state, score = scorer.extend(state, "york")
