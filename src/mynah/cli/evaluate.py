@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all as JSON to FILE, or - for stdout")
     parser.add_argument("--record", metavar="NAME",
                         help="keep the rates in the model's own model.toml, as NAME")  # fmt: skip
+    parser.add_argument("--calibrate", action="store_true",
+                        help="fit the model's confidences to this set instead, and keep them")  # fmt: skip
     common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
@@ -62,6 +64,10 @@ class Outcome:
 
 def run(args: argparse.Namespace) -> int:
     """Decode the utterances, compare, print."""
+    if args.calibrate:
+        from mynah.cli import calibrate
+
+        return calibrate.run(args)
     from mynah.evaluation import score, unit_of
 
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)

@@ -320,6 +320,6 @@ def _foreign(
             merged[-1][1] = stop
         else:
             merged.append([first, stop])
-    times = [[max(model.clock.seconds(frame), 0.0) for frame in pair] for pair in merged]
+    times = [[max(model.clock.spoken(frame), 0.0) for frame in pair] for pair in merged]
     spans = [(first, min(stop, duration)) for first, stop in times]
     return tuple((first, stop) for first, stop in spans if stop - first >= FOREIGN)

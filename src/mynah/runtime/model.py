@@ -23,18 +23,24 @@ class FrameClock:
 
     ``step`` is the time from one frame to the next, ``lead`` where the first begins: a frame sees
     more input than it advances by, and stands for the middle of what it sees. A word reaches from
-    at most ``before`` its first frame to at most ``after`` its last; a model that marks its units
-    early or late says so by these (``[times]`` in its ``model.toml``).
+    at most ``before`` its first frame to at most ``after`` its last, all of it ``late`` seconds
+    earlier, since a model that looks ahead little marks its units when they have been said. Each
+    model has its own (``[times]`` in its ``model.toml``).
     """
 
     step: float  # seconds
     lead: float
     before: float = 0.08
     after: float = 0.08
+    late: float = 0.0
 
     def seconds(self, frame: float) -> float:
         """Where ``frame`` begins and the one before it ends."""
         return self.lead + frame * self.step
+
+    def spoken(self, frame: float) -> float:
+        """When what ``frame`` begins to mark was said."""
+        return self.seconds(frame) - self.late
 
 
 @dataclass(frozen=True)

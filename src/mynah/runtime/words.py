@@ -89,17 +89,17 @@ def make_words(
         before, after = start, end
         if number:
             gap = spans[kept[number - 1][2] - 1].stop + group[0].first
-            before = start + clock.seconds(gap / 2)
+            before = start + clock.spoken(gap / 2)
         if number + 1 < len(kept):
             gap = spans[kept[number + 1][1]].first + group[-1].stop
-            after = start + clock.seconds(gap / 2)
-        begins = start + clock.seconds(group[0].first) - clock.before
-        ends = start + clock.seconds(group[-1].stop) + clock.after
+            after = start + clock.spoken(gap / 2)
+        begins = start + clock.spoken(group[0].first) - clock.before
+        ends = start + clock.spoken(group[-1].stop) + clock.after
         begins = min(max(begins, before, start), end)
         ends = max(min(ends, after, end), begins)
         chars: tuple[tuple[float, float], ...] = ()
         if units:
-            edges = [start + clock.seconds((a.stop + b.first) / 2) for a, b in _pairs(group)]
+            edges = [start + clock.spoken((a.stop + b.first) / 2) for a, b in _pairs(group)]
             chars = char_times(text, units[first:stop], [begins, *edges, ends])
         words.append(
             Word(text, begins, ends, word_confidence(group, calibration), group[0].source, chars)
