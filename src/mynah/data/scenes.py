@@ -236,7 +236,7 @@ class Scenes:
         ramp = max(int(rng.uniform(0.005, 1.0) * rate), 1)
         time = np.arange(len(noise))
         gate = np.clip(np.minimum(time - first, last - time) / ramp, 0.0, 1.0)
-        return noise * gate.astype(np.float32)
+        return np.asarray(noise * gate, np.float32)
 
     def _leveled(self, rng: np.random.Generator, scene: Scene) -> Array:
         """At a loudness drawn at random; a few are clipped or have few bits."""
@@ -250,7 +250,7 @@ class Scenes:
             samples = np.clip(samples, -most, most)
         if rng.random() < 0.5:
             samples = np.round(samples * 32767.0) / np.float32(32767.0)
-        return np.clip(samples, -1.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(samples, -1.0, 1.0), np.float32)
 
 
 def frame_labels(

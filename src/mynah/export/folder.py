@@ -52,7 +52,8 @@ def export_folder(
     Every graph is run on an example beside PyTorch before the folder takes its place.
 
     Raises:
-        ModelError: no weights, a family without graphs or without such a precision, or an fp32 graph that differs.
+        ModelError: no weights, a family without graphs or without such a precision, or an fp32
+            graph that differs.
         MissingDependency: onnx, onnxscript or safetensors is not installed.
     """
     if Path(target).exists() and Path(target).resolve() == source.path.resolve():

@@ -16,6 +16,9 @@ from mynah.runtime.confidence import Calibration, read_calibration
 from mynah.runtime.engine import Engine, load_engine
 from mynah.text import Tokenizer, load_tokenizer
 
+# families that are not recognisers, and what they are for
+_OTHER_FAMILIES = {"vad": "it finds where there is speech (mynah segments)"}
+
 
 @dataclass(frozen=True)
 class FrameClock:
@@ -127,6 +130,9 @@ def load_model(
         ConfigError, MissingDependency: as :func:`mynah.runtime.engine.load_engine`.
     """
     folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+    if folder.info.family in _OTHER_FAMILIES:
+        other = _OTHER_FAMILIES[folder.info.family]
+        raise ModelError(f"{folder.info.name}: no recogniser, {other}")
     for name in folder.files:
         if name.startswith("tokenizer/"):
             folder.file(name)  # verified

@@ -87,9 +87,7 @@ class Vad:
         """
         return self.stream().feed(samples, last=True)
 
-    def segments(
-        self, samples: npt.ArrayLike, options: SegmentOptions | None = None
-    ) -> list[Span]:
+    def segments(self, samples: npt.ArrayLike, options: SegmentOptions | None = None) -> list[Span]:
         """Where there is speech: (start, end) in seconds.
 
         Raises:

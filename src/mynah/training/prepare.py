@@ -94,9 +94,7 @@ def _fitting(data: DataConfig, subsampling: int, tasks: Any) -> DataConfig:
             f"data.subsampling: {data.subsampling} in the recipe, {subsampling} by the model; "
             "leave it out"
         )
-    return dataclasses.replace(
-        data, subsampling=subsampling, needs_text=tasks.LABELS == "text"
-    )
+    return dataclasses.replace(data, subsampling=subsampling, needs_text=tasks.LABELS == "text")
 
 
 def _examples(

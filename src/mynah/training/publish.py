@@ -20,7 +20,7 @@ def publish(
     save_tokenizer: Callable[[Path], None] | None,
     card: str,
 ) -> None:
-    """Write the model folder ``folder`` with ``weights.safetensors``, tokenizer (if any) and card."""
+    """Write the model folder ``folder``: ``weights.safetensors``, the card, a tokenizer if any."""
     with write_model_folder(folder, info) as work:
         write_weights(weights, work / "weights.safetensors")
         if save_tokenizer is not None:

@@ -167,6 +167,7 @@ def _statistics(
         tokenizer,
         frontend,
         seed=config.seed,
+        workers=0,  # it may stop early, with nothing read ahead in vain
         augment=False,
         examples=examples,
     )
