@@ -17,14 +17,15 @@ def publish(
     folder: Path,
     info: ModelInfo,
     weights: Mapping[str, Tensor],
-    save_tokenizer: Callable[[Path], None],
+    save_tokenizer: Callable[[Path], None] | None,
     card: str,
 ) -> None:
     """Write the model folder ``folder`` with ``weights.safetensors``, tokenizer and card."""
     with write_model_folder(folder, info) as work:
         write_weights(weights, work / "weights.safetensors")
-        (work / "tokenizer").mkdir()
-        save_tokenizer(work / "tokenizer")
+        if save_tokenizer is not None:
+            (work / "tokenizer").mkdir()
+            save_tokenizer(work / "tokenizer")
         (work / "CARD.md").write_text(card, encoding="utf-8")
 
 

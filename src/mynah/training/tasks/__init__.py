@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-TASKS: dict[str, str] = {"ctc_attention": "mynah.training.tasks.ctc_attention"}
+TASKS: dict[str, str] = {
+    "ctc_attention": "mynah.training.tasks.ctc_attention",
+    "punctuation": "mynah.training.tasks.punctuation",
+}
