@@ -80,12 +80,13 @@ def read_prose(config: DataConfig, sources: Sequence[SourceConfig], language: st
     for source in sources:
         for line in _lines(source, config.root):
             found = pieces(line, source.language or language)
-            known = not is_heading(found)
-            for place, piece in enumerate(found):
-                types.append(numbers.setdefault(piece.unit, len(numbers)))
-                marks.append(piece.mark)
-                cases.append(piece.case if known else UNKNOWN)
-                lines.append(place == 0)
+            if not found.units:
+                continue
+            types.extend([numbers.setdefault(unit, len(numbers)) for unit in found.units])
+            marks.extend(found.marks)
+            cases.extend([UNKNOWN] * len(found.cases) if is_heading(found) else found.cases)
+            lines.append(1)
+            lines.extend(bytes(len(found.units) - 1))
     if not types:
         names = ", ".join(source.manifest for source in sources)
         raise InputError(f"{names}: no word in what is chosen of it")

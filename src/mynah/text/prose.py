@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,15 +31,76 @@ _TITLES = frozenset(
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A unit of prose: its scoring form, the class of the mark after it, and of its casing."""
+class Pieces:
+    """The units of prose in the scoring form, the class of the mark after each and of its casing."""
 
-    unit: str
-    mark: int
-    case: int
+    units: list[str]
+    marks: list[int]
+    cases: list[int]
+
+
+def pieces(line: str, language: str) -> Pieces:
+    """The units of a line, which is taken to be whole sentences.
+
+    What ends in a full stop inside the line and is a title (``Mr.``) or an initial has no mark.
+    Where the line ends without one, the last mark is unknown. Quotation marks, brackets and what
+    else cannot be heard are dropped; casings that no class gives back are unknown.
+    """
+    found = Pieces([], [], [])
+    chunk = None
+    for text in [line] if without_spaces(language) else line.split():
+        chunk = _chunk(text, language)
+        if chunk.before and found.marks and not found.marks[-1]:
+            found.marks[-1] = _mark(chunk.before, found.units[-1], language)
+        found.units.extend(chunk.units)
+        found.marks.extend(chunk.marks)
+        found.cases.extend(chunk.cases)
+    if chunk is not None and found.units:
+        signs = chunk.after if chunk.units else chunk.before
+        if signs:
+            last = _mark(signs, found.units[-1], language, last=True)
+            found.marks[-1] = last or found.marks[-1]
+        found.marks[-1] = found.marks[-1] or UNKNOWN
+    return found
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What lies between two spaces: units, and signs before the first and after the last."""
+
+    before: str
+    units: tuple[str, ...]
+    marks: tuple[int, ...]  # where the line goes on
+    cases: tuple[int, ...]
+    after: str
+
+
+def _chunk(text: str, language: str) -> _Chunk:
+    return _short_chunk(text, language) if len(text) < 32 else _read_chunk(text, language)
 
 
 @lru_cache(maxsize=1 << 18)
+def _short_chunk(text: str, language: str) -> _Chunk:
+    return _read_chunk(text, language)
+
+
+def _read_chunk(text: str, language: str) -> _Chunk:
+    units: list[str] = []
+    cases: list[int] = []
+    signs = [""]  # before the first unit, and after each
+    for match in _PIECE.finditer(text):
+        if match[1] is None:
+            signs[-1] += match[0].strip()
+            continue
+        for unit, case in _units(match[1], language):
+            units.append(unit)
+            cases.append(case)
+            signs.append("")
+    marks = tuple(_mark(s, u, language) for s, u in zip(signs[1:], units, strict=True))
+    return _Chunk(signs[0], tuple(units), marks, tuple(cases), signs[-1])
+
+
+@lru_cache(maxsize=1 << 16)
 def _units(word: str, language: str) -> tuple[tuple[str, int], ...]:
     case = case_of(word.replace("’", "'"))
     found = to_units(word, language)
@@ -50,33 +111,10 @@ def _units(word: str, language: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def pieces(line: str, language: str) -> list[Piece]:
-    """The units of a line, which is taken to be whole sentences.
-
-    What ends in a full stop inside the line and is a title (``Mr.``) or an initial has no mark.
-    Where the line ends without one, the last mark is unknown. Quotation marks, brackets and what
-    else cannot be heard are dropped; casings that no class gives back are unknown.
-    """
-    most = len(CHINESE if without_spaces(language) else WESTERN)
-    units: list[str] = []
-    marks: list[int] = []
-    cases: list[int] = []
-    for match in _PIECE.finditer(line):
-        word = match[1]
-        if word is not None:
-            for unit, case in _units(word, language):
-                units.append(unit)
-                marks.append(0)
-                cases.append(case)
-        elif units and not marks[-1] and not match[0].isspace():
-            mark = _mark(match[0], units[-1], match.end() >= len(line.rstrip()))
-            marks[-1] = mark if mark < most else 1
-    if units and not marks[-1]:
-        marks[-1] = UNKNOWN
-    return [Piece(*row) for row in zip(units, marks, cases, strict=True)]
-
-
-def _mark(signs: str, unit: str, last: bool) -> int:
+def _mark(signs: str, unit: str, language: str, *, last: bool = False) -> int:
+    """The class of what stands after a unit; ``last`` at the end of the line."""
+    if not signs:
+        return 0
     if any(ellipsis in signs for ellipsis in _ELLIPSES):
         return 2 if last else 1
     if "--" in signs:
@@ -89,13 +127,15 @@ def _mark(signs: str, unit: str, last: bool) -> int:
     short = unit in _TITLES or (len(unit) == 1 and unit.isalpha() and not ALONE.match(unit))
     if found[0] == 2 and not last and (short or "." in unit):
         return 0
-    return found[0]
+    most = len(CHINESE if without_spaces(language) else WESTERN)
+    return found[0] if found[0] < most else 1
 
 
-def is_heading(found: Sequence[Piece]) -> bool:
+def is_heading(found: Pieces) -> bool:
     """Whether a line is in capitals throughout, so that its casing tells nothing."""
-    known = [piece for piece in found if len(piece.unit) > 1 and piece.unit.isalpha()]
-    return len(known) > 1 and sum(piece.case == UPPER for piece in known) > len(known) / 2
+    pairs = zip(found.units, found.cases, strict=True)
+    known = [case for unit, case in pairs if len(unit) > 1 and unit.isalpha()]
+    return len(known) > 1 and known.count(UPPER) > len(known) / 2
 
 
 @dataclass(frozen=True)
