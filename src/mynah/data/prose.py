@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ from mynah.corpus.select import matcher
 from mynah.data.config import DataConfig, SourceConfig
 from mynah.data.items import Batch
 from mynah.errors import ConfigError, InputError
-from mynah.text.prose import UNKNOWN, books, is_heading, pieces
+from mynah.text.prose import UNKNOWN, Line, books, is_heading, pieces
 from mynah.text.punctuation import SENTENCE_ENDS, feature_rows, hash_units
 
 Ints = npt.NDArray[np.int64]
 
 # Columns of the targets (B, T, 3): class of the mark, class of the casing, sentence begins here.
 MARK, CASE, BEGINS = range(3)
+_BLOCK = 64  # lines that a fraction takes together
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,18 @@ def _lines(source: SourceConfig, root: str) -> Iterator[str]:
     try:
         for _ in range(source.repeat):
             with opener(path, "rt", encoding="utf-8") as file:
-                kept = (line.text for line in books(file) if matches(line))
-                yield from islice(kept, source.limit or None)
+                kept = (line for line in books(file) if matches(line) and _is_drawn(line, source))
+                yield from islice((line.text for line in kept), source.limit or None)
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _is_drawn(line: Line, source: SourceConfig) -> bool:
+    """Whether the block of lines that it is in is among the ``fraction`` that is used."""
+    if source.fraction >= 1.0:
+        return True
+    drawn = zlib.crc32(f"{line.title}/{line.number // _BLOCK}".encode())
+    return drawn < source.fraction * 2**32
 
 
 class ProseLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,14 +14,18 @@ import numpy as np
 import torch
 
 from mynah.errors import ModelError
-from mynah.export.onnx import Part, facts, parts, save, to_onnx
+from mynah.export.onnx import Part, save, to_onnx
 from mynah.export.quantize import quantize
 from mynah.model_folder import ModelFolder, write_model_folder
 from mynah.models.load import WEIGHTS, load_model
-from mynah.models.u2.model import U2
 
 log = logging.getLogger(__name__)
 
+# a family's name -> the module whose parts(model) and facts(model) are its graphs
+GRAPHS: dict[str, str] = {
+    "punctuation": "mynah.export.punctuation",
+    "u2": "mynah.export.onnx",
+}
 Precision = Literal["fp32", "int8"]
 # largest differences from PyTorch, relative where values are large; int8 only must not be broken
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "int8": 10.0}
@@ -53,11 +58,12 @@ def export_folder(
     """
     if Path(target).exists() and Path(target).resolve() == source.path.resolve():
         weights = True  # graphs are added to the folder, nothing is taken from it
-    model = load_model(source)
-    if not isinstance(model, U2):
+    model = load_model(source).eval()
+    if source.info.family not in GRAPHS:
         raise ModelError(f"{source.path}: the family {source.info.family} has no graphs")
-    model.eval()
-    normalised = bool((model.istd != 1).any())  # then the range of its features is known
+    graphs = importlib.import_module(GRAPHS[source.info.family])
+    istd = getattr(model, "istd", None)  # of its features, whose range is then known
+    normalised = isinstance(istd, torch.Tensor) and bool((istd != 1).any())
     threads = torch.get_num_threads()
     written: list[Written] = []
     with write_model_folder(target, source.info) as work:
@@ -66,9 +72,9 @@ def export_folder(
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(name), work / name)
         (work / "onnx").mkdir()
-        for name, part in parts(model).items():
+        for name, part in graphs.parts(model).items():
             progress(f"{name}: tracing")
-            graph = to_onnx(part, facts(model))
+            graph = to_onnx(part, graphs.facts(model))
             for precision in precisions:
                 path = work / "onnx" / f"{name}.{precision}.onnx"
                 ready = graph if precision == "fp32" else quantize(graph, normalised=normalised)

@@ -40,14 +40,6 @@ def chunk_mask(lens: Tensor, size: int, chunk: int, left: int | None) -> Tensor:
     return (seen & valid_mask(lens, size)[:, None] | itself)[:, None]
 
 
-def window_mask(lens: Tensor, size: int, left: int, right: int) -> Tensor:
-    """Keys at most ``left`` before the query and ``right`` after it: (B,) -> (B, 1, size, size)."""
-    index = torch.arange(size, device=lens.device)
-    ahead = index - index[:, None]  # from the query's place to the key's
-    seen = (ahead >= -left) & (ahead <= right)
-    return (seen & valid_mask(lens, size)[:, None] | (ahead == 0))[:, None]
-
-
 def stream_mask(valid: Tensor, lens: Tensor, capacity: int, size: int) -> Tensor:
     """Keys of a streaming step: the last ``valid`` of ``capacity`` cached ones and ``lens`` new.
 
