@@ -179,7 +179,7 @@ def request(
     from mynah.runtime.request import Request
 
     return Request(
-        options=_decoding_options(args, recognizer),
+        options=decoding_options(args, recognizer),
         hotwords=_hotwords(args),
         lm=args.lm,
         words=words,
@@ -192,7 +192,7 @@ def request(
     )
 
 
-def _decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
+def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
     """The model's options with what the arguments change."""
     import dataclasses
 

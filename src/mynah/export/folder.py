@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "int8"]
 # a family -> the module that has its parts(model), facts(model) and PRECISIONS
-GRAPHS = {"u2": "mynah.export.onnx", "vad": "mynah.export.vad"}
+GRAPHS = {
+    "punctuation": "mynah.export.punctuation",
+    "u2": "mynah.export.onnx",
+    "vad": "mynah.export.vad",
+}
 # largest differences from PyTorch, relative where values are large; int8 only must not be broken
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "int8": 10.0}
 
@@ -58,7 +62,7 @@ def export_folder(
     """
     if Path(target).exists() and Path(target).resolve() == source.path.resolve():
         weights = True  # graphs are added to the folder, nothing is taken from it
-    model = load_model(source)
+    model = load_model(source).eval()
     family = source.info.family
     if family not in GRAPHS:
         raise ModelError(f"{source.path}: the family {family} has no graphs")
@@ -66,9 +70,8 @@ def export_folder(
     for precision in precisions or ():
         if precision not in graphs.PRECISIONS:
             raise ModelError(f"{source.path}: the family {family} has no {precision} graphs")
-    model.eval()
-    # then the range of its features is known
-    normalised = bool((model.get_buffer("istd") != 1).any())
+    istd = getattr(model, "istd", None)  # of its features, whose range is then known
+    normalised = isinstance(istd, torch.Tensor) and bool((istd != 1).any())
     threads = torch.get_num_threads()
     written: list[Written] = []
     with write_model_folder(target, source.info) as work:

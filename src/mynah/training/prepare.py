@@ -22,6 +22,7 @@ from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
 from mynah.training.config import TrainConfig, section
 from mynah.training.distributed import Workers
+from mynah.training.loop import Batches
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
 from mynah.training.optimisation import mix
 from mynah.training.source import base_tokenizer, make_tokenizer, training_cmvn
@@ -34,8 +35,8 @@ class Setup:
     """A task with its data, ready for the loop."""
 
     task: Task
-    train: Loader
-    dev: Loader | None
+    train: Batches
+    dev: Batches | None
     tokenizer: Tokenizer | None  # none where frames are labelled
     frame_shift: float  # seconds
     template: ModelInfo
@@ -53,6 +54,9 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         ConfigError, InputError, ModelError, MissingDependency: see :func:`mynah.training.run.train`
     """
     tasks = importlib.import_module(TASKS[section(config.task, "task", tuple(TASKS))])
+    if hasattr(tasks, "prepare"):  # its data are not recordings
+        setup: Setup = tasks.prepare(config, workers)
+        return setup
     options = tasks.make_options(config.task)
     base = read_model_folder(find_model(config.init)) if config.init else None
     frontend = make_frontend(config.frontend or (base.info.frontend if base else {"kind": "fbank"}))

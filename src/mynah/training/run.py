@@ -169,7 +169,7 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
         info = setup.info(results)
         parameters = sum(p.numel() for p in model.parameters())
         card = card_text(info, config.card, parameters, chosen, config.init)
-        save = setup.tokenizer.save if setup.tokenizer else None
+        save = None if setup.tokenizer is None else setup.tokenizer.save
         publish(out / "model", info, weights, save, card)
         spent = format_seconds(trainer.progress.seconds)
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
