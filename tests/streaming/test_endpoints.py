@@ -88,7 +88,9 @@ def test_as_when_every_frame_is_looked_at_and_in_any_pieces(search: Search) -> N
             e for e in plainly(log_probs, rules, search) if e < len(log_probs)
         ]
         for first, stop in segments:
-            pieces = np.split(log_probs[first:], np.sort(rng.integers(0, len(log_probs) - first, 9)))
+            pieces = np.split(
+                log_probs[first:], np.sort(rng.integers(0, len(log_probs) - first, 9))
+            )
             endpointer = Endpointer(rules, search, TOKENIZER, STEP)
             cuts = [cut for piece in pieces if (cut := endpointer.feed(piece)) is not None]
             assert (cuts[0].frames if cuts else len(log_probs) - first) == stop - first
@@ -125,7 +127,7 @@ def test_the_third_rule_cuts_at_the_longest_pause(search: Search) -> None:
     rules = Endpointing(longest=4.0, search=2.0)
     log_probs = said("abcd ", 0.4, "efgh ", 0.1, "abcd ", 0.3, "ef ", 0.1, "ghi", 0.1, "klmno")
     assert texts(log_probs, rules, search) == ["abcd efgh abcd", "ef ghiklmno"]
-    (first, stop), *_ = split(log_probs, rules, search, TOKENIZER, STEP)
+    (_, stop), *_ = split(log_probs, rules, search, TOKENIZER, STEP)
     silence = len(said("abcd ", 0.4, "efgh ", 0.1, "abcd "))
     assert silence <= stop <= silence + 8
 

@@ -1,4 +1,4 @@
-"""What is not speech is not heard: windows, sessions and commands with a voice activity detector."""
+"""What is not speech is not heard: windows and sessions with a voice activity detector."""
 
 from __future__ import annotations
 

@@ -115,11 +115,6 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_text_arguments(parser: argparse.ArgumentParser) -> None:
     """How the text is written."""
-    import importlib.util
-
-    if importlib.util.find_spec("mynah.runtime.readable") is None:
-        parser.set_defaults(punctuate=False, itn=False)
-        return
     group = parser.add_argument_group("text")
     group.add_argument("--punctuate", action=argparse.BooleanOptionalAction, default=False,
                        help="restore punctuation and capitals")  # fmt: skip
@@ -248,9 +243,7 @@ def _endpointing(args: argparse.Namespace) -> Endpointing | None:
 
 def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
     """What is taken for speech; ``None`` where no argument says anything of it."""
-    changes = {
-        name: value for name in VAD if (value := getattr(args, f"vad_{name}")) is not None
-    }
+    changes = {name: value for name in VAD if (value := getattr(args, f"vad_{name}")) is not None}
     if args.no_vad and changes:
         raise ConfigError("--no-vad: the other options of voice activity have no effect then")
     if args.no_vad or not changes:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", metavar="NAME",
                         help="keep the rates in the model's own model.toml, as NAME")  # fmt: skip
     parser.add_argument("--calibrate", action="store_true",
-                        help="fit the model's confidences to this set instead, and keep them")  # fmt: skip
+                        help="fit the model's confidences to this set, and keep them")  # fmt: skip
     common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)

@@ -1,8 +1,8 @@
 """Live words from the microphone or from raw PCM.
 
-Reads the microphone, or, when standard input is not a terminal (or with --pcm) and no --microphone
-is named, raw signed 16-bit little-endian samples from it. Words appear as they are heard and are printed for good when a pause
-comes; Ctrl-C ends.
+Reads the microphone, or raw signed 16-bit little-endian samples from standard input when that is
+not a terminal and no --microphone is named, or with --pcm. Words appear as they are heard and are
+printed for good when a pause comes; Ctrl-C ends.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--pcm, --microphone: only one of them")
     recognizer = common.choice(args, threads=1).load()
     request = common.request(args, recognizer)
-    session = recognizer.stream(request, rate=args.rate, chunk=args.chunk)
+    session = recognizer.stream(request, rate=args.rate, chunk=args.chunk, keep=False)
     if args.pcm or (args.microphone is None and not sys.stdin.isatty()):
         source = pcm_blocks(sys.stdin.fileno(), args.rate, args.channels)
     else:

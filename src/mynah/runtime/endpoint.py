@@ -28,12 +28,13 @@ Reason = Literal["nothing", "after_speech", "longest"]
 # unless it is at least this long.
 WORD_ENDED = 0.4  # seconds
 
-NUMBERS = frozenset(
-    "zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
-    "ninety hundred thousand million point double triple "
-    "零 〇 一 二 三 四 五 六 七 八 九 十 百 千 万 亿 两 幺 点 萬 億 兩".split()
-)
+_NUMBERS = """
+zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred
+thousand million point double triple
+零 〇 一 二 三 四 五 六 七 八 九 十 百 千 万 亿 两 幺 点 萬 億 兩
+"""
+NUMBERS = frozenset(_NUMBERS.split())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Windows are made from blocks as they are read, so memory does not grow with the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
@@ -120,15 +121,14 @@ def speech_windows(
 
 
 class _Finder:
-    """Stretches of speech in samples at ``rate`` hertz, none longer than ``longest`` if possible."""
+    """Stretches of speech in samples at ``rate`` hertz, of at most ``longest`` s where possible."""
 
     def __init__(
         self, rate: int, detector: Detector, options: SegmentOptions, longest: float
     ) -> None:
-        try:
+        # where it is too short for the other options, windows are cut again where it is quiet
+        with contextlib.suppress(ConfigError):
             options = dataclasses.replace(options, longest=min(options.longest, longest))
-        except ConfigError:
-            pass  # too short for the other options: windows are cut again where it is quiet
         self._options = options
         self._resampler = Resampler(rate, detector.rate) if rate != detector.rate else None
         self._stream, self._frame = detector.stream(), detector.frame_seconds

@@ -147,12 +147,14 @@ class Run:
     def transcript(self, job: Job) -> Transcript:
         """What was decoded of a recording; as long as what was decoded where it was cut short."""
         model = self.plan.model
-        return make_transcript(
+        transcript = make_transcript(
             job.segments(),
             language=self.plan.language,
             duration=job.covered() / model.rate,
             model=model.name,
         )
+        readable = self.plan.readable
+        return transcript if readable is None else readable.transcript(transcript)
 
     def _part(self, job: Job, window: Window) -> Part:
         model = self.plan.model

@@ -240,11 +240,14 @@ class Recognizer:
         rate: int | None = None,
         chunk: int | None = None,
         left: int | None = None,
+        keep: bool = True,
     ) -> Session:
         """Start a live session for one stream of samples at ``rate`` hertz (the model's if None).
 
         ``request`` says how to hear it; the other names of its attributes replace what it says.
         ``chunk`` (encoder frames) and ``left`` (chunks of left context) replace the model's own.
+        With ``keep`` the session keeps all segments for :meth:`Session.finish`; without, a stream
+        of days takes no more memory than one of a minute.
 
         Raises:
             ModelError: the model cannot stream; the line says why.
@@ -253,7 +256,7 @@ class Recognizer:
         wanted = (request or Request()).changed(
             method=method, options=options, words=words, language=language, endpointing=endpointing
         )
-        return make_session(plan(self.model, wanted), rate=rate, chunk=chunk, left=left)
+        return make_session(plan(self.model, wanted), rate=rate, chunk=chunk, left=left, keep=keep)
 
     def transcribe_live(
         self,
@@ -330,6 +333,6 @@ def load(
 def _windows(planned: Plan, blocks: Iterator[Array], longest: float) -> Iterator[Window]:
     """What there is to decode of a recording, a window at a time."""
     rate = planned.model.rate
-    if planned.detector is None:
+    if planned.detector is None or planned.speech is None:
         return windows(blocks, rate, longest=longest)
     return speech_windows(blocks, rate, planned.detector, planned.speech, longest=longest)

@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mynah.audio.segments import SegmentOptions
 from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
@@ -18,6 +19,9 @@ from mynah.runtime.model import Model
 from mynah.runtime.result import Segment
 from mynah.runtime.voice import Detector, Voice
 from mynah.runtime.words import make_segment
+
+if TYPE_CHECKING:
+    from mynah.runtime.readable import Readable
 
 
 @dataclass(frozen=True)
@@ -99,17 +103,16 @@ class Plan:
     language: str | None
     endpointing: Endpointing | None
     detector: Detector | None = None  # of voice activity
-    speech: SegmentOptions = SegmentOptions()  # what it takes for speech
+    speech: SegmentOptions | None = None  # what it takes for speech
+    readable: Readable | None = None  # rewrites the text
 
     def voice(self) -> Voice | None:
         """Follows where one live stream speaks, where that is looked for."""
-        if self.detector is None:
+        if self.detector is None or self.speech is None:
             return None
         return Voice(self.detector, self.speech, self.model.rate)
 
-    def segment(
-        self, hypothesis: Hypothesis, heard: Heard, *, start: float, end: float
-    ) -> Segment:
+    def segment(self, hypothesis: Hypothesis, heard: Heard, *, start: float, end: float) -> Segment:
         """The segment that ``hypothesis`` says, heard from ``start`` to ``end`` seconds."""
         return make_segment(
             self.model.tokenizer,
@@ -161,7 +164,19 @@ def plan(model: Model, request: Request) -> Plan:
         endpointing=request.endpointing,
         detector=detector,
         speech=speech,
+        readable=_readable(model, request),
     )
+
+
+def _readable(model: Model, request: Request) -> Readable | None:
+    if not (request.punctuate or request.itn):
+        return None
+    from mynah.runtime.readable import Readable
+
+    language = model.language(request.language)
+    if language is None:
+        raise ConfigError(f"punctuate, itn: {model.name} knows several languages; say which")
+    return Readable.load(language, request.punctuate, request.itn)
 
 
 def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:
@@ -201,16 +216,16 @@ def _loaded(path: str, changed: int) -> Ngram:
 
 def _detector(
     model: Model, vad: bool | SegmentOptions | None
-) -> tuple[Detector | None, SegmentOptions]:
+) -> tuple[Detector | None, SegmentOptions | None]:
     """The voice activity detector, if one is wanted, and what it is to take for speech."""
     if vad is False or (vad is None and not model.engine.info.voice_activity):
-        return None, SegmentOptions()
+        return None, None
     from mynah.runtime.vad import load_vad
 
     try:
         detector = load_vad()
     except ModelError:
         if vad is None:  # it is not installed
-            return None, SegmentOptions()
+            return None, None
         raise
     return detector, vad if isinstance(vad, SegmentOptions) else detector.options

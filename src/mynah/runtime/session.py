@@ -2,9 +2,9 @@
 
 A session regroups the samples into chunks that depend only on how many samples there were, so the
 events do not depend on how they came. A chunk goes through front end, engine (with the stream's
-state) and search. A segment ends at the frame where a rule of :mod:`mynah.runtime.endpoint` says so;
-encoder and search start afresh there, and what had been computed beyond it is computed again, so
-that a segment is what a stream that began with it would give. With voice activity detection a
+state) and search. A segment ends at the frame where a rule of :mod:`mynah.runtime.endpoint` says
+so; encoder and search start afresh there, and what had been computed beyond it is computed again,
+so that a segment is what a stream that began with it would give. With voice activity detection a
 segment begins with speech, and nothing is computed before.
 """
 
@@ -25,12 +25,14 @@ from mynah.runtime.decode import Heard
 from mynah.runtime.endpoint import Cut, Endpointer, Endpointing, Reason
 from mynah.runtime.engine import Array
 from mynah.runtime.request import Plan
-from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.runtime.sound import as_samples
 from mynah.runtime.voice import silenced
 from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
+
+BEFORE = 4  # segments that what makes a text readable is told of
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def make_session(
     rate: int | None = None,
     chunk: int | None = None,
     left: int | None = None,
+    keep: bool = True,
 ) -> Session:
     """A session of a model; see :meth:`mynah.Recognizer.stream`."""
     model = plan.model
@@ -93,17 +96,17 @@ def make_session(
         raise ConfigError(f"chunk: {chunk} is not a positive number of encoder frames")
     if left < 0:
         raise ConfigError(f"left: {left}; unlimited left context runs offline only")
-    return Session(plan, model.rate if rate is None else rate, chunk, left)
+    return Session(plan, model.rate if rate is None else rate, chunk, left, keep)
 
 
 class Session:
     """One live stream. It belongs to one thread at a time; :meth:`Recognizer.stream` makes it.
 
     It hears what ``plan`` says, in samples at ``rate`` hertz, ``chunk`` encoder frames at a time
-    with ``left`` chunks of left context.
+    with ``left`` chunks of left context, and ``keep``s what it heard or not.
     """
 
-    def __init__(self, plan: Plan, rate: int, chunk: int, left: int) -> None:
+    def __init__(self, plan: Plan, rate: int, chunk: int, left: int, keep: bool = True) -> None:
         self._plan, self._model, self._rate = plan, plan.model, rate
         self._rules = plan.endpointing or Endpointing()
         self._resampler = Resampler(rate, self._model.rate) if rate != self._model.rate else None
@@ -114,6 +117,7 @@ class Session:
         self._quiet_since = 0  # feature frame from which speech is waited for
         self._waited: list[Event] = []  # what happened meanwhile
         self._finals: list[Segment] = []
+        self._keep = keep
         self._fed = 0  # samples, at the rate of the caller
         self._closed = False
         self._own: Batcher | None = None
@@ -148,7 +152,7 @@ class Session:
         return self.transcript()
 
     def transcript(self) -> Transcript:
-        """The final segments so far."""
+        """The final segments so far; the last few where they are not kept."""
         return make_transcript(
             self._finals,
             language=self._plan.language,
@@ -275,7 +279,12 @@ class Session:
         self.row.fresh = True
         if final is None or not final.text:
             return []
+        if self._plan.readable is not None:
+            before = join_texts(said.text for said in self._finals[-BEFORE:])
+            final = self._plan.readable(final, before)
         self._finals.append(final)
+        if not self._keep:
+            del self._finals[:-BEFORE]
         return [Final(final)]
 
     def _final(self, frames: int) -> Segment | None:

@@ -2,8 +2,8 @@
 
 A stretch of speech is closed only when it is over. A live session cannot wait for that: it begins
 with a stretch that is still open, as soon as that is long enough not to be dropped. Of other frames
-it waits until no stretch can begin at them any more. What is outside all stretches becomes blank, so
-that noise says nothing, whatever the model makes of it.
+it waits until no stretch can begin at them any more. What is outside all stretches becomes blank,
+so that noise says nothing, whatever the model makes of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 from mynah.audio import Resampler
 from mynah.audio.segments import Segmenter, SegmentOptions
 from mynah.runtime.engine import Array
-
 
 Span: TypeAlias = tuple[float, float]  # start and end, seconds
 

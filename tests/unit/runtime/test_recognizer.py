@@ -146,7 +146,7 @@ def test_stopped_between_windows(tones: Recognizer, monkeypatch: pytest.MonkeyPa
     for allowed in range(9):
         asked = iter([False] * allowed + [True] * 100)
         with pytest.raises(Cancelled, match="cancelled") as stopped:
-            tones.transcribe([samples, speak("ab")], longest=8.0, stop=lambda: next(asked))
+            tones.transcribe([samples, speak("ab")], longest=8.0, stop=asked.__next__)
         partial, other = stopped.value.transcripts
         count = len(partial.segments)
         assert partial.segments == whole[0].segments[:count]
