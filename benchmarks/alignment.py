@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/alignment.py [--model M] [--fsdd FOLDER] [--record]
 
-Truth: espeak-ng reports the sample at which each word and pause of its own speech begins (48
-sentences a half, eight voices); real digits (fsdd) were recorded one by one, so that their times
-are known once they are joined with pauses of 0.2 to 0.8 s (the recordings are trimmed, but not all
-equally well: the first and last 10 ms that rise above a hundredth of the peak are taken). How far a
+Truth: espeak-ng reports the sample at which each word and pause of its own speech begins (two
+halves of twelve sentences, each by four of eight voices); real digits (fsdd) were recorded one by one, so that their times
+are known once they are joined with pauses of 0.2 to 0.8 s (the first and last sample of a recording
+that rises above a hundredth of its peak are taken for its edges; the pauses are silent, which makes
+them easy to see). The text is taken for exact (`mynah align --exact`). How far a
 word reaches beyond the frames that CTC gives it is fitted on the first half of the synthetic
 sentences; --record keeps it in the model's own ``model.toml``. Errors are of starts and ends alike.
 
@@ -179,7 +180,7 @@ def differences(model: Model, spoken: list[Spoken]) -> tuple[list[Span], int]:
     """Found less true start and end of each word that was found, and how many words there were."""
     found, count = [], 0
     for samples, text, spans in spoken:
-        words = align(model, samples, text).transcript.words
+        words = align(model, samples, text, exact=True).transcript.words
         count += len(words)
         for word, (start, end) in zip(words, spans, strict=True):
             if word.source == "aligned":

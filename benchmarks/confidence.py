@@ -32,6 +32,7 @@ from mynah.model_folder import find_model, update_calibration
 from mynah.runtime.recognizer import load
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "english" / "first.toml"
+LEAST = 10  # words of a point in the plot
 SET = "speechocean762/manifest.tsv"
 
 
@@ -58,7 +59,7 @@ def plot(path: Path, words: Words, mapped: list[float], title: str) -> None:
         ("mean of probabilities", words.plain, "#c44e52"),
         ("calibrated", mapped, "#4c72b0"),
     ):
-        table = reliability(values, words.right)
+        table = [item for item in reliability(values, words.right) if item.count >= LEAST]
         error = calibration_error(values, words.right)
         label = f"{name}: error {error:.1%}"
         upper.plot([b.confidence for b in table], [b.right for b in table], "o-", color=colour,

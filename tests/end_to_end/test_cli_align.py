@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mynah
 from mynah.audio import read, write
 from mynah.cli import main
+from mynah.model_folder import read_model_folder
 from mynah.runtime.result import Transcript
+from tone_model import speak, write_tone_model
 
 Capture = pytest.CaptureFixture[str]
 RATE = 16000
@@ -142,3 +145,41 @@ def test_wrong_arguments_are_one_line(recording: Path, tmp_path: Path, capsys: C
         shown = capsys.readouterr().err
         assert shown.count("\n") == 1
         assert line in shown
+
+
+# confidence
+
+
+@pytest.fixture
+def heard_and_misheard(tmp_path: Path) -> Path:
+    """A manifest of sixteen recordings of tones, the texts of half of them wrong by a word."""
+    rows = ["id\tpath\tspeaker\tduration\ttext\tsplit"]
+    for number in range(16):
+        samples = speak("abc de")
+        if number % 2:  # what is noisy is unsure, and its text is another
+            samples = samples + np.random.default_rng(number).normal(0, 0.02, len(samples))
+        write(tmp_path / f"{number}.wav", samples.astype(np.float32), RATE)
+        text = "abc ed" if number % 2 else "abc de"
+        seconds = len(samples) / RATE
+        rows.append(f"{number}\t{number}.wav\ts\t{seconds:.4f}\t{text}\tdev")
+    (tmp_path / "manifest.tsv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "manifest.tsv"
+
+
+def test_confidences_are_calibrated(
+    heard_and_misheard: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    model = write_tone_model(tmp_path / "tones")
+    arguments = ["evaluate", str(heard_and_misheard), "--model", str(model), "--calibrate"]
+    assert main([*arguments, "--where", "split=dev"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("16 utterances, ")
+    errors = [float(line.split("error ")[1].split("%")[0]) for line in shown.splitlines()[1:]]
+    assert errors[1] < errors[0]
+    table = read_model_folder(model).info.confidence
+    assert table["data"].endswith("/manifest.tsv split=dev")
+    assert str(tmp_path) not in table["data"]
+    words = mynah.load(model).transcribe(speak("abc de")).words
+    assert all(0 < (word.confidence or 0) < 0.99 for word in words)
+    assert main([*arguments, "--where", "split=test"]) == 2
+    assert "of 0 words" in capsys.readouterr().err

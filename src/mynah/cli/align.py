@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="txt",
                         help="txt and tsv have a line a word (default: txt)")  # fmt: skip
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
+    parser.add_argument("--exact", action="store_true",
+                        help="the text is what was said, word for word")  # fmt: skip
     parser.add_argument("--chars", action="store_true",
                         help="times of characters too (json, textgrid)")  # fmt: skip
     parser.add_argument("--channel", help="number of one channel (default: mix all)")
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         text,
         channel=channel,
         language=args.language,
+        exact=args.exact,
         chars=args.chars,
         max_seconds=args.max_hours * 3600,
         partial=args.partial,

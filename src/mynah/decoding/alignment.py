@@ -13,8 +13,8 @@ from mynah.decoding.trellis import FLOOR, Trellis, search
 from mynah.decoding.units import Floats, as_frames
 from mynah.errors import InputError
 
-_WORD = 2  # units more that a word counts for when it is left out
 _NO_PLACES, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
@@ -125,9 +125,10 @@ def align_text(
     words: Sequence[Sequence[int]],
     blank: int = 0,
     *,
-    foreign: float = 1.0,
-    left_out: float = 2.0,
-    beam: float = 1000.0,
+    foreign: float = 1.5,
+    left_out: float = 1.5,
+    leap: float = 10.0,
+    beam: float = 2000.0,
     effort: float = 3e8,
 ) -> TextAlignment:
     """Align the units of ``words`` to ``log_probs`` (T, V), where either may have what the other
@@ -135,12 +136,13 @@ def align_text(
 
     Between words anything may be said, at a cost of ``foreign`` for each frame that is not blank
     (a unit is worth its place while its share of what is not blank is above exp(-foreign) on
-    average); a word may be left out at a cost of ``left_out`` for each of its units
-    and for two more. Words without
-    units have no part in it. Of ``log_probs`` only the blank and the units of the text are used,
-    so that the others may be missing. ``beam`` and ``effort``: as in
-    :func:`mynah.decoding.trellis.search`; with more frames times units than ``effort`` a text that
-    jumps may be followed less than exactly, which ``exact`` says.
+    average); words that follow each other may be left out at a cost of ``leap`` and ``left_out``
+    for each of their units. Words without units have no part in it. Of ``log_probs`` only the blank
+    and the units of the text are used, so that the others may be missing.
+
+    ``beam`` and ``effort``: as in :func:`mynah.decoding.trellis.search`. With more frames times
+    units than ``effort``, ``exact`` says whether the best path was found for certain; a text that
+    jumps by more than the beam allows is then followed less well.
 
     Raises:
         ValueError: a unit is the blank or outside the vocabulary.
@@ -157,8 +159,8 @@ def align_text(
         found_units, exact = np.full(len(frames), -1), True
     else:
         stars = np.append(0, np.cumsum(sizes))
-        costs = np.append(0.0, np.cumsum(left_out * (sizes + _WORD)))
-        trellis = Trellis(frames, blanks, labels, stars, costs, star_logs)
+        costs = np.append(0.0, np.cumsum(left_out * sizes))
+        trellis = Trellis(frames, blanks, labels, stars, costs, star_logs, leap)
         found = search(trellis, beam=beam, effort=effort)
         found_units, places, exact = found.units, found.places, found.exact
     picked = frames[np.arange(len(frames)), labels[found_units]] if labels.size else blanks

@@ -33,6 +33,7 @@ Flags = npt.NDArray[np.bool_]
 BLOCK = 128  # frames
 BEAM = 300.0  # natural log; a unit so far behind the best one is left out at first
 FLOOR = -1e9  # stands for the log of a blank that is impossible, so that scores stay numbers
+_WIDE = 1e6  # a beam that leaves nothing out
 _NONE = np.zeros(0, np.int64)
 
 
@@ -49,6 +50,7 @@ class Trellis:
         labels: the units in a row, (U,).
         stars: places where anything may be said, ascending, the first 0 and the last U; or empty.
         costs: of leaving out all units before each star, ascending from 0, (N,).
+        leap: what leaving out units costs beside the difference of their stars' costs.
         star_logs: what a frame adds in a star, at least 0, (T,).
     """
 
@@ -58,6 +60,7 @@ class Trellis:
     stars: Places
     costs: Scores
     star_logs: Scores
+    leap: float = 0.0
 
     def logs(self, first: int, stop: int, labels: Places) -> Scores:
         """What ``labels`` (W,) add in the frames ``first`` to ``stop``, (stop - first, W)."""
@@ -118,7 +121,8 @@ class _Rows:
 
     unit: list[Scores]
     place: list[Scores]
-    skipped: list[Flags]  # the stars that were reached by leaving out what is before them
+    leapt: list[Flags]  # stars that were reached by leaving out what is before them, (N,)
+    peaks: list[Flags]  # stars from which those behind them were reached, (N,)
 
 
 def search(trellis: Trellis, *, beam: float = BEAM, effort: float = math.inf) -> Found:
@@ -131,6 +135,11 @@ def search(trellis: Trellis, *, beam: float = BEAM, effort: float = math.inf) ->
     bands, lost = _forward(trellis, rest, beam, None)
     score = _end(trellis, bands[-1])[0]
     exact = lost <= score
+    while not exact and score == -math.inf and beam < _WIDE:  # the end itself was lost
+        beam *= 4
+        bands, lost = _forward(trellis, rest, beam, None)
+        score = _end(trellis, bands[-1])[0]
+        exact = lost <= score
     if not exact and len(trellis.frames) * len(trellis.labels) <= effort:
         slack = 1e-9 * float(np.abs(rest).max())  # of rounding
         bands, _ = _forward(trellis, rest, math.inf, score - slack)
@@ -161,7 +170,7 @@ def _forward(
     size, count = len(trellis.frames), len(trellis.labels)
     start = np.full(count + 1, -math.inf)
     start[0] = 0.0
-    start[trellis.stars] = -trellis.costs
+    start[trellis.stars[1:]] = -trellis.costs[1:] - trellis.leap
     width = max(min(BLOCK, count), _reach(trellis, 0, beam))
     band = _Band(0, np.full(width, -math.inf), start[: width + 1])
     bands, lost = [band], -math.inf
@@ -177,9 +186,7 @@ def _forward(
     return bands, lost
 
 
-def _cut(
-    trellis: Trellis, band: _Band, beam: float, floor: float | None
-) -> tuple[_Band, float]:
+def _cut(trellis: Trellis, band: _Band, beam: float, floor: float | None) -> tuple[_Band, float]:
     """The band of the next block, and the best score of what is left out of it."""
     unit, place = band.unit, band.place
     best = max(float(place.max()), float(unit.max(initial=-math.inf)))
@@ -216,7 +223,7 @@ def _skips_lost(trellis: Trellis, band: _Band) -> float:
         return -math.inf
     inside = slice(int(np.searchsorted(trellis.stars, band.low)), beyond)
     values = band.place[trellis.stars[inside] - band.low] + trellis.costs[inside]
-    return float(values.max(initial=-math.inf) - trellis.costs[beyond])
+    return float(values.max(initial=-math.inf) - trellis.costs[beyond]) - trellis.leap
 
 
 def _barred(labels: Places) -> Scores | None:
@@ -240,6 +247,7 @@ def _advance(
     direct = last if barred is None else np.empty_like(last)
     inside = (trellis.stars >= band.low) & (trellis.stars <= band.high)
     stars, costs = trellis.stars[inside] - band.low, trellis.costs[inside]
+    leaps = costs[1:] + trellis.leap
     for t, row in enumerate(trellis.logs(first, stop, labels), start=first):
         np.maximum(unit, before, out=stay)
         if barred is not None:
@@ -251,10 +259,12 @@ def _advance(
             values = place[stars] + trellis.star_logs[t]
             total = values + costs
             reached = np.maximum.accumulate(total)
-            skipped = reached > total
-            place[stars] = np.where(skipped, reached - costs, values)
+            landed = reached[:-1] - leaps
             if rows is not None:
-                rows.skipped.append(skipped)
+                rows.leapt.append(np.append(False, landed > values[1:]))
+                rows.peaks.append(total >= reached)
+            np.maximum(values[1:], landed, out=values[1:])
+            place[stars] = values
         if rows is not None:
             rows.unit.append(unit.copy())
             rows.place.append(place.copy())
@@ -288,7 +298,7 @@ def _trace(
     places: Places,
 ) -> tuple[bool, int]:
     """Walk a block back from ``end`` (whether in a blank, and where), and say where it began."""
-    rows = _Rows([band.unit], [band.place], [])
+    rows = _Rows([band.unit], [band.place], [], [])
     _advance(trellis, band, first, stop, rows)
     width = len(band.unit)
     unit, place = np.stack(rows.unit[:-1]), np.stack(rows.place[:-1])
@@ -299,13 +309,14 @@ def _trace(
         direct = direct + barred
     moves[:, 1:] |= (direct > np.maximum(unit, place[:, :-1])[:, 1:]).astype(np.uint8) << 1
     codes = moves.tobytes()
-    base = int(np.searchsorted(trellis.stars, band.low))
-    numbers = {int(s): n for n, s in enumerate(trellis.stars[base:].tolist())} if rows.skipped else {}
+    stars = trellis.stars[(trellis.stars >= band.low) & (trellis.stars <= band.high)]
+    numbers = {star: number for number, star in enumerate(stars.tolist())}
     blank, at = end
     for t in range(stop - first - 1, -1, -1):
         if blank:
-            while rows.skipped and at in numbers and rows.skipped[t][numbers[at]]:
-                at = int(trellis.stars[base + numbers[at] - 1])
+            number = numbers.get(at, 0)
+            if number and rows.leapt[t][number]:
+                at = int(stars[np.flatnonzero(rows.peaks[t][:number])[-1]])
             places[first + t] = at
             if at > band.low and entered[t * width + at - band.low - 1]:
                 blank, at = False, at - 1

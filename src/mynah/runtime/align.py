@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mynah.audio.files import MAX_SECONDS, Channel
-from mynah.decoding import TextAlignment, align_text
+from mynah.decoding import TextAlignment, align_text, force_align
 from mynah.errors import InputError
 from mynah.runtime.chunker import Pieces
+from mynah.runtime.edges import Core, Loudness, refine
 from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import Audio, sound_blocks
-from mynah.runtime.words import TokenSpan, char_times, make_words
+from mynah.runtime.words import TokenSpan, make_words
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.text.characters import ALONE, is_alone
 
@@ -71,6 +72,7 @@ def align(
     rate: int | None = None,
     channel: Channel = "mix",
     language: str | None = None,
+    exact: bool = False,
     chars: bool = False,
     max_seconds: float = MAX_SECONDS,
     partial: bool = False,
@@ -79,11 +81,14 @@ def align(
     """Align ``text`` to a recording; ``audio``, ``rate``, ``channel``, ``max_seconds`` and
     ``partial`` as in :meth:`mynah.Recognizer.transcribe`.
 
-    Segments are the lines of the text, and the sentences of a line. ``chars`` asks for the times of
-    characters too; ``progress`` is called with seconds of audio as they are done.
+    Segments are the lines of the text, and the sentences of a line. With ``exact`` the text is
+    taken for what was said, word for word, which a weak model is better told. Words beside a pause
+    end and begin where the sound does. ``chars`` asks for the times of characters too; ``progress``
+    is called with seconds of audio as they are done.
 
     Raises:
-        InputError: the recording cannot be read, or the text has no word that the model can spell.
+        InputError: the recording cannot be read, the text has no word that the model can spell, or
+            with ``exact`` the recording is too short for it.
         ConfigError: the model does not know ``language``.
     """
     language = model.language(language)
@@ -106,11 +111,10 @@ def align(
     parts = [log_probs[:, columns] for log_probs in encode_long(model, counted)]
     heard = np.concatenate(parts) if parts else np.zeros((0, len(columns)), np.float32)
     number = {unit: column for column, unit in enumerate(columns)}
-    found = align_text(
-        heard, [[number[unit] for unit in (*item.gap, *item.units)] for item in items]
-    )
+    spelt = [[number[unit] for unit in (*item.gap, *item.units)] for item in items]
+    found = _exactly(heard, spelt) if exact else align_text(heard, spelt)
     duration = counted.samples / model.rate
-    words = _words(model, items, found, duration, chars)
+    words = _words(model, items, found, duration, counted.loudness.values(), chars)
     segments, first = [], 0
     for line, part in lines:
         segments.append(_segment(line, tuple(words[first : first + len(part)])))
@@ -123,6 +127,11 @@ def align(
         foreign=_foreign(model, found, duration),
         exact=found.exact,
     )
+
+
+def _exactly(heard: Array, words: Sequence[Sequence[int]]) -> TextAlignment:
+    best = force_align(heard, [unit for word in words for unit in word])
+    return TextAlignment(best.starts, best.ends, best.confidences, (), True)
 
 
 def _segment(text: str, words: tuple[Word, ...]) -> Segment:
@@ -138,11 +147,12 @@ class _Counted:
         self, blocks: Iterator[Array], progress: Callable[[float], None] | None, rate: int
     ) -> None:
         self._blocks, self._progress, self._rate = blocks, progress, rate
-        self.samples = 0
+        self.samples, self.loudness = 0, Loudness(rate)
 
     def __iter__(self) -> Iterator[Array]:
         for block in self._blocks:
             self.samples += len(block)
+            self.loudness.add(block)
             yield block
             if self._progress is not None:
                 self._progress(len(block) / self._rate)
@@ -218,7 +228,12 @@ def spell(tokenizer: Tokenizer, words: Sequence[str], language: str) -> list[Spe
     spelt = []
     for number, (word, ids) in enumerate(zip(words, units, strict=True)):
         between: tuple[int, ...] = ()
-        if number and ids and units[number - 1] and not (_alone(word) and _alone(words[number - 1])):
+        if (
+            number
+            and ids
+            and units[number - 1]
+            and not (_alone(word) and _alone(words[number - 1]))
+        ):
             if gap is None:
                 both = _units(tokenizer, f"{words[number - 1]} {word}", language)
                 gap = both[len(units[number - 1]) : max(len(both) - len(ids), 0)]
@@ -241,7 +256,12 @@ def _units(tokenizer: Tokenizer, text: str, language: str) -> tuple[int, ...]:
 
 
 def _words(
-    model: Model, items: Sequence[Spelt], found: TextAlignment, duration: float, chars: bool
+    model: Model,
+    items: Sequence[Spelt],
+    found: TextAlignment,
+    duration: float,
+    loudness: Array,
+    chars: bool,
 ) -> list[Word]:
     """Every word of the text: where it was heard, or spread between those that were."""
     spans, pieces, heard = [], [], []
@@ -268,9 +288,13 @@ def _words(
     words = [
         Word(item.text, 0.0, 0.0, 0.0 if item.units else None, "interpolated") for item in items
     ]
-    for number, word in zip(heard, timed, strict=True):
+    cores: list[Core | None] = [None] * len(words)
+    clock = model.clock
+    for number, word, (_, begin, last) in zip(heard, timed, pieces, strict=True):
         text = items[number].text
         words[number] = replace(word, text=text, chars=_written(text, word))
+        cores[number] = clock.spoken(spans[begin].first), clock.spoken(spans[last - 1].stop)
+    words = refine(words, cores, loudness)
     _interpolate(words, duration)
     return words
 

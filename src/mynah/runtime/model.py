@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,17 @@ class Model:
         """The model's name."""
         return self.engine.info.name
 
-    @property
+    @cached_property
     def clock(self) -> FrameClock:
         """Times of encoder frames."""
         shift, engine = self.frontend.frame_shift, self.engine
         lead = (engine.overlap + 1 - engine.subsampling) / 2 * shift
-        return build(
-            FrameClock, {"step": engine.subsampling * shift, "lead": lead, **engine.info.times}
-        )
+        times = {"step": engine.subsampling * shift, "lead": lead}
+        return build(FrameClock, {**engine.info.times, **times}, "times")
 
-    @property
+    @cached_property
     def calibration(self) -> Calibration | None:
-        """What makes confidences probabilities; ``None`` where the model has nothing of the kind."""
+        """What makes confidences probabilities; ``None`` where the model has no such thing."""
         return read_calibration(self.engine.info.confidence, self.name)
 
     def language(self, wanted: str | None = None) -> str | None:
@@ -147,4 +147,9 @@ def load_model(
             f"the model {folder.info.sample_rate} Hz"
         )
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
-    return Model(loaded, tokenizer, frontend)
+    found = Model(loaded, tokenizer, frontend)
+    try:
+        _ = found.clock, found.calibration  # what is wrong with them is said now
+    except ConfigError as error:
+        raise ModelError(f"{folder.path}: {error}") from None
+    return found

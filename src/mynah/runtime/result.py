@@ -259,7 +259,9 @@ def _read_segment(values: Any, where: str, version: int) -> Segment:
         start=start,
         end=end,
         confidence=_confidence(values["confidence"], f"{where}.confidence"),
-        words=tuple(_read_word(item, f"{where}.words[{n}]", version) for n, item in enumerate(words)),
+        words=tuple(
+            _read_word(item, f"{where}.words[{n}]", version) for n, item in enumerate(words)
+        ),
     )
 
 

@@ -35,8 +35,10 @@ def plain_score(item: Trellis) -> float:
     logs = item.logs(0, len(item.frames), item.labels)
 
     def leave_out(place: list[float]) -> None:
-        for n, (one, other) in enumerate(itertools.pairwise(stars)):
-            place[other] = max(place[other], place[one] - (item.costs[n + 1] - item.costs[n]))
+        old = dict(zip(stars, [place[star] for star in stars], strict=True))
+        for i, j in itertools.combinations(range(len(stars)), 2):
+            landed = old[stars[i]] - (item.costs[j] - item.costs[i]) - item.leap
+            place[stars[j]] = max(place[stars[j]], landed)
 
     unit, place = [-math.inf] * count, [0.0] + [-math.inf] * count
     leave_out(place)
@@ -72,7 +74,7 @@ def path_score(item: Trellis, units: np.ndarray, places: np.ndarray) -> float:
                 continue
             assert back in stars
             assert ahead in stars
-            total -= item.costs[stars.index(ahead)] - item.costs[stars.index(back)]
+            total -= item.costs[stars.index(ahead)] - item.costs[stars.index(back)] + item.leap
         if not ends:
             assert state >= at
             if state % 2:
@@ -94,6 +96,7 @@ def starred(log_probs: np.ndarray, words: Sequence[int], seed: int = 0) -> Trell
         np.append(0, np.cumsum(words)),
         np.append(0.0, np.cumsum(rng.uniform(0.1, 3.0, len(words)))),
         np.maximum(np.log1p(-np.exp(blanks)) - 1.0 - blanks, 0.0),
+        leap=float(rng.uniform(0.0, 2.0)),
     )
 
 

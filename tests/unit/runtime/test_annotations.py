@@ -1,4 +1,4 @@
-"""Subtitles as asked for, TextGrid and CTM: by hand, and read back by small readers of their own."""
+"""Subtitles as asked for, TextGrid and CTM: by hand, and read back by small readers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Tier:
 def read_textgrid(content: str) -> tuple[float, list[Tier]]:
     """The long text format: numbers and quoted strings in order, everything else is for the eye."""
     items = re.findall(r'"((?:[^"]|"")*)"|=\s*(-?[\d.]+)|(<exists>)', content)
-    values = iter([n or q.replace('""', '"') if not flag else flag for q, n, flag in items])
+    values = iter([flag or n or q.replace('""', '"') for q, n, flag in items])
     assert [next(values), next(values)] == ["ooTextFile", "TextGrid"]
     assert float(next(values)) == 0
     length = float(next(values))

@@ -10,8 +10,8 @@ import pytest
 
 from mynah.errors import ConfigError, InputError
 from mynah.runtime import writers
-from mynah.runtime.subtitles import LINE_WIDTH, Layout, clock, cues
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.subtitles import LINE_WIDTH, clock, cues
 
 
 def transcript(*texts: str, step: float = 0.4, gap: float = 0.0, joint: str = " ") -> Transcript:
