@@ -48,8 +48,9 @@ class _Found:
 
 
 _LOCK = threading.Lock()
-_GAP = {"en": 4, "zh": 4}  # words, characters that may lie between numbers read together
-_LONGEST = 48  # words, characters read together
+_GAP = 4  # words that may lie between numbers read together, and are read around them
+_LONGEST = 20  # words read together
+_LONGEST_WORD = 32  # characters; a longer one is no number, and nothing reaches across it
 
 _SMALL = ("one two three four five six seven eight nine ten eleven twelve").split()
 _TEENS = ("thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
@@ -126,23 +127,31 @@ class InverseNormalizer:
 
     def _runs(self, words: Sequence[str], borders: Sequence[bool]) -> Iterator[tuple[int, int]]:
         """Neighbourhoods of numbers: words ``first`` to one past the last."""
-        test = _is_number if self.language == "en" else _has_han_number
-        gap, first, last = _GAP[self.language], -1, -1
         edge = 0  # nothing before it can be reached
         for place, word in enumerate(words):
-            if test(word):
-                if first >= 0 and (place - last > gap or place - first >= _LONGEST):
-                    yield first, min(last + gap, place)
-                    edge, first = (place if place - last <= gap else last + 1), -1
-                if first < 0:
-                    first = max(place - gap, edge)
-                last = place
-            if place < len(borders) and borders[place]:
-                if first >= 0:
-                    yield first, min(last + gap, place + 1)
-                edge, first = place + 1, -1
+            if len(word) > _LONGEST_WORD:
+                yield from self._within(words, edge, place)
+                edge = place + 1
+            elif place < len(borders) and borders[place]:
+                yield from self._within(words, edge, place + 1)
+                edge = place + 1
+        yield from self._within(words, edge, len(words))
+
+    def _within(self, words: Sequence[str], edge: int, end: int) -> Iterator[tuple[int, int]]:
+        test = _is_number if self.language == "en" else _has_han_number
+        gap, first, last = _GAP, -1, -1
+        for place in range(edge, end):
+            if not test(words[place]):
+                continue
+            if first >= 0 and (place - last > gap or place - first >= _LONGEST):
+                stop = min(last + gap + 1, place)
+                yield first, stop
+                first, edge = -1, stop
+            if first < 0:
+                first = max(place - gap, edge)
+            last = place
         if first >= 0:
-            yield first, min(last + gap, len(words))
+            yield first, min(last + gap + 1, end)
 
     def _read(self, words: Sequence[str], first: int, stop: int) -> Iterator[Span]:
         group = list(words[first:stop])
@@ -250,11 +259,12 @@ def _english(snippet: str, found: _Found) -> str:
         return ""
     if found.kind == "telephone" and not re.fullmatch(r"[\d +-]+", found.text):
         return ""
-    if found.kind in ("date", "time") and _is_hour_and_minute(words):
-        if not before or before[0] not in _BEFORE_TIMES:
+    if found.kind in ("date", "time", "telephone") and _is_hour_and_minute(words):
+        minute = _minutes(words[1:])
+        if minute is not None and before and before[0] in _BEFORE_TIMES:
+            return f"{_SMALL.index(words[0]) + 1}:{minute:02d}"
+        if found.kind != "telephone":
             return ""
-        hour, minute = _SMALL.index(words[0]) + 1, _minutes(words[1:])
-        return f"{hour}:{minute:02d}" if minute is not None else ""
     if found.kind == "time":
         return re.sub(r"^0(?=\d:)", "", found.text)
     text = found.text.replace(" %", "%")

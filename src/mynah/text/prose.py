@@ -26,7 +26,7 @@ _PIECE = re.compile(
 )
 _TITLES = frozenset(
     "mr mrs ms messrs dr st rev prof gen col capt lt sgt maj hon jr sr gov sen rep esq mme mlle "
-    "no vol vs etc co inc ltd ave jan feb mar apr aug sept oct nov dec".split()
+    "vol vs etc co inc ltd ave jan feb mar apr aug sept oct nov dec".split()
 )
 
 
