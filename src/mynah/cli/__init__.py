@@ -24,6 +24,10 @@ from mynah.errors import MynahError, nearest
 VERBS: dict[str, tuple[str, str]] = {
     "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
+    "punctuate": (
+        "mynah.cli.punctuate",
+        "Make plain text readable: punctuation, casing, and, if asked, written numbers.",
+    ),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),
     "models": ("mynah.cli.models", "The models that are installed, and what each is."),
     "doctor": ("mynah.cli.doctor", "What is installed, what will run, and what is missing."),

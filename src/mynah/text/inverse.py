@@ -1,13 +1,14 @@
 """Inverse text normalisation: spoken numbers to written ones, in English and Chinese.
 
-The grammars are those of wetext (extra ``text``). They see only the neighbourhood of words that are
-numbers: what is far from one cannot change, nothing is read from the network or written to disk, and
-a text of any length costs what its numbers cost. What they give is mapped back to the words that it
-came from, and taken with these exceptions:
+The grammars are those of wetext (extra ``text``). They see only the neighbourhood of words that
+are numbers: what is far from one cannot change, nothing is read from the network or written to
+disk, and a text of any length costs what its numbers cost. What they give is mapped back to the
+words that it came from, and taken with these exceptions:
 
 - English: ordinals of one word stay (``wait a second``), so do pairs that may be a time or not
   (``nine eleven``) unless a word before says so (``at nine fifteen``); ``a hundred and two`` counts
-  as ``one hundred and two``; hours have no leading zero, ``%`` no space, five digits and more commas.
+  as ``one hundred and two``; hours have no leading zero, ``%`` has no space, and five digits and
+  more have commas.
 - Chinese: dates, times and what has a unit keep their characters and get digits: ``2026年11月26日``
   and ``20公里``, not ``2026/11/26`` and ``20km``; so nothing around them is lost, spaces included.
   A few idioms stay.
@@ -52,23 +53,28 @@ _GAP = 4  # words that may lie between numbers read together, and are read aroun
 _LONGEST = 20  # words read together
 _LONGEST_WORD = 32  # characters; a longer one is no number, and nothing reaches across it
 
-_SMALL = ("one two three four five six seven eight nine ten eleven twelve").split()
-_TEENS = ("thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_LARGE = "hundred thousand million billion trillion".split()
-_ORDINALS = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_SMALL = _words("one two three four five six seven eight nine ten eleven twelve")
+_TEENS = _words("thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
+_LARGE = _words("hundred thousand million billion trillion")
+_ORDINALS = _words(
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
     "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth fortieth "
     "fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth"
-).split()
-_DECADES = "twenties thirties forties fifties sixties seventies eighties nineties".split()
+)
+_DECADES = _words("twenties thirties forties fifties sixties seventies eighties nineties")
 _CARDINALS = frozenset(["zero", *_SMALL, *_TEENS, *_TENS, *_LARGE])
 _NUMBERS = _CARDINALS | frozenset([*_ORDINALS, *_DECADES])
-_BEFORE_TIMES = frozenset("at by until till before after around about from since".split())
-_TIME_WORDS = frozenset("o'clock oclock a p am pm past to half quarter".split())
+_BEFORE_TIMES = frozenset(_words("at by until till before after around about from since"))
+_TIME_WORDS = frozenset(_words("o'clock oclock a p am pm past to half quarter"))
 _MINUTES = frozenset([*_SMALL[9:], *_TEENS, *_TENS, "oh", "o"])
 _WANTED = frozenset(
-    "money date time measure cardinal ordinal decimal telephone fraction math".split()
+    _words("money date time measure cardinal ordinal decimal telephone fraction math")
 )
 
 _DIGITS = {c: str(n) for n, c in enumerate("零一二三四五六七八九")} | {

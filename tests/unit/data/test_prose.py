@@ -173,7 +173,9 @@ def test_errors_are_as_frequent_as_said(tmp_path: Path) -> None:
     prose = read(path)
     for kind, expected in (("substitute", 1.0), ("delete", 0.8), ("insert", 1.2)):
         share = {"substitute": 0.0, "delete": 0.0, "insert": 0.0, kind: 0.2}
-        batches = list(loader(prose, Errors(**share, whole=0, from_start=0), max_frames=16).epoch(0))
+        batches = list(
+            loader(prose, Errors(**share, whole=0, from_start=0), max_frames=16).epoch(0)
+        )
         clean = list(loader(prose, Errors(0, 0, 0, whole=0, from_start=0), max_frames=16).epoch(0))
         counts = [sum(int(b.feat_lens.sum()) for b in some if b) for some in (batches, clean)]
         assert counts[0] / counts[1] == pytest.approx(expected, abs=0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -201,7 +200,7 @@ def test_languages_without_grammars() -> None:
 
 
 @pytest.fixture
-def without_wetext(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_wetext(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = builtins.__import__
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -210,7 +209,6 @@ def without_wetext(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return plain(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    yield
 
 
 @pytest.mark.usefixtures("without_wetext")
