@@ -2,9 +2,9 @@
 
 Two things look at the spoken words, and neither sees what the other does: a punctuation model says
 which mark follows each word and how the word is cased, and the grammars of inverse normalisation
-say which words are a number. Numbers do not reach across a full stop, question or exclamation mark; a
-mark inside a number is dropped, and the one after its last word stays. So there is no order of the
-two to get wrong, and either may be off.
+say which words are a number. Numbers do not reach across a full stop, question or exclamation
+mark; a mark inside a number is dropped, and the one after its last word stays. So there is no
+order of the two to get wrong, and either may be off.
 
 Times stay: a mark belongs to the word before it, casing changes the word, and a number takes the
 start of its first word and the end of its last; its confidence is the geometric mean of theirs

@@ -29,7 +29,6 @@ _SHORTENED = (
     "vol vs etc co inc ltd ave jan feb mar apr aug sept oct nov dec"
 )
 _TITLES = frozenset(_SHORTENED.split())
-)
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,8 @@ def test_off_changes_nothing() -> None:
 
 HOSTILE = [
     "", " ", "\n", "...", "— ! ?", "🎉🎉 hello 👩‍👩‍👧 you", "x" * 20_000,
-    "hello 你好 привет مرحبا you", "\x00 you \x07", "a\u0301 you", "1 2 3", "_ __ you", "'''", "you" * 3000, "\ufeffhello\u200byou",
+    "hello 你好 привет مرحبا you", "\x00 you \x07", "a\u0301 you", "1 2 3",
+    "_ __ you", "'''", "you" * 3000, "\ufeffhello\u200byou",
 ]  # fmt: skip
 
 
