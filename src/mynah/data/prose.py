@@ -176,7 +176,7 @@ class ProseLoader:
     def _batches(self) -> int:
         return math.ceil(math.ceil(len(self.prose) / self.length) / self.slots)
 
-    def _batch(self, begins: Ints, seeds: list[int]) -> Batch:
+    def _batch(self, begins: Ints, seeds: list[int]) -> Batch | None:
         dice = np.random.default_rng([*seeds, 1])
         parts = 1 if self.errors is None else 2 ** int(dice.integers(4))
         size = max(self.length // parts, 4)
@@ -256,7 +256,8 @@ class ProseLoader:
     def _draw(self, count: int, dice: np.random.Generator) -> Ints:
         """Words that were not said."""
         points = dice.random(count) * self._cumulated[-1]
-        return np.minimum(np.searchsorted(self._cumulated, points), len(self._cumulated) - 1)
+        drawn: Ints = np.searchsorted(self._cumulated[:-1], points)
+        return drawn
 
     def _pad(self, rows: Sequence[tuple[Ints, Ints]]) -> Batch | None:
         if not rows:

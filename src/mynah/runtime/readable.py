@@ -167,7 +167,7 @@ class Readable:
         marked = any(not _MARKS.isdisjoint(lead + tail) for lead, _, tail in parts)
         labels = [_Label()] * len(words)
         cores = [core for _, core, _ in parts]
-        marks = WESTERN
+        marks: tuple[str, ...] = WESTERN
         if self.punctuator is not None and not marked:
             marks = self.punctuator.marks
             if _is_shouted(cores):
@@ -182,13 +182,13 @@ class Readable:
             spans = self.inverse([core.lower() for core in cores], borders)
         inside = {place: span for span in spans for place in range(span.first, span.stop)}
         groups = []
-        for place, (lead, core, tail) in enumerate(parts):
+        for place, (lead, _, tail) in enumerate(parts):
             span = inside.get(place)
             first = place if span is None else span.first
             if span is not None and place < span.stop - 1:
                 continue
             if span is None:
-                text = _cased(core, labels[place].cases)
+                text = _cased(cores[place], labels[place].cases)
             else:
                 text = _number(span.text, cores[first : span.stop], labels[first : span.stop])
                 lead = parts[first][0]
