@@ -90,7 +90,7 @@ def _describe(folder: ModelFolder, as_json: bool) -> int:
         "name": info.name,
         "family": info.family,
         "languages": ", ".join(info.languages) or "not said",
-        "sample rate": f"{info.sample_rate} Hz",
+        "sample rate": f"{info.sample_rate} Hz" if info.sample_rate else "none: it reads text",
         "licence": info.license or "not said",
         "live": f"chunks of {info.streaming['chunk']} encoder frames" if about["streams"] else "no",
         "onnx": ", ".join(about["onnx"]) or "none",
