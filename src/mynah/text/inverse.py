@@ -164,12 +164,18 @@ class InverseNormalizer:
         if self.language == "en":
             group = [word.replace("-", " ") for word in _with_ones(group)]
         snippet, owner = _joined(group)
-        for found in _found(snippet, self.language):
-            for piece in self._written(snippet, found):
-                begin, end = owner[piece.start], owner[piece.stop - 1] + 1
-                before = snippet[owner.index(begin) : piece.start]
-                after = snippet[piece.stop : len(owner) - owner[::-1].index(end - 1)]
-                yield Span(first + begin, first + end, before + piece.text + after.rstrip(" "))
+        found = [p for f in _found(snippet, self.language) for p in self._written(snippet, f)]
+        while found:
+            begin, end = owner[found[0].start], owner[found[0].stop - 1] + 1
+            text, at, taken = "", owner.index(begin), 0
+            for piece in found:  # those that share words are written together
+                if taken and owner[piece.start] >= end:
+                    break
+                text += snippet[at : piece.start] + piece.text
+                at, end, taken = piece.stop, owner[piece.stop - 1] + 1, taken + 1
+            rest = snippet[at : len(owner) - owner[::-1].index(end - 1)]
+            yield Span(first + begin, first + end, text + rest.rstrip(" "))
+            found = found[taken:]
 
     def _written(self, snippet: str, found: _Found) -> Iterator[_Found]:
         if self.language == "en":

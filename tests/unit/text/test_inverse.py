@@ -159,6 +159,10 @@ def test_words_of_several_characters_are_taken_whole(
 ) -> None:
     spans = normalizers["zh"](["我", "二十", "五岁", "了"])
     assert [(span.first, span.stop, span.text) for span in spans] == [(1, 3, "25岁")]
+    spans = normalizers["zh"](["二零二六年十一月", "二十", "日"])
+    assert [(span.first, span.stop, span.text) for span in spans] == [
+        (0, 1, "2026年11月"), (1, 2, "20"),
+    ]  # fmt: skip
     spans = normalizers["zh"](["共一", "百二十", "块钱吧"])
     assert [(span.first, span.stop, span.text) for span in spans] == [(0, 3, "共120块钱吧")]
 
