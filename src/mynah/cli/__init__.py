@@ -25,6 +25,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
     "align": ("mynah.cli.align", "Where each word of a text is heard in its recording."),
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
+    "punctuate": (
+        "mynah.cli.punctuate",
+        "Make plain text readable: punctuation, casing, and, if asked, written numbers.",
+    ),
     "segments": ("mynah.cli.segments", "Where there is speech in recordings."),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),
     "models": ("mynah.cli.models", "The models that are installed, and what each is."),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import math
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Prose:
-    """The units of a text. ``types[i]`` is a row of ``hashes``; marks and casings may be unknown."""
+    """A text: ``types[i]`` is a row of ``hashes``; marks and casings may be unknown."""
 
     hashes: npt.NDArray[np.uint32]  # (V, 3)
     types: npt.NDArray[np.int32]  # (N,)
@@ -155,11 +156,11 @@ class ProseLoader:
 
     def num_rounds(self, epoch: int) -> int:
         """Rounds of an epoch, the same on every rank."""
-        return -(-self._batches() // self.world)
+        return math.ceil(self._batches() / self.world)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
         """The batches of this rank from round ``start`` on; None where it has none."""
-        slots = -(-len(self.prose) // self.length)
+        slots = math.ceil(len(self.prose) / self.length)
         offset, order = 0, np.arange(slots)
         if self.errors is not None:
             dice = np.random.default_rng([self.seed, epoch])
@@ -173,9 +174,9 @@ class ProseLoader:
             yield self._batch(chosen * self.length - offset, [self.seed, epoch, batch])
 
     def _batches(self) -> int:
-        return -(-(-(-len(self.prose) // self.length)) // self.slots)
+        return math.ceil(math.ceil(len(self.prose) / self.length) / self.slots)
 
-    def _batch(self, begins: Ints, seeds: list[int]) -> Batch:
+    def _batch(self, begins: Ints, seeds: list[int]) -> Batch | None:
         dice = np.random.default_rng([*seeds, 1])
         parts = 1 if self.errors is None else 2 ** int(dice.integers(4))
         size = max(self.length // parts, 4)
@@ -255,7 +256,8 @@ class ProseLoader:
     def _draw(self, count: int, dice: np.random.Generator) -> Ints:
         """Words that were not said."""
         points = dice.random(count) * self._cumulated[-1]
-        return np.minimum(np.searchsorted(self._cumulated, points), len(self._cumulated) - 1)
+        drawn: Ints = np.searchsorted(self._cumulated[:-1], points)
+        return drawn
 
     def _pad(self, rows: Sequence[tuple[Ints, Ints]]) -> Batch | None:
         if not rows:

@@ -15,9 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.errors import ConfigError, ModelError
-from mynah.model_folder import ModelFolder, known_models, read_model_folder
+from mynah.model_folder import ModelFolder, find_model, known_models, read_model_folder
 from mynah.runtime.engine import Graph
-from mynah.text.punctuation import CASES, FEATURES, feature_rows, hash_units
+from mynah.text.punctuation import (
+    CAPITAL,
+    CASES,
+    FEATURES,
+    SENTENCE_ENDS,
+    feature_rows,
+    hash_units,
+)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -35,7 +42,12 @@ class Punctuator:
     """
 
     def __init__(
-        self, folder: ModelFolder, *, precision: str = "auto", threads: int = 1, window: int = WINDOW
+        self,
+        folder: ModelFolder,
+        *,
+        precision: str = "auto",
+        threads: int = 1,
+        window: int = WINDOW,
     ) -> None:
         info = folder.info
         if info.family != FAMILY:
@@ -72,6 +84,23 @@ class Punctuator:
             for row, (start, _, begin, end) in enumerate(some):
                 marks[begin:end] = out["marks"][row, begin - start : end - start]
                 cases[begin:end] = out["cases"][row, begin - start : end - start]
+        return marks, cases
+
+    def labels(
+        self, units: Sequence[str], *, past: int = 0, begins: bool = True
+    ) -> tuple[list[int], list[int]]:
+        """Classes of mark and casing of the units after the first ``past``.
+
+        ``begins`` says whether a sentence begins with the first of them. What begins one is not
+        lower case.
+        """
+        if len(units) <= past:
+            return [], []
+        log_marks, log_cases = self.log_probs(units)
+        marks: list[int] = log_marks[past:].argmax(-1).tolist()
+        within, first = log_cases[past:].argmax(-1).T.tolist()
+        ended = [begins, *(mark in SENTENCE_ENDS for mark in marks[:-1])]
+        cases = [max(b, CAPITAL) if e else a for e, a, b in zip(ended, within, first, strict=True)]
         return marks, cases
 
     def _windows(self, count: int) -> list[tuple[int, int, int, int]]:
@@ -113,14 +142,14 @@ def punctuation_models() -> dict[str, Path]:
 
 
 def load_punctuator(language: str, *, model: str | Path | None = None) -> Punctuator:
-    """The model of a language (``en``, ``zh-CN``), or the one in the folder ``model``.
+    """The model of a language (``en``, ``zh-CN``), or the one that ``model`` names.
 
     Raises:
         ConfigError: there is none for the language.
         ModelError: the folder cannot be used.
     """
     if model is not None:
-        return _load(Path(model))
+        return _load(find_model(model))
     base = language.lower().replace("_", "-").split("-")[0]
     base = {"cmn": "zh"}.get(base, base)
     models = punctuation_models()

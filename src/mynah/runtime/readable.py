@@ -1,10 +1,10 @@
 """Readable text: what a recogniser wrote, with punctuation, casing and written numbers.
 
 Two things look at the spoken words, and neither sees what the other does: a punctuation model says
-which mark follows each word and how the word is cased, and the grammars of inverse normalisation say
-which words are a number. Numbers do not reach across a full stop, question or exclamation mark; a
-mark inside a number is dropped, and the one after its last word stays. So there is no order of the
-two to get wrong, and either may be off.
+which mark follows each word and how the word is cased, and the grammars of inverse normalisation
+say which words are a number. Numbers do not reach across a full stop, question or exclamation
+mark; a mark inside a number is dropped, and the one after its last word stays. So there is no
+order of the two to get wrong, and either may be off.
 
 Times stay: a mark belongs to the word before it, casing changes the word, and a number takes the
 start of its first word and the end of its last; its confidence is the geometric mean of theirs
@@ -28,7 +28,6 @@ from mynah.runtime.result import Segment, Transcript, Word, join_texts
 from mynah.text.characters import ALONE
 from mynah.text.inverse import InverseNormalizer
 from mynah.text.punctuation import (
-    CAPITAL,
     CHINESE,
     LOWER,
     SENTENCE_ENDS,
@@ -168,7 +167,7 @@ class Readable:
         marked = any(not _MARKS.isdisjoint(lead + tail) for lead, _, tail in parts)
         labels = [_Label()] * len(words)
         cores = [core for _, core, _ in parts]
-        marks = WESTERN
+        marks: tuple[str, ...] = WESTERN
         if self.punctuator is not None and not marked:
             marks = self.punctuator.marks
             if _is_shouted(cores):
@@ -183,13 +182,13 @@ class Readable:
             spans = self.inverse([core.lower() for core in cores], borders)
         inside = {place: span for span in spans for place in range(span.first, span.stop)}
         groups = []
-        for place, (lead, core, tail) in enumerate(parts):
+        for place, (lead, _, tail) in enumerate(parts):
             span = inside.get(place)
             first = place if span is None else span.first
             if span is not None and place < span.stop - 1:
                 continue
             if span is None:
-                text = _cased(core, labels[place].cases)
+                text = _cased(cores[place], labels[place].cases)
             else:
                 text = _number(span.text, cores[first : span.stop], labels[first : span.stop])
                 lead = parts[first][0]
@@ -204,23 +203,13 @@ class Readable:
         pieces = [to_units(core, self.language) for core in cores]
         past = to_units(" ".join(before.split()[-CONTEXT:]), self.language)[-CONTEXT:]
         units = past + [unit for piece in pieces for unit in piece]
-        if len(units) == len(past):
-            return [_Label()] * len(cores)
-        log_marks, log_cases = self.punctuator.log_probs(units)
-        marks, cases = log_marks.argmax(-1).tolist(), log_cases.argmax(-1).tolist()
         begins = not past or before.rstrip().rstrip(_CLOSING).endswith(_ENDS)
-        labels, at = [], len(past)
+        marks, cases = self.punctuator.labels(units, past=len(past), begins=begins)
+        labels, at = [], 0
         for piece in pieces:
-            if not piece:
-                labels.append(_Label())
-                continue
-            found = [cases[place][0] for place in range(at, at + len(piece))]
-            if begins:
-                found[0] = max(cases[at][1], CAPITAL)
+            found = tuple(cases[at : at + len(piece)])
             at += len(piece)
-            mark = marks[at - 1]
-            begins = mark in SENTENCE_ENDS
-            labels.append(_Label(mark, tuple(found)))
+            labels.append(_Label(marks[at - 1], found) if piece else _Label())
         return labels
 
 

@@ -1,13 +1,14 @@
 """Inverse text normalisation: spoken numbers to written ones, in English and Chinese.
 
-The grammars are those of wetext (extra ``text``). They see only the neighbourhood of words that are
-numbers: what is far from one cannot change, nothing is read from the network or written to disk, and
-a text of any length costs what its numbers cost. What they give is mapped back to the words that it
-came from, and taken with these exceptions:
+The grammars are those of wetext (extra ``text``). They see only the neighbourhood of words that
+are numbers: what is far from one cannot change, nothing is read from the network or written to
+disk, and a text of any length costs what its numbers cost. What they give is mapped back to the
+words that it came from, and taken with these exceptions:
 
 - English: ordinals of one word stay (``wait a second``), so do pairs that may be a time or not
   (``nine eleven``) unless a word before says so (``at nine fifteen``); ``a hundred and two`` counts
-  as ``one hundred and two``; hours have no leading zero, ``%`` no space, five digits and more commas.
+  as ``one hundred and two``; hours have no leading zero, ``%`` has no space, and five digits and
+  more have commas.
 - Chinese: dates, times and what has a unit keep their characters and get digits: ``2026年11月26日``
   and ``20公里``, not ``2026/11/26`` and ``20km``; so nothing around them is lost, spaces included.
   A few idioms stay.
@@ -48,26 +49,32 @@ class _Found:
 
 
 _LOCK = threading.Lock()
-_GAP = {"en": 4, "zh": 4}  # words, characters that may lie between numbers read together
-_LONGEST = 48  # words, characters read together
+_GAP = 4  # words that may lie between numbers read together, and are read around them
+_LONGEST = 20  # words read together
+_LONGEST_WORD = 32  # characters; a longer one is no number, and nothing reaches across it
 
-_SMALL = ("one two three four five six seven eight nine ten eleven twelve").split()
-_TEENS = ("thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_LARGE = "hundred thousand million billion trillion".split()
-_ORDINALS = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_SMALL = _words("one two three four five six seven eight nine ten eleven twelve")
+_TEENS = _words("thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
+_LARGE = _words("hundred thousand million billion trillion")
+_ORDINALS = _words(
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
     "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth fortieth "
     "fiftieth sixtieth seventieth eightieth ninetieth hundredth thousandth millionth"
-).split()
-_DECADES = "twenties thirties forties fifties sixties seventies eighties nineties".split()
+)
+_DECADES = _words("twenties thirties forties fifties sixties seventies eighties nineties")
 _CARDINALS = frozenset(["zero", *_SMALL, *_TEENS, *_TENS, *_LARGE])
 _NUMBERS = _CARDINALS | frozenset([*_ORDINALS, *_DECADES])
-_BEFORE_TIMES = frozenset("at by until till before after around about from since".split())
-_TIME_WORDS = frozenset("o'clock oclock a p am pm past to half quarter".split())
+_BEFORE_TIMES = frozenset(_words("at by until till before after around about from since"))
+_TIME_WORDS = frozenset(_words("o'clock oclock a p am pm past to half quarter"))
 _MINUTES = frozenset([*_SMALL[9:], *_TEENS, *_TENS, "oh", "o"])
 _WANTED = frozenset(
-    "money date time measure cardinal ordinal decimal telephone fraction math".split()
+    _words("money date time measure cardinal ordinal decimal telephone fraction math")
 )
 
 _DIGITS = {c: str(n) for n, c in enumerate("零一二三四五六七八九")} | {
@@ -126,35 +133,49 @@ class InverseNormalizer:
 
     def _runs(self, words: Sequence[str], borders: Sequence[bool]) -> Iterator[tuple[int, int]]:
         """Neighbourhoods of numbers: words ``first`` to one past the last."""
-        test = _is_number if self.language == "en" else _has_han_number
-        gap, first, last = _GAP[self.language], -1, -1
         edge = 0  # nothing before it can be reached
         for place, word in enumerate(words):
-            if test(word):
-                if first >= 0 and (place - last > gap or place - first >= _LONGEST):
-                    yield first, min(last + gap, place)
-                    edge, first = (place if place - last <= gap else last + 1), -1
-                if first < 0:
-                    first = max(place - gap, edge)
-                last = place
-            if place < len(borders) and borders[place]:
-                if first >= 0:
-                    yield first, min(last + gap, place + 1)
-                edge, first = place + 1, -1
+            if len(word) > _LONGEST_WORD:
+                yield from self._within(words, edge, place)
+                edge = place + 1
+            elif place < len(borders) and borders[place]:
+                yield from self._within(words, edge, place + 1)
+                edge = place + 1
+        yield from self._within(words, edge, len(words))
+
+    def _within(self, words: Sequence[str], edge: int, end: int) -> Iterator[tuple[int, int]]:
+        test = _is_number if self.language == "en" else _has_han_number
+        gap, first, last = _GAP, -1, -1
+        for place in range(edge, end):
+            if not test(words[place]):
+                continue
+            if first >= 0 and (place - last > gap or place - first >= _LONGEST):
+                stop = min(last + gap + 1, place)
+                yield first, stop
+                first, edge = -1, stop
+            if first < 0:
+                first = max(place - gap, edge)
+            last = place
         if first >= 0:
-            yield first, min(last + gap, len(words))
+            yield first, min(last + gap + 1, end)
 
     def _read(self, words: Sequence[str], first: int, stop: int) -> Iterator[Span]:
         group = list(words[first:stop])
         if self.language == "en":
             group = [word.replace("-", " ") for word in _with_ones(group)]
         snippet, owner = _joined(group)
-        for found in _found(snippet, self.language):
-            for piece in self._written(snippet, found):
-                begin, end = owner[piece.start], owner[piece.stop - 1] + 1
-                before = snippet[owner.index(begin) : piece.start]
-                after = snippet[piece.stop : len(owner) - owner[::-1].index(end - 1)]
-                yield Span(first + begin, first + end, before + piece.text + after.rstrip(" "))
+        found = [p for f in _found(snippet, self.language) for p in self._written(snippet, f)]
+        while found:
+            begin, end = owner[found[0].start], owner[found[0].stop - 1] + 1
+            text, at, taken = "", owner.index(begin), 0
+            for piece in found:  # those that share words are written together
+                if taken and owner[piece.start] >= end:
+                    break
+                text += snippet[at : piece.start] + piece.text
+                at, end, taken = piece.stop, owner[piece.stop - 1] + 1, taken + 1
+            rest = snippet[at : len(owner) - owner[::-1].index(end - 1)]
+            yield Span(first + begin, first + end, text + rest.rstrip(" "))
+            found = found[taken:]
 
     def _written(self, snippet: str, found: _Found) -> Iterator[_Found]:
         if self.language == "en":
@@ -250,11 +271,12 @@ def _english(snippet: str, found: _Found) -> str:
         return ""
     if found.kind == "telephone" and not re.fullmatch(r"[\d +-]+", found.text):
         return ""
-    if found.kind in ("date", "time") and _is_hour_and_minute(words):
-        if not before or before[0] not in _BEFORE_TIMES:
+    if found.kind in ("date", "time", "telephone") and _is_hour_and_minute(words):
+        minute = _minutes(words[1:])
+        if minute is not None and before and before[0] in _BEFORE_TIMES:
+            return f"{_SMALL.index(words[0]) + 1}:{minute:02d}"
+        if found.kind != "telephone":
             return ""
-        hour, minute = _SMALL.index(words[0]) + 1, _minutes(words[1:])
-        return f"{hour}:{minute:02d}" if minute is not None else ""
     if found.kind == "time":
         return re.sub(r"^0(?=\d:)", "", found.text)
     text = found.text.replace(" %", "%")

@@ -24,15 +24,16 @@ _CHAR = rf"(?!{ALONE.pattern})[^\W_]"  # of a word
 _PIECE = re.compile(
     rf"({ALONE.pattern}|{_CHAR}(?:{_CHAR}|['’.,:/](?={_CHAR}))*)|(?:[^\w\s]|_)+|\s+"
 )
-_TITLES = frozenset(
+_SHORTENED = (
     "mr mrs ms messrs dr st rev prof gen col capt lt sgt maj hon jr sr gov sen rep esq mme mlle "
-    "no vol vs etc co inc ltd ave jan feb mar apr aug sept oct nov dec".split()
+    "vol vs etc co inc ltd ave jan feb mar apr aug sept oct nov dec"
 )
+_TITLES = frozenset(_SHORTENED.split())
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """The units of prose in the scoring form, the class of the mark after each and of its casing."""
+    """The units of prose in the scoring form, the class of the mark after each, and its casing."""
 
     units: list[str]
     marks: list[int]

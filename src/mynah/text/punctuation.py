@@ -1,8 +1,9 @@
 """Words as a punctuation model sees them: units, their hashed features, marks and casing.
 
 A unit is a word in the scoring form (lower case, no punctuation); each hanzi or kana is a unit of
-its own. There are no unknown units: a unit is a few rows of tables, found by hashing it and its ends
-("Bloom" or hash embeddings, https://arxiv.org/abs/1706.03993, https://arxiv.org/abs/1709.03933).
+its own. There are no unknown units: a unit is a few rows of tables, found by hashing it and its
+ends ("Bloom" or hash embeddings, https://arxiv.org/abs/1706.03993,
+https://arxiv.org/abs/1709.03933).
 Digits are all the same digit.
 """
 

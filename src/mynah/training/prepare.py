@@ -22,8 +22,8 @@ from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
 from mynah.training.config import TrainConfig, section
 from mynah.training.distributed import Workers
-from mynah.training.loop import Batches
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
+from mynah.training.loop import Batches
 from mynah.training.optimisation import mix
 from mynah.training.source import base_tokenizer, make_tokenizer, training_cmvn
 from mynah.training.task import Task

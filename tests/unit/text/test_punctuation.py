@@ -49,7 +49,7 @@ def test_units(text: str, language: str, units: list[str]) -> None:
 
 
 def test_hashes_are_the_same_everywhere() -> None:
-    assert unit_hash("hello") == (0x3610A686, 0xE8B26936, 0x7A61A3B8)
+    assert unit_hash("hello") == (0x3610A686, 0x81F3B00C, 0x327DCF20)
     assert unit_hash("route66") == unit_hash("route07")
     assert unit_hash("\ud800")  # half of a character
     assert hash_units([]).shape == (0, 3)

@@ -73,7 +73,8 @@ class Layer(nn.Module):
         """(B, T, D), (B,), (B, T) -> (B, T, D)."""
         y, _ = self.convolution(self.norm_convolution(x), lens, valid, None)
         x = x + self.dropout(y)
-        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+        z: Tensor = x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+        return z
 
 
 class Punctuation(nn.Module):
@@ -83,7 +84,7 @@ class Punctuation(nn.Module):
         super().__init__()
         self.config = c = config
         self.table = nn.Embedding(sum(c.features.values()), c.feature_dim)
-        nn.init.normal_(self.table.weight, std=0.3)
+        nn.init.normal_(self.table.weight, std=0.05)  # a rare row has few steps to leave it
         self.inner = nn.Linear(len(c.features) * c.feature_dim, c.dim)
         self.dropout = Dropout(c.dropout)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
