@@ -1,15 +1,15 @@
 """``lexicon.bin``: a lexicon in about five bytes a word.
 
-    magic "mynahlex", then little endian: version (u16), number of sections (u16), CRC-32 of all
-    that follows (u32), the number of units (u32) and their check (u32), the number of words (u32)
-    and of spellings (u32), and for each section its size, packed and unpacked (u32 each); then the
-    sections, each deflated:
+magic "mynahlex", then little endian: version (u16), number of sections (u16), CRC-32 of all
+that follows (u32), the number of units (u32) and their check (u32), the number of words (u32)
+and of spellings (u32), and for each section its size, packed and unpacked (u32 each); then the
+sections, each deflated:
 
-    0 words: of each, how many bytes it shares with the word before (u8)
-    1 words: how many bytes follow (u8); 2 words: these bytes, UTF-8
-    3 how many spellings each word has, less one (u8)
-    4 to 6 spellings: as 0 to 2, in characters; a unit is the character of its code
-    7 the cost of each word in steps of 0.1 nats (u8), or nothing
+0 words: of each, how many bytes it shares with the word before (u8)
+1 words: how many bytes follow (u8); 2 words: these bytes, UTF-8
+3 how many spellings each word has, less one (u8)
+4 to 6 spellings: as 0 to 2, in characters; a unit is the character of its code
+7 the cost of each word in steps of 0.1 nats (u8), or nothing
 """
 
 from __future__ import annotations
