@@ -105,6 +105,8 @@ class LexiconSearch:
             token being the text of a word.
         beam: tokens kept after every frame.
         margin: tokens whose score is so much below the best are dropped.
+        surprise: a word is looked up in the language model where it would live if its context
+            made it more probable by so much (nats, weighted) than it is by itself.
         top_units: units of a frame that may extend a token.
         lm_weight, word_bonus: of the language model, and added for each word.
         unknown: what a word that is not in the lexicon costs beside the language model's
@@ -123,7 +125,8 @@ class LexiconSearch:
     model: WordModel | None = None
     scorers: tuple[WordScorer, ...] = ()
     beam: int = 200
-    margin: float = 14.0
+    margin: float = 10.0
+    surprise: float = 4.0
     top_units: int = 20
     lm_weight: float = 1.0
     word_bonus: float = 0.0
@@ -140,11 +143,12 @@ class LexiconSearch:
 
     def __post_init__(self) -> None:
         check_beam(self.beam, self.top_units, self.blank_penalty, self.blank_skip)
-        if not self.margin > 0:
-            raise ConfigError(f"margin: {self.margin} is not above 0")
+        for name in ("margin", "surprise"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: {getattr(self, name)} is not above 0")
         for name in ("lm_weight", "unknown", "unknown_unit"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{name}: {value} is not a number of 0 or more")
         if not math.isfinite(self.word_bonus):
             raise ConfigError(f"word_bonus: {self.word_bonus} is not a number")
@@ -229,7 +233,15 @@ class LexiconSearch:
         floor = float(max(stay_blank.max(), stay_unit.max())) - self.margin
         parts = []
         if float(total.max()) + most >= floor:
-            parts = self._spread(tokens, total, entry, steps, floor, utterance.contexts)
+            parts = self._spread(
+                tokens,
+                total,
+                entry,
+                np.maximum(stay_blank, stay_unit),
+                steps,
+                floor,
+                utterance.contexts,
+            )
         new = _New(*map(np.concatenate, zip(*parts, strict=True))) if parts else _NOTHING
         return self._merge(tokens, stay_blank, stay_unit, entry, new, time, utterance.trace)
 
@@ -238,6 +250,7 @@ class LexiconSearch:
         tokens: _Tokens,
         total: FloatArray,
         entry: IndexArray,
+        stay: FloatArray,
         steps: FloatArray,
         floor: float,
         contexts: Contexts,
@@ -256,6 +269,11 @@ class LexiconSearch:
         score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
         floor = max(floor, float(score.max(initial=_NEVER)) - self.margin)
         kept = np.flatnonzero(score >= floor)
+        rivals = np.concatenate([stay, score[kept]])
+        if len(rivals) > self.beam:
+            worst = len(rivals) - self.beam
+            floor = max(floor, float(np.partition(rivals, worst)[worst]))
+            kept = kept[score[kept] >= floor]
         rows, children, units, score = rows[kept], children[kept], units[kept], score[kept]
         logs = logs[kept]
         before = np.where(again[kept], tokens.blank_entry[rows], entry[rows])
@@ -272,9 +290,13 @@ class LexiconSearch:
             at = np.repeat(ending, counts)
             ends = np.cumsum(counts)
             firsts = tree.word_first[children[ending]]
-            words = tree.words[np.arange(len(at)) + np.repeat(firsts - ends + counts, counts)]
+            words = np.arange(len(at)) + np.repeat(firsts - ends + counts, counts)
+            bare = score[at] - tree.ahead[children[at]]
+            likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
+            at, words, bare = at[likely], tree.words[words[likely]], bare[likely]
+        if len(ending) and len(at):
             after, added = contexts.extend(context[at].tolist(), words.tolist())
-            score = score[at] - tree.ahead[children[at]] + added
+            score = bare + added
             good = np.flatnonzero(score >= floor)
             at = at[good]
             found.append(

@@ -27,7 +27,8 @@ class SearchTree:
         unit: (N,) the unit that leads to a node, -1 for the root.
         first, count: (N,) its children.
         word_first, word_count: (N,) its words in ``words``.
-        words: the words of all nodes; W, one past the lexicon's last, is an unknown one.
+        words: (P,) the words of all nodes; W, one past the lexicon's last, is an unknown one.
+        hope: (P,) what a word scores by itself, roughly: its part of the look-ahead.
         gain: (N,) what the step to a node adds: look-ahead, and the price of an unknown unit.
         ahead: (N,) the part of a node's score that is look-ahead, given back when a word ends.
         between: the node of the unit between words, -1 for none.
@@ -39,6 +40,7 @@ class SearchTree:
     word_first: IndexArray
     word_count: IndexArray
     words: IndexArray
+    hope: FloatArray
     gain: FloatArray
     ahead: FloatArray
     between: int
@@ -97,8 +99,13 @@ def make_search_tree(
         numbers["first"][nodes], numbers["count"][nodes] = again.start, len(free)
     numbers["word_first"][again], numbers["word_count"][again] = len(tree.word_ids), 1
     words = np.append(tree.word_ids, len(lexicon.words)).astype(np.int64)
+    alone = np.zeros(len(lexicon.words) + 1)
+    if lexicon.costs is not None:
+        alone[:-1] = -look_ahead * (lexicon.costs + smeared[0])
     gain = -price
     above = np.zeros(total, np.int64)
     above[moved] = moved[np.maximum(tree.parent, 0)]
     gain[moved] += ahead[moved] - ahead[above[moved]]
-    return SearchTree(words=words, gain=gain, ahead=ahead, between=between, **numbers)
+    return SearchTree(
+        words=words, hope=alone[words], gain=gain, ahead=ahead, between=between, **numbers
+    )
