@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,11 +12,17 @@ import numpy as np
 from mynah.decoding import (
     DecodingOptions,
     GreedySearch,
+    Hotwords,
     Hypothesis,
     PrefixBeamSearch,
+    Scorer,
+    add_scores,
     attention_beam_search,
+    fuse,
     rescore,
 )
+from mynah.decoding.fusion import Ngram
+from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
 
@@ -42,10 +49,62 @@ class Heard:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes utterances of one model with one set of options."""
+    """Decodes utterances of one model with one set of options.
+
+    Attributes:
+        model, options: what is decoded, and how.
+        hotwords: phrases to prefer.
+        lm: an n-gram model of words or units; its weights stand in the options.
+
+    Raises:
+        ConfigError: the method takes no hotwords or language model, or they do not fit the units.
+        InputError: the model cannot write a phrase of the hotwords.
+    """
 
     model: Model
     options: DecodingOptions
+    hotwords: Hotwords | None = None
+    lm: Ngram | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.method == "greedy":
+            for name, given in (("hotwords", self.hotwords), ("language model", self.lm)):
+                if given is not None and not (isinstance(given, Hotwords) and not given):
+                    raise ConfigError(
+                        f"method: greedy search takes no {name}; "
+                        "use prefix_beam, rescoring or attention"
+                    )
+        _ = self.scorers, self.second_pass  # what does not fit is refused before any work
+
+    @cached_property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """What takes part in the search."""
+        scorers: list[Scorer] = []
+        if self.hotwords:
+            scorers.append(self.hotwords.scorer(self.model.tokenizer, self.options.hotword_cap))
+        if self.options.lm_pass == "first":
+            scorers.extend(self._lm_scorer)
+        return tuple(scorers)
+
+    @cached_property
+    def second_pass(self) -> tuple[Scorer, ...]:
+        """What scores the n-best that the search found."""
+        return self._lm_scorer if self.options.lm_pass == "second" else ()
+
+    @cached_property
+    def _lm_scorer(self) -> tuple[Scorer, ...]:
+        options = self.options
+        if self.lm is None:
+            return ()
+        scorer = fuse(
+            self.lm,
+            self.model.tokenizer,
+            weight=options.lm_weight,
+            bonus=options.word_bonus,
+            unknown=options.lm_unknown,
+            level=options.lm_level,
+        )
+        return (scorer,)
 
     def search(self) -> Search:
         """The incremental search over CTC log-probabilities that comes first."""
@@ -53,7 +112,12 @@ class Decoder:
         if options.method == "greedy":
             return GreedySearch(blank, options.blank_penalty)
         return PrefixBeamSearch(
-            options.beam, options.top_units, blank, options.blank_penalty, options.blank_skip
+            options.beam,
+            options.top_units,
+            blank,
+            options.blank_penalty,
+            options.blank_skip,
+            self.scorers,
         )
 
     def best(self, heard: Sequence[Heard]) -> list[Hypothesis]:
@@ -70,6 +134,8 @@ class Decoder:
         """The best of each n-best list that :meth:`search` gave, rescored where asked for."""
         if self.options.method == "attention":
             return [self._attention(item) for item in heard]
+        if self.second_pass:
+            nbests = [add_scores(nbest, self.second_pass) for nbest in nbests]
         if self.options.method != "rescoring":
             return [nbest[0] for nbest in nbests]
         # an empty hypothesis alone leaves nothing to choose
@@ -119,8 +185,9 @@ class Decoder:
             eos=tokenizer.eos,
             max_len=frames,
             length_penalty=self.options.length_penalty,
+            scorers=self.scorers,
         )
-        return found[0]
+        return add_scores(found, self.second_pass)[0]
 
 
 def pad(arrays: Sequence[Array]) -> tuple[Array, Array]:
