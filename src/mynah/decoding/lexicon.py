@@ -53,7 +53,7 @@ class PrefixTree:
         return len(self.unit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lexicon:
     """Words, their spellings in units, and what a language model says of each word alone.
 
@@ -63,6 +63,7 @@ class Lexicon:
         owners: (P,) the word of each spelling, ascending.
         vocab_size: number of units of the model; ids are below it.
         vocab_check: :func:`check_units` of these units.
+        boundary: the unit that may stand between words (a space, silence) and belongs to none.
         costs: (W,) negative natural log of each word's unigram probability, rounded to ``STEP``,
             for the look-ahead; None where no language model was there.
     """
@@ -72,6 +73,7 @@ class Lexicon:
     owners: IntArray
     vocab_size: int
     vocab_check: int
+    boundary: int | None = None
     costs: npt.NDArray[np.float32] | None = None
 
     @cached_property
@@ -133,7 +135,12 @@ def check_units(units: Sequence[str]) -> int:
     return zlib.crc32("\n".join(units).encode())
 
 
-def make_lexicon(entries: Iterable[tuple[str, Sequence[int]]], units: Sequence[str]) -> Lexicon:
+def make_lexicon(
+    entries: Iterable[tuple[str, Sequence[int]]],
+    units: Sequence[str],
+    *,
+    boundary: int | None = None,
+) -> Lexicon:
     """A lexicon of ``entries`` (word, unit ids) over the model's ``units``.
 
     An entry that comes again is taken once; a word's spellings may stand anywhere.
@@ -143,6 +150,8 @@ def make_lexicon(entries: Iterable[tuple[str, Sequence[int]]], units: Sequence[s
     """
     if len(units) > MOST_UNITS:
         raise InputError(f"lexicon: {len(units)} units, more than {MOST_UNITS}")
+    if boundary is not None and not 0 <= boundary < len(units):
+        raise InputError(f"lexicon: boundary {boundary} is not in 0..{len(units) - 1}")
     found: dict[str, dict[str, None]] = {}
     for word, spelling in entries:
         if not word or len(word.encode()) > LONGEST or "\n" in word or "\0" in word:
@@ -160,7 +169,8 @@ def make_lexicon(entries: Iterable[tuple[str, Sequence[int]]], units: Sequence[s
     if sum(map(len, spellings)) >= MOST_NODES:
         raise InputError("lexicon: too large")
     owners = np.repeat(np.arange(len(words), dtype=np.int32), counts)
-    return Lexicon(tuple(words), tuple(spellings), owners, len(units), check_units(units))
+    check = check_units(units)
+    return Lexicon(tuple(words), tuple(spellings), owners, len(units), check, boundary)
 
 
 def _grow(spellings: Sequence[str], owners: IntArray) -> PrefixTree:

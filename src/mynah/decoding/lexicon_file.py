@@ -27,8 +27,9 @@ from mynah.decoding.lexicon import MOST_NODES, MOST_UNITS, STEP, Lexicon
 from mynah.errors import InputError, ModelError
 
 MAGIC, VERSION, SECTIONS = b"mynahlex", 1, 8
-_HEAD, _COUNTS, _SIZES = struct.Struct("<8sHHI"), struct.Struct("<IIII"), struct.Struct("<16I")
+_HEAD, _COUNTS, _SIZES = struct.Struct("<8sHHI"), struct.Struct("<IIIII"), struct.Struct("<16I")
 _MOST_BYTES = 1 << 28
+_NONE = (1 << 32) - 1
 
 
 def save_lexicon(lexicon: Lexicon, path: str | Path) -> None:
@@ -50,7 +51,9 @@ def save_lexicon(lexicon: Lexicon, path: str | Path) -> None:
     sections.append(steps)
     packed = [zlib.compress(section, 9) for section in sections]
     sizes = itertools.chain.from_iterable(zip(map(len, packed), map(len, sections), strict=True))
-    numbers = (lexicon.vocab_size, lexicon.vocab_check, len(lexicon.words), len(lexicon.spellings))
+    boundary = _NONE if lexicon.boundary is None else lexicon.boundary
+    counted = (len(lexicon.words), len(lexicon.spellings))
+    numbers = (lexicon.vocab_size, lexicon.vocab_check, boundary, *counted)
     body = _COUNTS.pack(*numbers) + _SIZES.pack(*sizes) + b"".join(packed)
     try:
         Path(path).write_bytes(_HEAD.pack(MAGIC, VERSION, SECTIONS, zlib.crc32(body)) + body)
@@ -83,10 +86,12 @@ def _read(data: bytes) -> Lexicon:
     body = memoryview(data)[_HEAD.size :]
     if zlib.crc32(body) != check:
         raise ValueError("its checksum is wrong")
-    vocab_size, vocab_check, words, spellings = _COUNTS.unpack_from(body)
+    vocab_size, vocab_check, boundary, words, spellings = _COUNTS.unpack_from(body)
     sizes = _SIZES.unpack_from(body, _COUNTS.size)
     if not 0 < vocab_size <= MOST_UNITS or not 0 < words <= spellings or sum(sizes) > _MOST_BYTES:
         raise ValueError("absurd sizes")
+    if boundary != _NONE and boundary >= vocab_size:
+        raise ValueError("an impossible boundary")
     parts, at = [], _COUNTS.size + _SIZES.size
     for packed, whole in zip(sizes[::2], sizes[1::2], strict=True):
         parts.append(_inflate(body[at : at + packed], whole))
@@ -105,7 +110,8 @@ def _read(data: bytes) -> Lexicon:
         if len(costs) != words:
             raise ValueError("numbers of costs")
     owners = np.repeat(np.arange(words, dtype=np.int32), counts)
-    return Lexicon(tuple(texts), tuple(folded), owners, vocab_size, vocab_check, costs)
+    between = None if boundary == _NONE else boundary
+    return Lexicon(tuple(texts), tuple(folded), owners, vocab_size, vocab_check, between, costs)
 
 
 def _fold(items: Sequence[AnyStr]) -> tuple[bytes, bytes, list[AnyStr]]:

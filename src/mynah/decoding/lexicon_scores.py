@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,13 +56,11 @@ class WordScores:
     lm_weight: float = 1.0
     word_bonus: float = 0.0
     scorers: tuple[WordScorer, ...] = ()
-    _ids: list[int] = field(default_factory=list, init=False, repr=False)
+    _ids: Sequence[int] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.model is not None:
-            find = self.model.word_id
-            self._ids.extend([find(word) for word in self.lexicon.words])
-            self._ids.append(find(UNKNOWN))
+            object.__setattr__(self, "_ids", _word_ids(self.lexicon, self.model))
 
     def start(self) -> tuple[Any, ...]:
         """The states before the first word."""
@@ -93,6 +92,12 @@ class WordScores:
         for scorer, state in zip(self.scorers, states[1:], strict=True):
             score += scorer.finish(state)
         return score
+
+
+@lru_cache(maxsize=4)
+def _word_ids(lexicon: Lexicon, model: WordModel) -> tuple[int, ...]:
+    """The model's ids of the lexicon's words, and of an unknown one."""
+    return (*map(model.word_id, lexicon.words), model.word_id(UNKNOWN))
 
 
 class Contexts:

@@ -113,7 +113,6 @@ class LexiconSearch:
             ``<unk>``; it has two units or more. None: there are no such words.
         unknown_unit: what each of its units costs.
         spell: the text of an unknown word's units; None writes ``<unk>``.
-        boundary: the unit that may stand between words: a space, or silence.
         blank, blank_penalty, blank_skip: as in :class:`DecodingOptions`.
         nbest_limit: hypotheses that :meth:`nbest` gives unless told otherwise.
 
@@ -133,7 +132,6 @@ class LexiconSearch:
     unknown: float | None = None
     unknown_unit: float = 1.0
     spell: Spell | None = None
-    boundary: int | None = None
     blank: int = 0
     blank_penalty: float = 0.0
     blank_skip: float | None = None
@@ -155,7 +153,6 @@ class LexiconSearch:
         tree = make_search_tree(
             self.lexicon,
             look_ahead=self.lm_weight if self.model is not None else 0.0,
-            boundary=self.boundary,
             unknown=self.unknown,
             unknown_unit=self.unknown_unit,
         )

@@ -8,6 +8,7 @@ any further one, after which the word may end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -46,11 +47,11 @@ class SearchTree:
     between: int
 
 
+@lru_cache(maxsize=4)
 def make_search_tree(
     lexicon: Lexicon,
     *,
     look_ahead: float,
-    boundary: int | None,
     unknown: float | None,
     unknown_unit: float,
 ) -> SearchTree:
@@ -58,16 +59,13 @@ def make_search_tree(
 
     Args:
         look_ahead: factor of the unigram log-probabilities.
-        boundary: the unit that may stand between words and at both ends.
         unknown: what an unknown word costs (0 or more); None: there are none.
         unknown_unit: what each of its units costs.
 
     Raises:
-        ConfigError: the boundary is no unit, or the lexicon is too large.
+        ConfigError: the lexicon is too large.
     """
-    if boundary is not None and not 0 <= boundary < lexicon.vocab_size:
-        raise ConfigError(f"boundary: {boundary} is not in 0..{lexicon.vocab_size - 1}")
-    tree = lexicon.tree
+    tree, boundary = lexicon.tree, lexicon.boundary
     size, near = len(tree), 1 + int(tree.count[0])  # nodes, and those up to depth 1
     spelled = np.unique(tree.unit[1:]).astype(np.int64)
     free = spelled if unknown is not None else spelled[:0]
