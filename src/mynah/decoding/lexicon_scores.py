@@ -6,13 +6,14 @@ A search carries a context as a number: :class:`Contexts` numbers the states tha
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
 
 UNKNOWN = "<unk>"
@@ -29,6 +30,7 @@ class WordModel(Protocol):
     def start(self) -> Any: ...
     def score(self, state: Any, word: int) -> tuple[Any, float]: ...
     def end(self, state: Any) -> float: ...
+    def __hash__(self) -> int: ...
 
 
 class WordScorer(Protocol):
@@ -48,6 +50,8 @@ class WordScores:
         model: the language model, if there is one.
         lm_weight: factor of its natural logarithms.
         word_bonus: added for each word.
+        lm_unknown: added, before the weight, to the logarithm of a word that the model does not
+            know; 0 or less.
         scorers: what else scores words; already weighted.
     """
 
@@ -55,6 +59,7 @@ class WordScores:
     model: WordModel | None = None
     lm_weight: float = 1.0
     word_bonus: float = 0.0
+    lm_unknown: float = 0.0
     scorers: tuple[WordScorer, ...] = ()
     _ids: Sequence[int] = field(default=(), init=False, repr=False)
 
@@ -72,7 +77,10 @@ class WordScores:
         score = self.word_bonus
         state = states[0]
         if self.model is not None:
-            state, natural = self.model.score(state, self._ids[word])
+            number = self._ids[word]
+            state, natural = self.model.score(state, number)
+            if number == self._ids[-1]:
+                natural += self.lm_unknown
             score += self.lm_weight * natural
         if not self.scorers:
             return (state,), score
@@ -84,6 +92,14 @@ class WordScores:
             score += more
         return tuple(after), score
 
+    def whole(self, words: Sequence[int], *, end: bool) -> float:
+        """What a sequence of words scores from the start, with the end or without."""
+        states, total = self.start(), 0.0
+        for word in words:
+            states, score = self.extend(states, word)
+            total += score
+        return total + self.finish(states) if end else total
+
     def finish(self, states: tuple[Any, ...]) -> float:
         """What the end of the utterance adds."""
         score = 0.0
@@ -92,6 +108,39 @@ class WordScores:
         for scorer, state in zip(self.scorers, states[1:], strict=True):
             score += scorer.finish(state)
         return score
+
+
+def rescore_words(
+    nbest: Sequence[Hypothesis],
+    model: WordModel,
+    weight: float,
+    *,
+    used: WordModel | None = None,
+    used_weight: float | None = None,
+) -> list[Hypothesis]:
+    """Hypotheses by the score that ``model``, a larger one perhaps, gives their words.
+
+    The score of the language model ``used`` in the search, times ``used_weight`` (``weight`` when
+    left out), is taken from them first.
+    """
+    scored = []
+    for hypothesis in nbest:
+        words = [text for text, _, _ in hypothesis.words]
+        more = weight * _sentence(model, words)
+        if used is not None:
+            before = weight if used_weight is None else used_weight
+            more -= before * _sentence(used, words)
+        score, added = hypothesis.score + more, hypothesis.added + more
+        scored.append(replace(hypothesis, score=score, added=added))
+    return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
+
+
+def _sentence(model: WordModel, words: Sequence[str]) -> float:
+    state, total = model.start(), 0.0
+    for word in words:
+        state, score = model.score(state, model.word_id(word))
+        total += score
+    return total + model.end(state)
 
 
 @lru_cache(maxsize=4)

@@ -108,7 +108,7 @@ class LexiconSearch:
         surprise: a word is looked up in the language model where it would live if its context
             made it more probable by so much (nats, weighted) than it is by itself.
         top_units: units of a frame that may extend a token.
-        lm_weight, word_bonus: of the language model, and added for each word.
+        lm_weight, word_bonus, lm_unknown: of the language model, as in :class:`DecodingOptions`.
         unknown: what a word that is not in the lexicon costs beside the language model's
             ``<unk>``; it has two units or more. None: there are no such words.
         unknown_unit: what each of its units costs.
@@ -129,6 +129,7 @@ class LexiconSearch:
     top_units: int = 20
     lm_weight: float = 1.0
     word_bonus: float = 0.0
+    lm_unknown: float = 0.0
     unknown: float | None = None
     unknown_unit: float = 1.0
     spell: Spell | None = None
@@ -157,7 +158,12 @@ class LexiconSearch:
             unknown_unit=self.unknown_unit,
         )
         scores = WordScores(
-            self.lexicon, self.model, self.lm_weight, self.word_bonus, tuple(self.scorers)
+            self.lexicon,
+            self.model,
+            self.lm_weight,
+            self.word_bonus,
+            self.lm_unknown,
+            tuple(self.scorers),
         )
         object.__setattr__(self, "tree", tree)
         object.__setattr__(self, "scores", scores)
@@ -279,7 +285,17 @@ class LexiconSearch:
         if tree.between >= 0:
             word[children == tree.between] = BETWEEN
         inside = np.flatnonzero(tree.count[children])
-        found = [_New(*(a[inside] for a in (children, context, units, score, before, word, logs)))]
+        found = [
+            _New(
+                children[inside],
+                context[inside],
+                units[inside],
+                score[inside],
+                before[inside],
+                word[inside],
+                logs[inside],
+            )
+        ]
         counts = tree.word_count[children]
         ending = np.flatnonzero(counts)
         if len(ending):
@@ -423,7 +439,7 @@ class LexiconSearch:
         tries = 0
         with utterance.lock:
             for score, path in utterance.trace.paths(ends):
-                hypothesis = self._read(utterance.trace, path, score)
+                hypothesis = self._read(utterance.trace, path, score, end=True)
                 found.setdefault(tuple(text for text, _, _ in hypothesis.words), hypothesis)
                 tries += 1
                 if len(found) >= limit or tries >= 20 * limit:
@@ -442,11 +458,12 @@ class LexiconSearch:
         entry = tokens.blank_entry[i] if blank >= unit else tokens.unit_entry[i]
         with state.utterance.lock:
             _, path = next(trace.paths([(max(blank, unit), int(entry))]))
-            return self._read(trace, path, max(blank, unit))
+            return self._read(trace, path, max(blank, unit), end=False)
 
-    def _read(self, trace: Trace, path: list[int], score: float) -> Hypothesis:
+    def _read(self, trace: Trace, path: list[int], score: float, *, end: bool) -> Hypothesis:
         units, times, words, log_probs = trace.read(path)
         found: list[tuple[str, int, int]] = []
+        numbers = [word for word in words if word >= 0]
         first = stop = 0  # of the word in progress, and of what is complete
         for i, word in enumerate(words):
             if word == BETWEEN:
@@ -460,6 +477,7 @@ class LexiconSearch:
             times=tuple(times[:stop]),
             token_confidences=tuple(min(1.0, math.exp(log)) for log in log_probs[:stop]),
             words=tuple(found),
+            added=self.scores.whole(numbers, end=end),
         )
 
     def _text(self, word: int, units: tuple[int, ...]) -> str:
