@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ class WordModel(Protocol):
     def start(self) -> Any: ...
     def score(self, state: Any, word: int) -> tuple[Any, float]: ...
     def end(self, state: Any) -> float: ...
-    def __hash__(self) -> int: ...
 
 
 class WordScorer(Protocol):
@@ -65,7 +64,7 @@ class WordScores:
 
     def __post_init__(self) -> None:
         if self.model is not None:
-            object.__setattr__(self, "_ids", _word_ids(self.lexicon, self.model))
+            object.__setattr__(self, "_ids", _word_ids(self.lexicon, cast(Hashable, self.model)))
 
     def start(self) -> tuple[Any, ...]:
         """The states before the first word."""
@@ -144,7 +143,7 @@ def _sentence(model: WordModel, words: Sequence[str]) -> float:
 
 
 @lru_cache(maxsize=4)
-def _word_ids(lexicon: Lexicon, model: WordModel) -> tuple[int, ...]:
+def _word_ids(lexicon: Lexicon, model: Any) -> tuple[int, ...]:
     """The model's ids of the lexicon's words, and of an unknown one."""
     return (*map(model.word_id, lexicon.words), model.word_id(UNKNOWN))
 

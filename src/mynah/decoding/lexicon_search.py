@@ -18,7 +18,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,16 @@ import numpy.typing as npt
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
 from mynah.decoding.lexicon_scores import UNKNOWN, Contexts, WordModel, WordScorer, WordScores
+from mynah.decoding.lexicon_tokens import (
+    NEVER,
+    NOTHING,
+    New,
+    Tokens,
+    after_blank,
+    entries_of,
+    join,
+    make_keys,
+)
 from mynah.decoding.lexicon_trace import (
     BETWEEN,
     NO_WORD,
@@ -39,36 +48,9 @@ from mynah.decoding.options import check_beam
 from mynah.decoding.units import Floats, as_frames, penalise_blank
 from mynah.errors import ConfigError, ModelError
 
-_NEVER = -math.inf
 _BLOCK = 512  # frames prepared at once
-_CONTEXT, _NODE = 16, 40  # bits of a key below a context, and below a node
 
 Spell = Callable[[tuple[int, ...]], str]
-
-
-class _Tokens(NamedTuple):
-    """N tokens, sorted by key."""
-
-    key: IndexArray  # of node, context and last unit
-    node: IndexArray
-    context: IndexArray
-    last: IndexArray  # unit, -1 at the start
-    blank: FloatArray  # score of the best way that ends in a blank
-    unit: FloatArray  # and in the last unit
-    blank_entry: IndexArray  # where these ways are traced
-    unit_entry: IndexArray
-
-
-class _New(NamedTuple):
-    """Tokens that a unit led to."""
-
-    node: IndexArray
-    context: IndexArray
-    last: IndexArray
-    score: FloatArray
-    before: IndexArray  # entry of the trace
-    word: IndexArray  # that ends with the unit, or NO_WORD, BETWEEN
-    log_prob: FloatArray  # of the unit
 
 
 class _Utterance:
@@ -85,7 +67,7 @@ class LexiconState:
     """What a lexicon search knows after ``frames`` frames: a value."""
 
     frames: int
-    tokens: _Tokens
+    tokens: Tokens
     utterance: _Utterance = field(repr=False)
 
 
@@ -171,7 +153,7 @@ class LexiconSearch:
     def start(self) -> LexiconState:
         """The state before the first frame: no word."""
         zero = np.zeros(1, np.int64)
-        tokens = _Tokens(zero, zero, zero, zero - 1, np.zeros(1), np.full(1, _NEVER), zero, zero)
+        tokens = Tokens(zero, zero, zero, zero - 1, np.zeros(1), np.full(1, NEVER), zero, zero)
         return LexiconState(0, tokens, _Utterance(self.scores))
 
     def advance(self, state: LexiconState, log_probs: npt.ArrayLike) -> LexiconState:
@@ -197,147 +179,120 @@ class LexiconSearch:
         return LexiconState(time + len(frames), tokens, state.utterance)
 
     def _advance(
-        self, tokens: _Tokens, log_probs: Floats, first: int, utterance: _Utterance
-    ) -> _Tokens:
+        self, tokens: Tokens, log_probs: Floats, first: int, utterance: _Utterance
+    ) -> Tokens:
         if np.isnan(log_probs).any():
             raise ModelError("log-probabilities hold a frame that is not numbers")
         # One column more, of -inf: no unit, in which the start "ends".
-        wide = np.full((len(log_probs), log_probs.shape[1] + 1), _NEVER)
+        wide = np.full((len(log_probs), log_probs.shape[1] + 1), NEVER)
         wide[:, :-1] = log_probs
         steps = wide.copy()
-        steps[:, self.blank] = _NEVER
+        steps[:, self.blank] = NEVER
         if self.top_units < log_probs.shape[1] - 1:
             least = -np.partition(-steps, self.top_units - 1, axis=1)[:, self.top_units - 1]
-            steps[steps < least[:, None]] = _NEVER
+            steps[steps < least[:, None]] = NEVER
         most = steps.max(axis=1).tolist()
         skipped = np.zeros(len(wide), bool)
         if self.blank_skip is not None:
             skipped = wide[:, self.blank] > math.log(self.blank_skip)
         for i, skip in enumerate(skipped.tolist()):
             if skip:
-                tokens = _after_blank(tokens, wide[i, self.blank], utterance.trace)
+                tokens = after_blank(tokens, wide[i, self.blank], utterance.trace)
             else:
                 tokens = self._step(tokens, wide[i], steps[i], most[i], first + i, utterance)
         return tokens
 
     def _step(
         self,
-        tokens: _Tokens,
+        tokens: Tokens,
         logs: FloatArray,
         steps: FloatArray,
         most: float,
         time: int,
         utterance: _Utterance,
-    ) -> _Tokens:
+    ) -> Tokens:
         """The tokens after a frame: ``logs`` of all units, ``steps`` of those that may be next."""
-        total, entry = _join(tokens, utterance.trace)
+        total, entry = join(tokens, utterance.trace)
         stay_blank = total + logs[self.blank]
         stay_unit = tokens.unit + logs[tokens.last]
         floor = float(max(stay_blank.max(), stay_unit.max())) - self.margin
-        parts = []
+        new = NOTHING
         if float(total.max()) + most >= floor:
-            parts = self._spread(
-                tokens,
-                total,
-                entry,
-                np.maximum(stay_blank, stay_unit),
-                steps,
-                floor,
-                utterance.contexts,
-            )
-        new = _New(*map(np.concatenate, zip(*parts, strict=True))) if parts else _NOTHING
+            stay = np.maximum(stay_blank, stay_unit)
+            new, floor = self._spread(tokens, total, entry, stay, steps, floor)
+            ended = self._end_words(new, floor, utterance.contexts)
+            inside = np.flatnonzero(self.tree.count[new.node])  # other nodes lead nowhere
+            new = New(*(np.concatenate([a[inside], b]) for a, b in zip(new, ended, strict=True)))
         return self._merge(tokens, stay_blank, stay_unit, entry, new, time, utterance.trace)
 
     def _spread(
         self,
-        tokens: _Tokens,
+        tokens: Tokens,
         total: FloatArray,
         entry: IndexArray,
         stay: FloatArray,
         steps: FloatArray,
         floor: float,
-        contexts: Contexts,
-    ) -> list[_New]:
-        """Where the units of a frame lead: within words, and to the end of words."""
+    ) -> tuple[New, float]:
+        """The nodes that the units of a frame lead to, and what a token must score to be kept."""
         tree = self.tree
         parents = np.flatnonzero(total + steps.max() >= floor)
         nodes = tokens.node[parents]
-        counts = tree.count[nodes]
-        rows = np.repeat(parents, counts)
-        ends = np.cumsum(counts)
-        children = np.arange(len(rows)) + np.repeat(tree.first[nodes] - ends + counts, counts)
+        rows, children = _members(tree.first[nodes], tree.count[nodes], parents)
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
         score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
-        floor = max(floor, float(score.max(initial=_NEVER)) - self.margin)
+        floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
         kept = np.flatnonzero(score >= floor)
         rivals = np.concatenate([stay, score[kept]])
         if len(rivals) > self.beam:
             worst = len(rivals) - self.beam
             floor = max(floor, float(np.partition(rivals, worst)[worst]))
             kept = kept[score[kept] >= floor]
-        rows, children, units, score = rows[kept], children[kept], units[kept], score[kept]
-        logs = logs[kept]
+        rows, children = rows[kept], children[kept]
         before = np.where(again[kept], tokens.blank_entry[rows], entry[rows])
-        context = tokens.context[rows]
         word = np.full(len(kept), NO_WORD)
         if tree.between >= 0:
             word[children == tree.between] = BETWEEN
-        inside = np.flatnonzero(tree.count[children])
-        found = [
-            _New(
-                children[inside],
-                context[inside],
-                units[inside],
-                score[inside],
-                before[inside],
-                word[inside],
-                logs[inside],
-            )
-        ]
-        counts = tree.word_count[children]
-        ending = np.flatnonzero(counts)
-        if len(ending):
-            counts = counts[ending]
-            at = np.repeat(ending, counts)
-            ends = np.cumsum(counts)
-            firsts = tree.word_first[children[ending]]
-            words = np.arange(len(at)) + np.repeat(firsts - ends + counts, counts)
-            bare = score[at] - tree.ahead[children[at]]
-            likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
-            at, words, bare = at[likely], tree.words[words[likely]], bare[likely]
-        if len(ending) and len(at):
-            after, added = contexts.extend(context[at].tolist(), words.tolist())
-            score = bare + added
-            good = np.flatnonzero(score >= floor)
-            at = at[good]
-            found.append(
-                _New(
-                    np.zeros(len(good), np.int64),
-                    after[good],
-                    units[at],
-                    score[good],
-                    before[at],
-                    words[good],
-                    logs[at],
-                )
-            )
-        return found
+        context = tokens.context[rows]
+        new = New(children, context, units[kept], score[kept], before, word, logs[kept])
+        return new, floor
+
+    def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
+        """The tokens at the root after the words that end at the nodes of ``new``."""
+        tree = self.tree
+        ending = np.flatnonzero(tree.word_count[new.node])
+        nodes = new.node[ending]
+        at, words = _members(tree.word_first[nodes], tree.word_count[nodes], ending)
+        bare = new.score[at] - tree.ahead[new.node[at]]
+        likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
+        if not len(likely):
+            return NOTHING
+        at, words = at[likely], tree.words[words[likely]]
+        after, added = contexts.extend(new.context[at].tolist(), words.tolist())
+        score = bare[likely] + added
+        good = np.flatnonzero(score >= floor)
+        at = at[good]
+        root = np.zeros(len(good), np.int64)
+        return New(
+            root, after[good], new.last[at], score[good], new.before[at], words[good],
+            new.log_prob[at],
+        )  # fmt: skip
 
     def _merge(
         self,
-        tokens: _Tokens,
+        tokens: Tokens,
         stay_blank: FloatArray,
         stay_unit: FloatArray,
         entry: IndexArray,
-        new: _New,
+        new: New,
         time: int,
         trace: Trace,
-    ) -> _Tokens:
+    ) -> Tokens:
         """Old and new tokens, equal ones made one, the best of them."""
         old, more = len(tokens.key), len(new.node)
-        key = np.concatenate([tokens.key, _key(new.node, new.context, new.last)])
+        key = np.concatenate([tokens.key, make_keys(new.node, new.context, new.last)])
         unit = np.concatenate([stay_unit, new.score])
         order = np.lexsort((-unit, key))
         key = key[order]
@@ -345,7 +300,7 @@ class LexiconSearch:
         np.not_equal(key[1:], key[:-1], out=starts[1:])
         at = np.flatnonzero(starts)
         lead = order[at]  # of each group the best that ends in its unit
-        blank = np.concatenate([stay_blank, np.full(more, _NEVER)])[order]
+        blank = np.concatenate([stay_blank, np.full(more, NEVER)])[order]
         blank_entry = np.concatenate([entry, np.zeros(more, np.int64)])[order]
         if len(at) < old + more:  # at most one of a group is old, all others have zeros
             blank = np.maximum.reduceat(blank, at)
@@ -358,13 +313,13 @@ class LexiconSearch:
             among = total[kept]
             least = np.partition(among, len(kept) - self.beam)[len(kept) - self.beam]
             kept = kept[among >= least][: self.beam]
-        if floor == _NEVER or not len(kept):
+        if floor == NEVER or not len(kept):
             raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
         lead = lead[kept]
         born = lead >= old
         source = lead[born] - old
         history = trace.after(new.before, new.word)
-        added = trace.add(*_entries(new, source, time, history))
+        added = trace.add(*entries_of(new, source, time, history))
         place = np.where(born, 0, lead)
         unit_entry = tokens.unit_entry[place]
         unit_entry[born] = added
@@ -377,15 +332,15 @@ class LexiconSearch:
             strict=True,
         ))  # fmt: skip
         node, context, last = parts
-        return _Tokens(
+        return Tokens(
             key[at[kept]], node, context, last, blank[kept], unit_best[kept], blank_entry[kept],
             unit_entry,
         )  # fmt: skip
 
     def _meet(
         self,
-        tokens: _Tokens,
-        new: _New,
+        tokens: Tokens,
+        new: New,
         history: Histories,
         unit: FloatArray,
         order: IndexArray,
@@ -410,7 +365,7 @@ class LexiconSearch:
             some = losers[at]
             entries = tokens.unit_entry[np.where(some < old, some, 0)]
             source = some[some >= old] - old
-            entries[some >= old] = trace.add(*_entries(new, source, time, history))
+            entries[some >= old] = trace.add(*entries_of(new, source, time, history))
             unit_entry[winners[at]] = trace.meet(unit_entry[winners[at]], entries, behind[at])
             left = np.delete(np.arange(len(losers)), at)
             losers, winners, behind = losers[left], winners[left], behind[left]
@@ -433,7 +388,7 @@ class LexiconSearch:
                 (tokens.blank, tokens.blank_entry),
                 (tokens.unit, tokens.unit_entry),
             ):
-                if scores[i] > _NEVER:
+                if scores[i] > NEVER:
                     ends.append((float(scores[i]) + last, int(entries[i])))
         found: dict[tuple[str, ...], Hypothesis] = {}
         tries = 0
@@ -486,46 +441,10 @@ class LexiconSearch:
         return UNKNOWN if self.spell is None else self.spell(units)
 
 
-_EMPTY = np.zeros(0, np.int64)
-_NOTHING = _New(_EMPTY, _EMPTY, _EMPTY, np.zeros(0), _EMPTY, _EMPTY, np.zeros(0))
-
-
-def _key(node: IndexArray, context: IndexArray, last: IndexArray) -> IndexArray:
-    return (node << _NODE) | (context << _CONTEXT) | (last + 1)
-
-
-def _entries(
-    new: _New, source: IndexArray, time: int, history: Histories
-) -> tuple[IndexArray, int, IndexArray, IndexArray, FloatArray, Histories]:
-    """What the trace is to hold of some of the new tokens."""
-    return (
-        new.before[source], time, new.last[source], new.word[source], new.log_prob[source],
-        history[source],
-    )  # fmt: skip
-
-
-def _join(tokens: _Tokens, trace: Trace) -> tuple[FloatArray, IndexArray]:
-    """The better of the two ways of each token, and where it is traced."""
-    blank, unit = tokens.blank, tokens.unit
-    entry = np.where(blank >= unit, tokens.blank_entry, tokens.unit_entry)
-    both = np.flatnonzero(
-        (tokens.blank_entry != tokens.unit_entry) & (unit > _NEVER) & (blank > _NEVER)
-    )
-    if len(both):
-        one, other = tokens.blank_entry[both], tokens.unit_entry[both]
-        differ = trace.histories(one) != trace.histories(other)
-        both = both[differ]
-        if len(both):
-            loser = np.where(entry[both] == one[differ], other[differ], one[differ])
-            entry[both] = trace.meet(entry[both], loser, np.abs(blank[both] - unit[both]))
-    return np.maximum(blank, unit), entry
-
-
-def _after_blank(tokens: _Tokens, log: float, trace: Trace) -> _Tokens:
-    """The tokens after a frame that is taken as blank."""
-    if tokens.unit.max() == _NEVER:
-        return tokens._replace(blank=tokens.blank + log)
-    total, entry = _join(tokens, trace)
-    return tokens._replace(
-        blank=total + log, unit=np.full(len(total), _NEVER), blank_entry=entry, unit_entry=entry
-    )
+def _members(
+    first: IndexArray, count: IndexArray, owners: IndexArray
+) -> tuple[IndexArray, IndexArray]:
+    """``first`` and the ``count`` - 1 numbers after it, one list after the other; whose each is."""
+    ends = np.cumsum(count)
+    rows = np.repeat(owners, count)
+    return rows, np.arange(len(rows)) + np.repeat(first - ends + count, count)
