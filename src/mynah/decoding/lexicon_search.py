@@ -312,7 +312,9 @@ class LexiconSearch:
         if len(kept) > self.beam:
             among = total[kept]
             least = np.partition(among, len(kept) - self.beam)[len(kept) - self.beam]
-            kept = kept[among >= least][: self.beam]
+            live = among > least
+            live[np.flatnonzero(among == least)[: self.beam - int(live.sum())]] = True
+            kept = kept[live]
         if floor == NEVER or not len(kept):
             raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
         lead = lead[kept]
