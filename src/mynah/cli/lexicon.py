@@ -2,7 +2,7 @@
 
 The folder that is written is searched for these words by default (method=lexicon). A table has a
 line a pronunciation: word, tab, units between spaces; a list has a word a line, which the model's
-tokenizer spells.
+tokenizer spells; without either, the words are those of the language model.
 
     mynah lexicon my-model out --words words.txt --ngram words.arpa --set lm_weight=0.8
 """
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, words and language model."""
     parser.add_argument("model", help="a model folder, or a known name")
     parser.add_argument("out", help="the folder to write; may be that of the model")
-    given = parser.add_mutually_exclusive_group(required=True)
+    given = parser.add_mutually_exclusive_group()
     given.add_argument("--table", metavar="FILE", help="words with their units")
     given.add_argument("--words", metavar="FILE", help="words for the tokenizer to spell")
     parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")

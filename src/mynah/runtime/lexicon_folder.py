@@ -53,27 +53,34 @@ def add_lexicon(
         target: the folder to write; may be that of ``source``.
         table: a file of lines word, tab, units.
         words: a file of words, one a line, that the tokenizer spells; instead of ``table``.
-        ngram: a language model of words, ARPA or our own.
+        ngram: a language model of words, ARPA or our own; without table and words, those that it
+            knows and the tokenizer can spell are the lexicon.
         graph: compile both to a graph as well, which ``method=graph`` searches.
         boundary: the unit between words; ``""``: none; None: a space, where the model has one.
         settings: ``key=value`` of decoding options that the model is to have by default.
 
     Raises:
-        InputError: a file cannot be used, or both or none of table and words are given.
+        InputError: a file cannot be used, or both table and words are given, or nothing is.
         ConfigError: a setting or the boundary is wrong, or a graph without a language model.
         ModelError: a part of ``source`` is missing or altered.
         MissingDependency: a graph without kaldifst.
     """
-    if (table is None) == (words is None):
+    if table is not None and words is not None:
         raise InputError("lexicon: give either a table or a list of words")
+    if table is None and words is None and ngram is None:
+        raise InputError("lexicon: give a table, a list of words or a language model")
     if graph and ngram is None:
         raise ConfigError("graph: needs a language model")
     tokenizer = _tokenizer(source)
-    entries = (
-        read_table(table, tokenizer.units) if table is not None else spell(words or "", tokenizer)
-    )
-    lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     model = None if ngram is None else load_ngram(ngram)
+    if table is not None:
+        entries = read_table(table, tokenizer.units)
+    elif words is not None:
+        entries = spell_file(words, tokenizer)
+    else:
+        known = () if model is None else model.vocab
+        entries = [(word, units) for word in known for units in spellings(word, tokenizer)]
+    lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     unknown, arcs = 0, 0
     if model is not None:
         lexicon = with_unigrams(lexicon, model)
@@ -95,26 +102,34 @@ def add_lexicon(
     return Added(len(lexicon.words), len(lexicon.spellings), unknown, arcs)
 
 
-def spell(path: str | Path, tokenizer: Tokenizer) -> list[Entry]:
-    """The words of a file, one a line, as the tokenizer spells them: all ways, where it says words
-    (phones). A word that it cannot spell is an error.
+def spell_file(path: str | Path, tokenizer: Tokenizer) -> list[Entry]:
+    """The words of a file, one a line, as the tokenizer spells them.
 
     Raises:
         InputError: the file cannot be read, or a word not be spelled.
     """
-    ids = {unit: index for index, unit in enumerate(tokenizer.units) if unit}
-    several: Any = getattr(tokenizer, "pronunciations", None)
     entries: list[Entry] = []
     for number, word in read_lines(path):
-        if several is not None:
-            spellings = [tuple(ids[phone] for phone in phones) for phones in several(word)]
-        else:
-            spellings = [tuple(tokenizer.encode(word))]
-        spellings = [units for units in spellings if units and tokenizer.unk not in units]
-        if not spellings:
+        found = spellings(word, tokenizer)
+        if not found:
             raise InputError(f"{path}:{number}: the model's units cannot write {word!r}")
-        entries.extend((word, units) for units in spellings)
+        entries.extend((word, units) for units in found)
     return entries
+
+
+def spellings(word: str, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """The units of a word: all ways to say it, from a tokenizer of phones; none where the units
+    cannot write it."""
+    if word.startswith("<") and word.endswith(">"):  # <unk>, <s> and their like
+        return []
+    several: Any = getattr(tokenizer, "pronunciations", None)
+    if several is None:
+        units = tuple(tokenizer.encode(word))
+        back = tokenizer.decode(list(units)) if tokenizer.unk not in units else ""
+        return [units] if units and back.casefold() == word.casefold() else []
+    ids = {unit: index for index, unit in enumerate(tokenizer.units) if unit}
+    found = (tuple(ids[phone] for phone in phones) for phones in several(word))
+    return [units for units in found if units]
 
 
 def with_unigrams(lexicon: Lexicon, model: NgramModel) -> Lexicon:

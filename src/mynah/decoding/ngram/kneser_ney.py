@@ -113,6 +113,8 @@ class _Builder:
             )
         ]
         self.words = int(raw.sum())
+        # the node of each n-gram without its first word, in the order below; that of words is none
+        self.ends: Array | None = None
 
     def add(self, n: int, counts: Counts, cutoff: int, *, top: bool) -> None:
         """Estimate order ``n``, and the back-off weights of order ``n - 1``."""
@@ -121,8 +123,8 @@ class _Builder:
         found = discounts(counts.of_counts, n)
         self.discounts.append(found)
         sums = _Sums(len(above), self.scratch)
-        keys, adjusted, raws, lower = (
-            self.scratch.pile(t) for t in (np.uint64, np.int64, np.int64, np.float64)
+        keys, adjusted, raws, ends = (
+            self.scratch.pile(t) for t in (np.uint64, np.int64, np.int64, np.int64)
         )
         for part, (count, raw) in counts.runs.merge():
             words = np.stack(self.packing.unpack(part, n), axis=1).astype(np.int64)
@@ -135,11 +137,17 @@ class _Builder:
             keys.append(self.finder.join(parents[kept], words[kept, -1]))
             adjusted.append(count[kept])
             raws.append(raw[kept])
-            lower.append(self.probs[self.finder.find_rows(words[kept, 1:])])
+            last = words[kept, -1]
+            ends.append(
+                last
+                if self.ends is None
+                else self.finder.find(n - 1, self.ends[parents[kept]], last)
+            )
         self.finder.keys.append(keys.array())
         weights = sums.weights(self.scratch)
         self.levels[-1] = Level(above.words, above.probs, weights, sums.first(self.scratch))
-        self._level(adjusted.array(), lower.array(), sums, found)
+        self.ends = ends.array()
+        self._level(adjusted.array(), self.ends, sums, found)
         if not top:
             history = raws.array()
             self.history.append(
@@ -147,9 +155,9 @@ class _Builder:
             )
 
     def _level(
-        self, adjusted: Array, lower: Array, sums: _Sums, found: tuple[float, float, float]
+        self, adjusted: Array, ends: Array, sums: _Sums, found: tuple[float, float, float]
     ) -> None:
-        size = len(adjusted)
+        size, below = len(adjusted), self.probs
         keys, shift = self.finder.keys[-1], self.finder.shift
         self.probs = self.scratch.zeros(size, np.float64)
         words = self.scratch.zeros(size, np.uint32)
@@ -158,7 +166,7 @@ class _Builder:
             parents = (keys[at] >> shift).astype(np.int64)
             words[at] = keys[at] & np.uint64((1 << int(shift)) - 1)
             count = adjusted[at]
-            share = sums.taken[parents] * lower[at]
+            share = sums.taken[parents] * below[ends[at]]
             self.probs[at] = (count - _taken(count, found) + share) / sums.total[parents]
         probs = _logs(self.probs, NEVER, self.scratch)
         nothing = self.scratch.zeros(size, np.float32)

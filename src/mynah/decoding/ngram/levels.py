@@ -18,7 +18,7 @@ from mynah.errors import ModelError
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 MAX_ORDER = 16
-BLOCK = 1 << 18  # n-grams of one step where not all are needed at once
+BLOCK = 1 << 16  # n-grams of one step where not all are needed at once
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -63,13 +63,19 @@ class Level:
         """The parents (in the level ``above``, None for the root) of the nodes start..stop - 1."""
         if above is None:
             return np.zeros(stop - start, dtype=np.int64)
-        return np.searchsorted(above.first, np.arange(start, stop), side="right") - 1
+        return _holders(above.first, np.arange(start, stop))
 
 
 def _decode(values: npt.NDArray[np.float32] | npt.NDArray[np.uint8], book: Floats | None) -> Floats:
     if book is None:
         return np.asarray(values, dtype=np.float32)
     return book[values]
+
+
+def _holders(first: npt.NDArray[np.integer], nodes: Ints) -> Ints:
+    """The nodes whose children ``nodes`` are."""
+    # of another type, all of first would be converted
+    return np.searchsorted(first, nodes.astype(first.dtype), side="right") - 1
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,7 @@ class Trie:
         nodes = np.arange(start, stop, dtype=np.int64)
         for n in range(order, 1, -1):
             columns.append(self.levels[n - 1].words[nodes].astype(np.int64))
-            above = self.levels[n - 2].first
-            nodes = np.searchsorted(above, nodes, side="right") - 1
+            nodes = _holders(self.levels[n - 2].first, nodes)
         columns.append(nodes)  # a unigram's index is its word
         return np.stack(columns[::-1], axis=1)
 

@@ -71,7 +71,8 @@ def context_blocks(first: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, i
     c = 0
     while c < len(first) - 1:
         start = int(first[c])
-        d = max(int(np.searchsorted(first, start + BLOCK, side="right")) - 1, c + 1)
+        most = first.dtype.type(min(start + BLOCK, int(first[-1])))
+        d = max(int(np.searchsorted(first, most, side="right")) - 1, c + 1)
         d = min(d, c + BLOCK)  # there may be many without children
         yield c, d, start, int(first[d])
         c = d

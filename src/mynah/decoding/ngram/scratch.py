@@ -112,10 +112,26 @@ class Pile:
 
 
 def sort_order(keys: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.intp]:
-    """The order of rows by key columns, the most significant first."""
-    if len(keys) == 1:
-        return np.argsort(keys[0])
-    return np.lexsort(tuple(keys[::-1]))
+    """The order of rows by key columns, the most significant first.
+
+    numpy sorts one column of integers several times faster than rows of several. So a further
+    column (or as much of it as there is room for) is put behind the rank of what came before it.
+    """
+    key = keys[0]
+    order = np.argsort(key)
+    for column in keys[1:]:
+        left = int(column.max()).bit_length() if len(column) else 0
+        while left > 0:
+            rank = np.empty(len(key), dtype=np.uint64)
+            rank[order] = np.cumsum(changes([key[order]]), dtype=np.uint64) - np.uint64(1)
+            if int(rank[order[-1]]) == len(key) - 1:
+                return order  # no two are alike
+            width = min(left, 64 - len(key).bit_length())
+            left -= width
+            part = (column >> np.uint64(left)) & np.uint64((1 << width) - 1)
+            key = (rank << np.uint64(width)) | part
+            order = np.argsort(key)
+    return order
 
 
 def changes(keys: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 SPECIAL = (UNK, BOS, EOS)
 _WORD_BYTES = 150  # of a word in the table, about
-_BATCH = 1 << 19  # characters that are encoded at a time
+_BATCH = 1 << 18  # characters that are encoded at a time
 
 
 class Encoder:
@@ -139,7 +139,7 @@ class Encoder:
         self._ids = {}
         return [*SPECIAL, *(words[i] for i in order.tolist())]
 
-    def blocks(self, size: int = 1 << 20) -> Iterator[npt.NDArray[np.uint32]]:
+    def blocks(self, size: int = 1 << 18) -> Iterator[npt.NDArray[np.uint32]]:
         """The text in the ids of :meth:`choose`, sentences ended by that of ``</s>``."""
         tokens: Array = self._pile.array()
         for start in range(0, len(tokens), size):
