@@ -58,5 +58,5 @@ def run(args: argparse.Namespace) -> int:
     for name in (LEXICON, NGRAM, GRAPH):
         path = Path(args.out) / name
         if path.is_file():
-            print(f"  {name:<16} {path.stat().st_size / 1e6:7.2f} MB")
+            print(f"  {name:<16} {path.stat().st_size / 1e6:.3g} MB")
     return 0
