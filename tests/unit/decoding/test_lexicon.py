@@ -46,7 +46,7 @@ def walk(lexicon: Lexicon) -> set[tuple[str, tuple[int, ...]]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(entries_of_any_kind)
 def test_the_tree_holds_what_it_was_given(entries: list[tuple[str, tuple[int, ...]]]) -> None:
     lexicon = make_lexicon(entries, UNITS)
@@ -56,7 +56,7 @@ def test_the_tree_holds_what_it_was_given(entries: list[tuple[str, tuple[int, ..
     assert set(lexicon.entries()) == set(entries)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(entries=entries_of_any_kind, random=st.randoms(use_true_random=False))
 def test_order_does_not_matter_and_files_keep_all(entries, random, tmp_path_factory) -> None:
     path = tmp_path_factory.mktemp("lexicon") / "lexicon.bin"
@@ -176,17 +176,18 @@ def test_a_file_that_lies_is_refused(saved: Path) -> None:
     """Every byte changed in every way, with a checksum that is right again: a line or a lexicon."""
     whole = saved.read_bytes()
     rng = np.random.default_rng(1)
-    for _ in range(1500):
+    for _ in range(400):
         body = bytearray(whole[16:])
         for place in rng.integers(0, len(body), rng.integers(1, 4)):
             body[place] = rng.integers(256)
         saved.write_bytes(whole[:12] + struct.pack("<I", zlib.crc32(body)) + body)
+        line, lexicon = "", None
         try:
             lexicon = load_lexicon(saved)
         except ModelError as error:
-            assert len(str(error).splitlines()) == 1
-        else:
-            assert walk(lexicon)
+            line = str(error)
+        assert "\n" not in line
+        assert line or (lexicon is not None and walk(lexicon))
     saved.unlink()
     with pytest.raises(ModelError, match="cannot be read"):
         load_lexicon(saved)
