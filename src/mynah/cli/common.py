@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mynah.runtime.request import Request
     from mynah.runtime.subtitles import Layout
 
-METHODS = ("greedy", "prefix_beam", "rescoring", "attention")
+METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
 VAD = {
     "onset": "probability at which speech begins",
     "offset": "probability below which it may end",

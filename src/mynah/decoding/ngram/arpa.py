@@ -206,7 +206,7 @@ def _write_rows(
     rows = trie.rows(n, start, stop)
     probs = level.log_probs(slice(start, stop)).astype(np.float64) / LN10
     if n == 1:  # <s> is never predicted; by custom its line says so
-        probs[[i - start for i, word in enumerate(vocab) if word == BOS and i < stop]] = -99
+        probs[[i for i, word in enumerate(vocab[start:stop]) if word == BOS]] = -99
     texts = [" ".join([vocab[i] for i in row]) for row in rows.tolist()]
     if n == trie.order:
         lines = [f"{p:.7g}\t{text}\n" for p, text in zip(probs.tolist(), texts, strict=True)]

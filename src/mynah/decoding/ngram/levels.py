@@ -7,8 +7,9 @@ level. The parent of a unigram is the root, and a unigram's index is its word id
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,11 @@ from mynah.errors import ModelError
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 MAX_ORDER = 16
+BLOCK = 1 << 16  # n-grams of one step where not all are needed at once
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Make = Callable[[int, npt.DTypeLike], npt.NDArray[Any]]  # zeros of a size and type
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,19 @@ class Level:
         """The parents (in the level ``above``, None for the root) of the nodes start..stop - 1."""
         if above is None:
             return np.zeros(stop - start, dtype=np.int64)
-        return np.searchsorted(above.first, np.arange(start, stop), side="right") - 1
+        return _holders(above.first, np.arange(start, stop))
 
 
 def _decode(values: npt.NDArray[np.float32] | npt.NDArray[np.uint8], book: Floats | None) -> Floats:
     if book is None:
         return np.asarray(values, dtype=np.float32)
     return book[values]
+
+
+def _holders(first: npt.NDArray[np.integer], nodes: Ints) -> Ints:
+    """The nodes whose children ``nodes`` are."""
+    # of another type, all of first would be converted
+    return np.searchsorted(first, nodes.astype(first.dtype), side="right") - 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,7 @@ class Trie:
         nodes = np.arange(start, stop, dtype=np.int64)
         for n in range(order, 1, -1):
             columns.append(self.levels[n - 1].words[nodes].astype(np.int64))
-            above = self.levels[n - 2].first
-            nodes = np.searchsorted(above, nodes, side="right") - 1
+            nodes = _holders(self.levels[n - 2].first, nodes)
         columns.append(nodes)  # a unigram's index is its word
         return np.stack(columns[::-1], axis=1)
 
@@ -107,12 +115,16 @@ class Finder:
         self.keys: list[npt.NDArray[np.uint64]] = []
 
     @classmethod
-    def of(cls, trie: Trie) -> Finder:
-        """The finder of a trie, 8 bytes an n-gram."""
+    def of(cls, trie: Trie, make: Make = np.zeros) -> Finder:
+        """The finder of a trie, 8 bytes an n-gram from ``make``."""
         finder = cls(len(trie.vocab))
-        for n, level in enumerate(trie.levels[1:], start=2):
-            parents = level.parents(0, len(level), trie.levels[n - 2])
-            finder.keys.append(finder.join(parents, level.words.astype(np.int64)))
+        for above, level in zip(trie.levels, trie.levels[1:], strict=False):
+            keys = make(len(level), np.uint64)
+            for start in range(0, len(level), BLOCK):
+                stop = min(start + BLOCK, len(level))
+                words = level.words[start:stop].astype(np.int64)
+                keys[start:stop] = finder.join(level.parents(start, stop, above), words)
+            finder.keys.append(keys)
         return finder
 
     def join(self, parents: Ints, words: Ints) -> npt.NDArray[np.uint64]:

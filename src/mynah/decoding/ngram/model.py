@@ -98,7 +98,7 @@ class NgramModel:
 
     def score_many(self, state: State, words: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """log P of each of ``words`` (M,) after ``state``: as ``score``, without the states."""
-        ids = np.asarray(words)
+        ids = np.asarray(words).astype(np.int64)
         levels = self.trie.levels
         scores = levels[0].log_probs(ids)
         for length in range(1, len(state) + 1):
@@ -122,7 +122,7 @@ class NgramModel:
         length, node = len(state), state[0]
         start, stop = self._first[length - 1][node], self._first[length - 1][node + 1]
         level = self.trie.levels[length]
-        shorter = self._strip(state[1:])
+        shorter = self._shorten(list(state[:0:-1]))
         return Successors(
             level.words[start:stop],
             level.log_probs(slice(start, stop)),
@@ -131,41 +131,41 @@ class NgramModel:
         )
 
     def _score(self, state: State, word: int) -> tuple[State, float]:
-        score = self._prob(1, word)
+        book = self._prob_books[0]
+        score = self._probs[0][word] if book is None else book[self._probs[0][word]]
         nodes = [word]
-        for length in range(1, len(state) + 1):
-            node = state[-length]
+        for length, node in enumerate(reversed(state)):  # contexts, the shortest first
             child = -1
             if node >= 0:
-                first, words = self._first[length - 1], self._words[length]
-                stop = first[node + 1]
-                child = bisect_left(words, word, first[node], stop)
+                first, words = self._first[length], self._words[length + 1]
+                start, stop = first[node], first[node + 1]
+                child = bisect_left(words, word, start, stop) if start < stop else stop
                 if child < stop and words[child] == word:
-                    score = self._prob(length + 1, child)
+                    book = self._prob_books[length + 1]
+                    value = self._probs[length + 1][child]
+                    score = value if book is None else book[value]
                 else:
                     child = -1
-                    score += self._backoff(length, node)
+                    book = self._backoff_books[length]
+                    value = self._backoffs[length][node]
+                    score += value if book is None else book[value]
             nodes.append(child)
-        return self._shorten(nodes), score
+        return self._shorten(nodes), float(score)
 
     def _shorten(self, nodes: list[int]) -> State:
-        """The state of the contexts ``nodes``, the shortest first."""
-        return self._strip(tuple(nodes[: self.order - 1][::-1]))
-
-    def _strip(self, state: State) -> State:
-        """Without leading contexts that change nothing: no children and no back-off weight."""
-        for i, node in enumerate(state):
-            length = len(state) - i
+        """The state of the contexts ``nodes``, the shortest first, which are used up: the longest
+        go that change nothing, having no children and no back-off weight."""
+        del nodes[self.order - 1 :]
+        while nodes:
+            node, at = nodes[-1], len(nodes) - 1
             if node >= 0:
-                first = self._first[length - 1]
-                if first[node + 1] > first[node] or self._backoff(length, node) != 0.0:
-                    return state[i:]
-        return ()
-
-    def _prob(self, order: int, node: int) -> float:
-        book = self._prob_books[order - 1]
-        value = self._probs[order - 1][node]
-        return float(value if book is None else book[value])
+                first = self._first[at]
+                # code 0 of a book is the weight 0, too
+                if first[node] < first[node + 1] or self._backoffs[at][node]:
+                    break
+            nodes.pop()
+        nodes.reverse()
+        return tuple(nodes)
 
     def _backoff(self, order: int, node: int) -> float:
         book = self._backoff_books[order - 1]
