@@ -44,6 +44,7 @@ class ModelInfo:
     # runtime.confidence.Calibration; empty: confidences are means of probabilities
     confidence: dict[str, Any] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)  # before, after, late: of FrameClock
+    voice_activity: bool = True  # whether what is not speech is to be left out before it hears
     training_data: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)  # measured, with the set's name
 

@@ -40,33 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default=6.0, help="refuse longer recordings (default: 6)")  # fmt: skip
     parser.add_argument("--language", metavar="CODE", help="one of the model's languages")
     parser.add_argument("--quiet", action="store_true", help="no report")
-    add_layout_arguments(parser)
+    common.add_layout_arguments(parser)
     common.add_model_arguments(parser)
-
-
-def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
-    """How subtitles are laid out, by the names that whisper gave the options."""
-    group = parser.add_argument_group("subtitles (srt, vtt)")
-    group.add_argument("--max-line-width", type=common.positive, metavar="N",
-                       help="characters of a line (default: 42)")  # fmt: skip
-    group.add_argument("--max-line-count", type=common.positive, metavar="N", default=2,
-                       help="lines at once (default: 2)")  # fmt: skip
-    group.add_argument("--max-words-per-line", type=common.positive, metavar="N",
-                       help="words at once; no effect with --max-line-width")  # fmt: skip
-    group.add_argument("--highlight-words", action="store_true",
-                       help="underline each word while it is spoken")  # fmt: skip
-
-
-def layout(args: argparse.Namespace) -> Any:
-    """The :class:`mynah.runtime.subtitles.Layout` that the arguments ask for."""
-    from mynah.runtime.subtitles import Layout
-
-    return Layout(
-        max_line_width=args.max_line_width,
-        max_line_count=args.max_line_count,
-        max_words_per_line=args.max_words_per_line,
-        highlight_words=args.highlight_words,
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     )
     name = "stdin" if args.recording == "-" else Path(args.recording).stem
     written = writers.render(
-        found.transcript, args.format, words=True, layout=layout(args), recording=name
+        found.transcript, args.format, words=True, layout=common.layout(args), recording=name
     )
     if args.output:
         writers.write_atomic(Path(args.output), written)

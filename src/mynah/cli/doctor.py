@@ -37,6 +37,8 @@ LIBRARIES = (
     Library("rich", "rich", "", "progress, the terminal"),
     Library("av", "av", "media", "m4a, aac, webm, video"),
     Library("sounddevice", "sounddevice", "mic", "the microphone"),
+    Library("kaldifst", "kaldifst", "lm", "graphs of words (TLG)"),
+    Library("kaldi_decoder", "kaldi-decoder", "lm", "searching them"),
     Library("torch", "torch", "train", "training, export, models on a GPU"),
     Library("safetensors", "safetensors", "train", "weights"),
     Library("sentencepiece", "sentencepiece", "train", "training BPE tokenizers"),
@@ -98,11 +100,13 @@ def try_model(choice: common.Choice) -> dict[str, Any]:
     try:
         import numpy as np
 
+        from mynah.runtime.request import Request
+
         start = time.perf_counter()
         recognizer = choice.load()
         loaded = time.perf_counter()
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.sample_rate)
-        recognizer.transcribe(noise.astype(np.float32))
+        recognizer.transcribe(noise.astype(np.float32), Request(vad=False))
         done = time.perf_counter()
     except MynahError as error:
         return {"problem": str(error)}

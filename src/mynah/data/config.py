@@ -105,6 +105,7 @@ class DataConfig:
     # of the encoder, an utterance with more tokens than its frames being refused; a run takes it
     # from its model
     subsampling: int | None = None
+    needs_text: bool = True  # an utterance without a text is refused; a run takes it from its task
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch

@@ -8,8 +8,15 @@ from typing import Literal
 
 from mynah.errors import ConfigError
 
-Method = Literal["greedy", "prefix_beam", "rescoring", "attention"]
-METHODS: tuple[Method, ...] = ("greedy", "prefix_beam", "rescoring", "attention")
+Method = Literal["greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph"]
+METHODS: tuple[Method, ...] = (
+    "greedy",
+    "prefix_beam",
+    "rescoring",
+    "attention",
+    "lexicon",
+    "graph",
+)
 LmLevel = Literal["auto", "word", "unit"]
 LM_LEVELS: tuple[LmLevel, ...] = ("auto", "word", "unit")
 LmPass = Literal["first", "second"]
@@ -23,8 +30,9 @@ class DecodingOptions:
 
     Attributes:
         method: ``greedy`` (CTC), ``prefix_beam`` (CTC), ``rescoring`` (CTC n-best scored by the
-            attention decoders), ``attention`` (beam search of the decoder alone).
-        beam: prefixes kept after every frame or step.
+            attention decoders), ``attention`` (beam search of the decoder alone), ``lexicon``
+            (CTC, words of the model's lexicon), ``graph`` (CTC, words of a TLG graph).
+        beam: prefixes kept after every frame or step; of ``lexicon``, the length of the n-best.
         top_units: units of a frame that may extend a prefix.
         ctc_weight: weight of the CTC score in rescoring.
         reverse_weight: share of the right-to-left decoder in rescoring, 0..1.
@@ -39,6 +47,10 @@ class DecodingOptions:
         lm_level: whether the language model is one of ``word`` or of ``unit``; ``auto`` finds out.
         lm_pass: ``first``, it takes part in the search; ``second``, it scores the n-best only.
         hotword_cap: the most that a phrase of hotwords can add.
+        tokens: places in the lexicon or graph that are kept after every frame.
+        margin: those whose score is so much below the best are dropped (natural log).
+        unknown_word: what a word costs that the lexicon does not have; None: there are none.
+        attention_pass: the n-best of ``lexicon`` are scored by the attention decoders too.
 
     Raises:
         ConfigError: a value out of its range.
@@ -58,6 +70,10 @@ class DecodingOptions:
     lm_level: LmLevel = "auto"
     lm_pass: LmPass = "first"
     hotword_cap: float = HOTWORD_CAP
+    tokens: int = 200
+    margin: float = 10.0
+    unknown_word: float | None = None
+    attention_pass: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -70,6 +86,7 @@ class DecodingOptions:
         if not math.isfinite(self.length_penalty):
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
         self._check_scorers()
+        check_tokens(self.tokens, self.margin, self.unknown_word)
 
     def _check_scorers(self) -> None:
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):
@@ -117,3 +134,17 @@ def check_cap(cap: float) -> None:
     """
     if not (math.isfinite(cap) and cap > 0):
         raise ConfigError(f"hotword_cap: {cap} is not a number above 0")
+
+
+def check_tokens(tokens: int, margin: float, unknown_word: float | None) -> None:
+    """Refuse settings with which no search for words can run.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    if tokens < 1:
+        raise ConfigError(f"tokens: {tokens} is not 1 or more")
+    if not margin > 0:
+        raise ConfigError(f"margin: {margin} is not above 0")
+    if unknown_word is not None and not 0 <= unknown_word < math.inf:
+        raise ConfigError(f"unknown_word: {unknown_word} is not a number of 0 or more")

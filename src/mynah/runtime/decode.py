@@ -22,8 +22,10 @@ from mynah.decoding import (
     rescore,
 )
 from mynah.decoding.fusion import Ngram
+from mynah.decoding.lexicon_scores import rescore_words
 from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
+from mynah.runtime.lexicon import graph_search, lexicon_search
 from mynah.runtime.model import Model
 
 # Rescoring a batch needs (hypotheses x tokens x units) numbers; more than this many hypotheses are
@@ -78,8 +80,10 @@ class Decoder:
 
     @cached_property
     def scorers(self) -> tuple[Scorer, ...]:
-        """What takes part in the search."""
+        """What takes part in the search, unit by unit; a search for words has its own."""
         scorers: list[Scorer] = []
+        if self._finds_words:
+            return ()
         if self.hotwords:
             scorers.append(self.hotwords.scorer(self.model.tokenizer, self.options.hotword_cap))
         if self.options.lm_pass == "first":
@@ -94,7 +98,7 @@ class Decoder:
     @cached_property
     def _lm_scorer(self) -> tuple[Scorer, ...]:
         options = self.options
-        if self.lm is None:
+        if self.lm is None or self._finds_words:
             return ()
         scorer = fuse(
             self.lm,
@@ -106,9 +110,25 @@ class Decoder:
         )
         return (scorer,)
 
+    @property
+    def _finds_words(self) -> bool:
+        return self.options.method in ("lexicon", "graph")
+
+    @cached_property
+    def _word_search(self) -> Search:
+        model, options = self.model, self.options
+        if options.method == "graph":
+            return graph_search(
+                model.words, model.tokenizer, options, hotwords=self.hotwords, lm=self.lm
+            )
+        lm = self.lm if options.lm_pass == "first" else None
+        return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
+
     def search(self) -> Search:
         """The incremental search over CTC log-probabilities that comes first."""
         options, blank = self.options, self.model.tokenizer.blank
+        if self._finds_words:
+            return self._word_search
         if options.method == "greedy":
             return GreedySearch(blank, options.blank_penalty)
         return PrefixBeamSearch(
@@ -132,11 +152,18 @@ class Decoder:
         self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
     ) -> list[Hypothesis]:
         """The best of each n-best list that :meth:`search` gave, rescored where asked for."""
-        if self.options.method == "attention":
+        options = self.options
+        if options.method == "attention":
             return [self._attention(item) for item in heard]
         if self.second_pass:
             nbests = [add_scores(nbest, self.second_pass) for nbest in nbests]
-        if self.options.method != "rescoring":
+        if options.method == "lexicon" and options.lm_pass == "second" and self.lm is not None:
+            used, weight = self.model.words.ngram, options.lm_weight
+            nbests = [rescore_words(n, self.lm, weight, used=used) for n in nbests]
+        attention = options.method == "rescoring" or (
+            options.method == "lexicon" and options.attention_pass and self.model.engine.has_decoder
+        )
+        if not attention:
             return [nbest[0] for nbest in nbests]
         # an empty hypothesis alone leaves nothing to choose
         chosen = [nbest[0] for nbest in nbests]

@@ -15,7 +15,11 @@ from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
 from mynah.runtime.confidence import Calibration, read_calibration
 from mynah.runtime.engine import Engine, load_engine
+from mynah.runtime.lexicon import GRAPH, LEXICON, WordParts
 from mynah.text import Tokenizer, load_tokenizer
+
+# families that are not recognisers, and what they are for
+_OTHER_FAMILIES = {"vad": "it finds where there is speech (mynah segments)"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Model:
     engine: Engine
     tokenizer: Tokenizer
     frontend: Frontend
+    parts: WordParts | None = None  # lexicon, language model and graph, where it has them
 
     @property
     def rate(self) -> int:
@@ -86,6 +91,17 @@ class Model:
             raise ConfigError(f"language: {self.name} knows {', '.join(known)}, not {wanted!r}")
         return wanted or (known[0] if len(known) == 1 else None)
 
+    @property
+    def words(self) -> WordParts:
+        """Lexicon, language model and graph.
+
+        Raises:
+            ConfigError: the model was not loaded from a folder.
+        """
+        if self.parts is None:
+            raise ConfigError(f"method: {self.name} has no lexicon")
+        return self.parts
+
     def decoding_options(
         self, options: DecodingOptions | None = None, method: str | None = None
     ) -> DecodingOptions:
@@ -109,6 +125,11 @@ class Model:
                     "use prefix_beam or greedy"
                 )
             options = dataclasses.replace(options, method="prefix_beam")
+        for wanted, part in (("lexicon", LEXICON), ("graph", GRAPH)):
+            if options.method == wanted and not (self.parts and self.parts.has(part)):
+                raise ConfigError(
+                    f"method: {self.name} has no {wanted} ({part}); mynah lexicon adds one"
+                )
         return options
 
 
@@ -127,6 +148,9 @@ def load_model(
         ConfigError, MissingDependency: as :func:`mynah.runtime.engine.load_engine`.
     """
     folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+    if folder.info.family in _OTHER_FAMILIES:
+        other = _OTHER_FAMILIES[folder.info.family]
+        raise ModelError(f"{folder.info.name}: no recogniser, {other}")
     for name in folder.files:
         if name.startswith("tokenizer/"):
             folder.file(name)  # verified
@@ -141,7 +165,7 @@ def load_model(
             f"the model {folder.info.sample_rate} Hz"
         )
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
-    found = Model(loaded, tokenizer, frontend)
+    found = Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))
     try:
         _ = found.clock, found.calibration  # what is wrong with them is said now
     except ConfigError as error:

@@ -82,12 +82,17 @@ def save(
 def write_atomic(path: Path, text: str) -> None:
     """Write ``text`` beside ``path`` and move it there, so that no reader sees half of it.
 
+    What is no file, such as ``/dev/stdout``, is written to as it is.
+
     Raises:
         InputError: the file cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a device or pipe is written to, not replaced
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
         try:
             part.write_text(text, encoding="utf-8", newline="\n")
             os.replace(part, path)

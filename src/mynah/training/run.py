@@ -182,7 +182,8 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
         info = setup.info(results)
         parameters = sum(p.numel() for p in model.parameters())
         card = card_text(info, config.card, parameters, chosen, config.init)
-        publish(out / "model", info, weights, setup.tokenizer.save, card)
+        save = None if setup.tokenizer is None else setup.tokenizer.save
+        publish(out / "model", info, weights, save, card)
         spent = format_seconds(trainer.progress.seconds)
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
         say({"event": "end", "step": trainer.progress.step, "text": text})
