@@ -73,13 +73,7 @@ def add_lexicon(
         raise ConfigError("graph: needs a language model")
     tokenizer = _tokenizer(source)
     model = None if ngram is None else load_ngram(ngram)
-    if table is not None:
-        entries = read_table(table, tokenizer.units)
-    elif words is not None:
-        entries = spell_file(words, tokenizer)
-    else:
-        known = () if model is None else model.vocab
-        entries = [(word, units) for word in known for units in spellings(word, tokenizer)]
+    entries = _entries(tokenizer, table, words, model)
     lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     unknown, arcs = 0, 0
     if model is not None:
@@ -144,6 +138,20 @@ def _tokenizer(source: ModelFolder) -> Tokenizer:
         if name.startswith("tokenizer/"):
             source.file(name)  # verified
     return load_tokenizer(source.path / "tokenizer", source.info.tokenizer)
+
+
+def _entries(
+    tokenizer: Tokenizer,
+    table: str | Path | None,
+    words: str | Path | None,
+    model: NgramModel | None,
+) -> list[Entry]:
+    if table is not None:
+        return read_table(table, tokenizer.units)
+    if words is not None:
+        return spell_file(words, tokenizer)
+    known = () if model is None else model.vocab
+    return [(word, units) for word in known for units in spellings(word, tokenizer)]
 
 
 def _compile(
