@@ -304,7 +304,7 @@ def main() -> None:
         searches = {
             "lexicon, 200 tokens": ours(task, beam=200),
             "lexicon, 200, blanks skipped": ours(task, beam=200, blank_skip=0.98),
-            "lexicon, 200, unknown words too": ours(task, beam=200, unknown=8.0),
+            "lexicon, 200, unknown words too": ours(task, beam=200, unknown=20.0),
             "lexicon, 500 tokens, margin 14": ours(task, beam=500, margin=14.0),
         }
         if "kaldi" in arguments.without or not importlib.util.find_spec("kaldi_decoder"):

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
+from mynah.errors import ModelError
 
 UNKNOWN = "<unk>"
-MOST_CONTEXTS = 1 << 24
+MOST_CONTEXTS = 1 << 24  # their number is a part of a token's key
 
 
 class WordModel(Protocol):
@@ -177,6 +178,8 @@ class Contexts:
         states, score = self.scores.extend(self.states[context], word)
         number = self._numbers.get(states)
         if number is None:
+            if len(self.states) >= MOST_CONTEXTS:
+                raise ModelError(f"lexicon: an utterance of more than {MOST_CONTEXTS} contexts")
             number = self._numbers[states] = len(self.states)
             self.states.append(states)
         after = self._after[pair] = (number, score)

@@ -117,6 +117,26 @@ def test_equals_enumeration(plain_words: ModuleType, seed: int) -> None:
         check_spans(hypothesis, lexicon)
 
 
+def test_the_list_is_nearly_complete(plain_words: ModuleType) -> None:
+    """An n-best list comes from what tokens left behind where they met: little is lost by that."""
+    wanted = there = 0
+    for seed in range(14):
+        lexicon = make_lexicon(ENTRIES, UNITS, boundary=3 if seed % 5 == 1 else None)
+        model = Model(lexicon.words, seed, 2 + seed % 2) if seed % 3 else None
+        log_probs = random_log_probs(seed, 4)
+        every = plain_words.all_words(
+            log_probs,
+            ENTRIES,
+            lambda words, model=model: 0.0 if model is None else 1.3 * model.sentence(words),
+            boundary=lexicon.boundary,
+        )
+        best = sorted(every, key=every.__getitem__, reverse=True)[:30]
+        found = run(make(lexicon, model, lm_weight=1.3), log_probs)
+        wanted += len(best)
+        there += len({texts(hypothesis) for hypothesis in found}.intersection(best))
+    assert there >= 0.96 * wanted
+
+
 def check_spans(hypothesis: Hypothesis, lexicon: Lexicon) -> None:
     assert list(hypothesis.times) == sorted(set(hypothesis.times))
     assert len(hypothesis.times) == len(hypothesis.tokens) == len(hypothesis.token_confidences)
