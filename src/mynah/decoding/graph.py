@@ -148,6 +148,10 @@ class GraphSearch:
             kept.append((first + i, frame))
         return kept
 
+    def partial(self, state: GraphState) -> Hypothesis:
+        """The best so far, while the utterance goes on."""
+        return self.nbest(state, 1)[0]
+
     def nbest(self, state: GraphState, limit: int | None = None) -> list[Hypothesis]:
         """The best hypothesis of ``state``, as a list: FasterDecoder keeps no other."""
         utterance = state.utterance

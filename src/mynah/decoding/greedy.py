@@ -78,6 +78,10 @@ class GreedySearch:
             score=float(np.cumsum(np.append(state.score, values))[-1]),  # in order, as in one shot
         )
 
+    def partial(self, state: GreedyState) -> Hypothesis:
+        """The best so far, while the utterance goes on."""
+        return self.nbest(state, 1)[0]
+
     def nbest(self, state: GreedyState, limit: int | None = None) -> list[Hypothesis]:
         """The one hypothesis of a greedy search, as a list; ``limit`` as in the others."""
         return [

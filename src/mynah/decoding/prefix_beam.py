@@ -194,6 +194,10 @@ class PrefixBeamSearch:
         units[kept], logs[kept] = found, values
         return units, logs
 
+    def partial(self, state: PrefixBeamState) -> Hypothesis:
+        """The best so far, while the utterance goes on."""
+        return self.nbest(state, 1)[0]
+
     def nbest(self, state: PrefixBeamState, limit: int | None = None) -> list[Hypothesis]:
         """The hypotheses of ``state``, best first, at most ``limit`` of them."""
         if self.scorers:

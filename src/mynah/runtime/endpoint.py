@@ -138,8 +138,12 @@ class Endpointer:
         return None
 
     def best(self) -> Hypothesis:
-        """The best hypothesis so far."""
+        """The best hypothesis, if the utterance ended here."""
         return self.search.nbest(self.state, 1)[0]
+
+    def partial(self) -> Hypothesis:
+        """The best hypothesis while it goes on."""
+        return self.search.partial(self.state)
 
     def _full(self) -> bool:
         return self._limit is not None and self.frames >= self._limit

@@ -218,7 +218,7 @@ class Session:
         if cut is not None:
             time = self._time(cut.frames)
             return [*self._end_segment(cut), Endpoint(time, cut.reason)]
-        best = rules.best()
+        best = rules.partial()
         return self._partial(best) if best.tokens and segment.loud else []
 
     def waited(self) -> list[Event]:
