@@ -210,8 +210,13 @@ class Scenes:
         drawn = self._noise.draw(rng, self.frontend.rate, reject)
         if drawn is None:
             return np.zeros(count, np.float32)
-        if rng.random() < 0.3:
-            drawn = augment.speed(drawn, float(rng.choice([0.8, 0.9, 1.1, 1.25])))
+        # there are few recordings, so they are varied more than speech may be
+        if rng.random() < 0.5:
+            drawn = augment.speed(drawn, float(rng.choice([0.65, 0.8, 0.9, 1.1, 1.25, 1.5])))
+        if rng.random() < 0.2:
+            drawn = drawn[::-1]
+        if rng.random() < 0.4:
+            drawn = tilted(rng, drawn)
         start = int(rng.integers(len(drawn)))
         return drawn[(start + np.arange(count)) % len(drawn)]
 

@@ -28,6 +28,7 @@ from mynah.runtime.sound import as_samples
 
 BUNDLED = "mynah-vad"
 FAMILY = "vad"
+_LOUDEST = 8.0  # what is beyond is clipped, so that no energy is infinite
 _BLOCK = 512  # frames computed at a time: what stays in cache
 
 
@@ -118,7 +119,8 @@ class VadStream:
             InputError: samples that are not finite numbers in one or two dimensions.
         """
         vad = self._vad
-        feats = self._feats.feed(as_samples(samples), last=last)
+        mono = np.clip(as_samples(samples), -_LOUDEST, _LOUDEST)
+        feats = self._feats.feed(mono, last=last)
         if len(feats):
             self._newest = feats[-1:].copy()
         if last and self._newest is not None:  # the end goes on as it was until all is answered
