@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mynah.errors import ConfigError, nearest
 
-_NAMES = """
+_TABLE = """
 en english zh chinese de german es spanish ru russian ko korean fr french ja japanese pt portuguese
 tr turkish pl polish ca catalan nl dutch ar arabic sv swedish it italian id indonesian hi hindi
 fi finnish vi vietnamese he hebrew uk ukrainian el greek ms malay cs czech ro romanian da danish
@@ -17,16 +17,28 @@ ka georgian be belarusian tg tajik sd sindhi gu gujarati am amharic yi yiddish l
 fo faroese ht haitian_creole ps pashto tk turkmen nn nynorsk mt maltese sa sanskrit
 lb luxembourgish my myanmar bo tibetan tl tagalog mg malagasy as assamese tt tatar haw hawaiian
 ln lingala ha hausa ba bashkir jw javanese su sundanese yue cantonese
-""".split()
+"""
+
+_WORDS = _TABLE.split()
 
 # code: English name; the last came with the third large model
 LANGUAGES = {
-    code: name.replace("_", " ") for code, name in zip(_NAMES[::2], _NAMES[1::2], strict=True)
+    code: name.replace("_", " ") for code, name in zip(_WORDS[::2], _WORDS[1::2], strict=True)
 }
 _OTHER_NAMES = {
-    **{"burmese": "my", "valencian": "ca", "flemish": "nl", "haitian": "ht", "pushto": "ps"},
-    **{"letzeburgesch": "lb", "panjabi": "pa", "moldavian": "ro", "moldovan": "ro"},
-    **{"sinhalese": "si", "castilian": "es", "mandarin": "zh", "javanese": "jw", "jv": "jw"},
+    "burmese": "my",
+    "castilian": "es",
+    "flemish": "nl",
+    "haitian": "ht",
+    "jv": "jw",
+    "letzeburgesch": "lb",
+    "mandarin": "zh",
+    "moldavian": "ro",
+    "moldovan": "ro",
+    "panjabi": "pa",
+    "pushto": "ps",
+    "sinhalese": "si",
+    "valencian": "ca",
 }
 # written without spaces between words
 WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})

@@ -16,6 +16,7 @@ from mynah.text.whisper_languages import LANGUAGES, WITHOUT_SPACES, language_cod
 
 TIME_STEP = 0.02  # seconds from one timestamp to the next
 TIMES = 1501  # timestamps, 0.00 to 30.00 seconds
+_SYMBOLS = "<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪"
 _TASKS = 6  # translate, transcribe, startoflm, startofprev, nospeech, notimestamps
 _LANGUAGES_OF = {50_256: (99,), 50_257: (99, 100)}  # tokens of text: languages, as published
 # A token of these alone is a word; several only where they follow each other here, as originally.
@@ -68,10 +69,16 @@ def standard_tokens(ordinary: int, vocab_size: int) -> WhisperTokens:
     codes = list(LANGUAGES)[:languages]
     first = ordinary + 2 + languages
     return WhisperTokens(
-        vocab_size,
-        ordinary,
-        ordinary + 1,
-        *range(first, first + _TASKS + 1),
+        vocab_size=vocab_size,
+        eot=ordinary,
+        sot=ordinary + 1,
+        translate=first,
+        transcribe=first + 1,
+        sot_lm=first + 2,
+        sot_prev=first + 3,
+        no_speech=first + 4,
+        no_timestamps=first + 5,
+        timestamp_begin=first + _TASKS,
         languages={code: ordinary + 2 + i for i, code in enumerate(codes)},
         multilingual=ordinary != 50_256,
     )
@@ -86,30 +93,29 @@ def find_tokens(vocabulary: Vocabulary, vocab_size: int) -> WhisperTokens:
     given = vocabulary.specials
     if "<|startoftranscript|>" not in given:
         return standard_tokens(given.get("<|endoftext|>", len(vocabulary.tokens)), vocab_size)
-    names = {
-        "eot": ("endoftext",),
-        "sot": ("startoftranscript",),
-        "translate": ("translate",),
-        "transcribe": ("transcribe",),
-        "sot_lm": ("startoflm",),
-        "sot_prev": ("startofprev",),
-        "no_speech": ("nospeech", "nocaptions"),
-        "no_timestamps": ("notimestamps",),
-    }
-    numbers: dict[str, int] = {}
-    for ours, theirs in names.items():
-        found = [given[f"<|{name}|>"] for name in theirs if f"<|{name}|>" in given]
+
+    def number(*names: str) -> int:
+        found = [given[f"<|{name}|>"] for name in names if f"<|{name}|>" in given]
         if not found:
-            raise ModelError(f"the vocabulary has no token <|{theirs[0]}|>")
-        numbers[ours] = found[0]
+            raise ModelError(f"the vocabulary has no token <|{names[0]}|>")
+        return found[0]
+
+    without_times = number("notimestamps")
     languages = {code: given[f"<|{code}|>"] for code in LANGUAGES if f"<|{code}|>" in given}
     try:
         return WhisperTokens(
             vocab_size=vocab_size,
-            timestamp_begin=given.get("<|0.00|>", numbers["no_timestamps"] + 1),
+            eot=number("endoftext"),
+            sot=number("startoftranscript"),
+            translate=number("translate"),
+            transcribe=number("transcribe"),
+            sot_lm=number("startoflm"),
+            sot_prev=number("startofprev"),
+            no_speech=number("nospeech", "nocaptions"),
+            no_timestamps=without_times,
+            timestamp_begin=given.get("<|0.00|>", without_times + 1),
             languages=dict(sorted(languages.items(), key=lambda item: item[1])),
-            multilingual=numbers["eot"] != 50_256,
-            **numbers,
+            multilingual=number("endoftext") != 50_256,
         )
     except ConfigError as error:
         raise ModelError(f"special tokens: {error}") from None
@@ -253,7 +259,7 @@ class WhisperTokenizer:
         """Tokens of what is not said: brackets, music and the like. Hyphens and apostrophes inside
         words are no such tokens."""
         symbols = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』']
-        symbols += "<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪".split()
+        symbols += _SYMBOLS.split()
         music = [*"♩♪♫♬♭♮♯"]  # of two tokens or more, and the first is like no other
         result = {self.encode(" -")[0], self.encode(" '")[0]}
         for symbol in symbols + music:

@@ -148,8 +148,9 @@ def _card(info: ModelInfo, checkpoint: WhisperCheckpoint) -> str:
     parameters = int(sum(sizes)) / 1e6
     languages = f"{len(info.languages)} languages" if len(info.languages) > 1 else "English only"
     return (
-        f"# {info.name}\n\nImported from a {_LAYOUTS[checkpoint.layout]} by `mynah import whisper`: "
-        f"a Whisper model of {parameters:.2f} M parameters, {languages}, {info.sample_rate} Hz.\n\n"
-        "Training data, licence and error rates are those of the original; the checkpoint does not "
-        "say them.\n"
+        f"# {info.name}\n\nImported from a {_LAYOUTS[checkpoint.layout]} by `mynah import "
+        f"whisper`: a Whisper model of {parameters:.2f} M parameters, {languages}, "
+        f"{info.sample_rate} Hz.\n\n"
+        "Training data, licence and error rates are those of the original; the checkpoint "
+        "does not say them.\n"
     )

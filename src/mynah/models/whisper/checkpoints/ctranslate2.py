@@ -1,8 +1,8 @@
 """CTranslate2 folders: model.bin with config.json and vocabulary.json or .txt.
 
-``model.bin``: the format's version, the name and revision of the specification, the variables (name,
-shape, type, bytes), and second names for some of them; strings have a length of 16 bits and end
-with a zero. Query, key and value are one matrix (in cross-attention key and value), and int8
+``model.bin``: the format's version, the name and revision of the specification, the variables
+(name, shape, type, bytes), and second names for some of them; strings have a length of 16 bits and
+end with a zero. Query, key and value are one matrix (in cross-attention key and value), and int8
 weights have a scale a row by which they were *multiplied*.
 https://opennmt.net/CTranslate2/
 """

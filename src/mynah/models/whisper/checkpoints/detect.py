@@ -92,7 +92,6 @@ def describe(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             start = stream.read(_TELLING)
-        size = path.stat().st_size
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     if start.startswith(b"PK\3\4"):
@@ -111,7 +110,7 @@ def describe(path: Path) -> str:
         return "a web page"
     if not start:
         return "an empty file"
-    return _describe_rest(start, size)
+    return _describe_rest(start)
 
 
 def _describe_zip(path: Path) -> str:
@@ -126,7 +125,7 @@ def _describe_zip(path: Path) -> str:
     return "a file of torch.save" if found else "a zip archive"
 
 
-def _describe_rest(start: bytes, size: int) -> str:
-    if len(start) > 9 and start[8:9] == b"{" and struct.unpack_from("<Q", start)[0] < size:
+def _describe_rest(start: bytes) -> str:
+    if len(start) > 9 and start[8:9] == b"{" and struct.unpack_from("<Q", start)[0] < 1 << 40:
         return "a safetensors file"
     return "a text" if not any(byte < 9 for byte in start) else "a file of a kind that is not known"

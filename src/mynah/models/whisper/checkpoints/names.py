@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -125,8 +124,9 @@ def complete(
     found = dict(given)
     name = "encoder.positional_embedding"
     if name not in found:
-        shape = expected[name]
-        found[name] = Stored(shape, np.dtype("<f4"), lambda: sinusoids(*shape))
+        length, width = expected[name]
+        positions = Stored((length, width), np.dtype("<f4"), lambda: sinusoids(length, width))
+        found[name] = positions
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     if missing:

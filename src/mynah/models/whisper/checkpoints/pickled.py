@@ -1,7 +1,7 @@
 """Files of ``torch.save``, read without PyTorch and without running what a pickle asks for.
 
-Such a file is a zip archive: ``data.pkl`` describes the objects, ``data/0``, ``data/1`` ... hold the
-values of tensors. A pickle is a program for a stack machine, and Python's own machine calls any
+Such a file is a zip archive: ``data.pkl`` describes the objects, ``data/0``, ``data/1`` ... hold
+the values of tensors. A pickle is a program for a stack machine, and Python's own machine calls any
 function that it names. The one here knows containers, strings, numbers and tensors; every other
 name in it is refused before anything is made of it.
 """
@@ -106,9 +106,10 @@ class _Archive:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise ModelError(f"{name} is compressed or encrypted, which torch.save does not do")
         start = member.header_offset
-        if not 0 <= start <= len(self._data) - 30 or self._data[start : start + 4] != b"PK\3\4":
+        header = bytes(self._data[max(start, 0) : max(start, 0) + 30])
+        if len(header) < 30 or not header.startswith(b"PK\3\4"):
             raise ModelError(f"{name} has no header where the archive says (cut short?)")
-        name_size, extra_size = struct.unpack_from("<HH", self._data, start + 26)
+        name_size, extra_size = struct.unpack_from("<HH", header, 26)
         start += 30 + name_size + extra_size
         if member.file_size != member.compress_size or start + member.file_size > len(self._data):
             raise ModelError(f"{name} is larger than the file (cut short?)")

@@ -104,7 +104,7 @@ def write_safetensors(tensors: Tensors, path: Path, dtype: str = "keep") -> None
             values = tensors[name]
             if types[name] != values.dtype:
                 values = _convert(values, types[name], f"{path.name}: {name}")
-            stream.write(memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B"))
+            stream.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
 def _convert(values: Array, dtype: np.dtype[Any], name: str) -> Array:
