@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import itertools
 import json
 import pickle
 import random
@@ -65,7 +66,7 @@ def brute_force(bpe: ByteBpe, data: bytes) -> list[int]:
     if data in ids:
         return [ids[data]]
     while True:
-        ranks = [ids.get(a + b, 1 << 30) for a, b in zip(parts, parts[1:], strict=False)]
+        ranks = [ids.get(a + b, 1 << 30) for a, b in itertools.pairwise(parts)]
         if not ranks or min(ranks) == 1 << 30:
             return [ids[part] for part in parts]
         at = ranks.index(min(ranks))
@@ -226,7 +227,7 @@ def merges_of(vocabulary: Vocabulary) -> tuple[tuple[bytes, bytes], ...]:
     for rank, token in enumerate(vocabulary.tokens):
         parts = [token[i : i + 1] for i in range(len(token))]
         while len(parts) > 2:
-            found = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:], strict=False)]
+            found = [ranks.get(a + b, rank) for a, b in itertools.pairwise(parts)]
             at = found.index(min(found))
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) == 2:
