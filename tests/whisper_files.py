@@ -347,8 +347,10 @@ def _ct2_quantized(put: Mapping[str, Array], kind: str) -> dict[str, Array]:
             result[f"{name}_scale"] = np.float32(2**10 / np.abs(value).max())
             result[name] = np.rint(value * result[f"{name}_scale"]).astype("<i2")
         else:
-            result[f"{name}_scale"] = (127 / np.abs(value).max(axis=1)).astype("<f4")
-            result[name] = np.rint(value * result[f"{name}_scale"][:, None]).astype("i1")
+            rows = value.reshape(len(value), -1)
+            scale = (127 / np.abs(rows).max(axis=1)).astype("<f4")
+            result[f"{name}_scale"] = scale
+            result[name] = np.rint(rows * scale[:, None]).astype("i1").reshape(value.shape)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -70,9 +71,10 @@ def test_transformers(original: tuple[Any, Path], tmp_path: Path, shard: str) ->
         assert read.vocabulary.specials == files.special_tokens()
 
 
-@pytest.mark.parametrize(
-    "kind", ["float32", "float16", "bfloat16", "int16", "int8", "int8_float16"]
-)
+KINDS = ["float32", "float16", "bfloat16", "int16", "int8", "int8_float16"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_ctranslate2(original: tuple[Any, Path], tmp_path: Path, kind: str) -> None:
     ctranslate2 = pytest.importorskip("ctranslate2")
     model, folder = original
@@ -102,11 +104,9 @@ def test_ctranslate2(original: tuple[Any, Path], tmp_path: Path, kind: str) -> N
 
 
 def test_openai(original: tuple[Any, Path], tmp_path: Path) -> None:
-    whisper = pytest.importorskip("whisper.model")
+    whisper = pytest.importorskip("whisper")
     torch = pytest.importorskip("torch")
-    import dataclasses
-
-    model = whisper.Whisper(whisper.ModelDimensions(**dataclasses.asdict(DIMS)))
+    model = whisper.model.Whisper(whisper.model.ModelDimensions(**dataclasses.asdict(DIMS)))
     path = tmp_path / "tiny.pt"
     torch.save({"dims": dataclasses.asdict(DIMS), "model_state_dict": model.state_dict()}, path)
     read = read_checkpoint(path)

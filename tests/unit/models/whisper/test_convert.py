@@ -63,7 +63,7 @@ def test_model_folder(tmp_path: Path, layout: str) -> None:
     for name, value in random_tensors().items():
         np.testing.assert_array_equal(weights[name], value, err_msg=name)
     card = (out / "CARD.md").read_text("utf-8")
-    assert "0.42 M parameters, 3 languages" in card
+    assert "0.33 M parameters, 3 languages" in card
 
 
 def test_openai_needs_a_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,11 +101,10 @@ def test_vocabulary_and_filters_that_do_not_fit(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     files.write_vocab_json(wrong, files.vocabulary(290), specials=False)
-    # ten tokens fewer of text are ten languages more: only the published sizes can be checked
     with pytest.raises(ModelError, match="wrong/x: no such file"):
         import_whisper(found["ggml"], tmp_path / "out", tokenizer=wrong / "x")
     files.write_vocab_json(wrong, files.vocabulary(270), specials=True)
-    with pytest.raises(ModelError, match="suppress_tokens|occurs twice|the model has"):
+    with pytest.raises(ModelError, match="wrong: special tokens: no_timestamps: -4 is not"):
         values = files.special_tokens()
         values["<|notimestamps|>"] = -4
         (wrong / "added_tokens.json").write_text(json.dumps(values))

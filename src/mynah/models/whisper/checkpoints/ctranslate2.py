@@ -239,13 +239,13 @@ def _unscaled(tensor: Stored, scale: Stored | None, name: str) -> Stored:
         return tensor
     if scale is None or scale.dtype.kind != "f":
         raise ModelError(f"{name} is of whole numbers without a scale")
-    rows = tensor.shape[:1] + tensor.shape[2:]  # one scale for all of the second axis
+    rows = tensor.shape[:1]
     if math.prod(scale.shape) != 1 and scale.shape != rows:
         raise ModelError(f"{name}_scale is of shape {scale.shape}, not {rows}")
+    spread = (-1,) + (1,) * (len(tensor.shape) - 1)
 
     def load() -> Array:
-        factor = scale.load().astype(np.float32)
-        factor = factor.reshape(()) if factor.size == 1 else np.expand_dims(factor, 1)
+        factor = scale.load().astype(np.float32).reshape(spread)
         return np.asarray(tensor.load().astype(np.float32) / factor, np.float32)
 
     return Stored(tensor.shape, np.dtype("<f4"), load)
@@ -271,16 +271,18 @@ def _check_no_bias(tensor: Stored | None, part: int, parts: int, name: str) -> N
         raise ModelError(f"{name} gives the keys a bias, which a Whisper does not have")
 
 
+# what only says which attention is reported, or was read elsewhere
+_HARMLESS = ("num_heads", "alignment_heads", "alignment_layer")
 # settings of the layers that every Whisper has so
 _SETTINGS: dict[str, tuple[float, ...]] = {
     "activation": (3.0,),  # gelu, the exact one
-    "alignment_heads": (1.0,),
     "pre_norm": (1.0,),
     "scale_embeddings": (0.0,),
     "alibi": (0.0,),
     "scale_alibi": (0.0,),
     "alibi_use_positive_positions": (0.0,),
     "sliding_window": (0.0,),
+    "start_from_zero_embedding": (0.0,),
 }
 
 
@@ -292,7 +294,7 @@ def _check_rest(variables: Mapping[str, Stored], used: set[str]) -> None:
     """
     for name, tensor in variables.items():
         leaf = name.rpartition("/")[2]
-        if name in used or leaf == "num_heads" or leaf.endswith("_scale"):
+        if name in used or leaf in _HARMLESS or leaf.endswith("_scale"):
             continue
         if name.startswith("decoder/projection/"):
             _check_projection(variables, name)
