@@ -31,6 +31,7 @@ LANGUAGES = ("en", "zh", "de")
 _TEXT_TOKENS = 300
 TOKENS = _TEXT_TOKENS + 2 + len(LANGUAGES) + 6 + 1501
 DIMS = WhisperDims(80, 24, 64, 2, 1, TOKENS, 16, 64, 2, 2)
+SMALL = WhisperDims(80, 8, 32, 2, 1, TOKENS, 8, 32, 2, 1)  # of tests/data/whisper_tiny
 
 
 def vocabulary(size: int = _TEXT_TOKENS) -> Vocabulary:
@@ -152,15 +153,16 @@ def safetensors_bytes(tensors: Weights) -> bytes:
     return struct.pack("<Q", len(text)) + text + values
 
 
-def write_vocab_json(folder: Path, vocab: Vocabulary, *, specials: bool = True) -> None:
-    """``vocab.json``, ``merges.txt`` and ``added_tokens.json``."""
+def shown(token: bytes) -> str:
+    """A token as Hugging Face's files write it."""
     own = [*range(33, 127), *range(161, 173), *range(174, 256)]
     chars = {b: chr(b) for b in own}
     chars |= {b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in own)}
+    return "".join(chars[b] for b in token)
 
-    def shown(token: bytes) -> str:
-        return "".join(chars[b] for b in token)
 
+def write_vocab_json(folder: Path, vocab: Vocabulary, *, specials: bool = True) -> None:
+    """``vocab.json``, ``merges.txt`` and ``added_tokens.json``."""
     table = {shown(token): index for index, token in enumerate(vocab.tokens)}
     (folder / "vocab.json").write_text(json.dumps(table), "utf-8")
     lines = "".join(f"{shown(a)} {shown(b)}\n" for a, b in vocab.merges)
@@ -271,13 +273,19 @@ def ggml_tensor(name: str, value: Array, kind: str) -> bytes:
     return head + struct.pack(f"<{value.ndim}i", *reversed(value.shape)) + encoded + data
 
 
-def write_ggml(path: Path, tensors: Weights, kind: str, dims: WhisperDims = DIMS) -> Path:
+def write_ggml(
+    path: Path,
+    tensors: Weights,
+    kind: str,
+    dims: WhisperDims = DIMS,
+    tokens: Sequence[bytes] | None = None,
+) -> Path:
     """A ggml file as whisper.cpp's converter and quantiser write it."""
     from mynah.audio.mel import slaney_bank
 
     filters = slaney_bank(dims.n_mels, 400, 16_000).T.astype("<f4")
     data = ggml_header(dims) + struct.pack("<2i", *filters.shape) + filters.tobytes()
-    tokens = vocabulary().tokens
+    tokens = vocabulary().tokens if tokens is None else tokens
     data += struct.pack("<i", len(tokens))
     data += b"".join(struct.pack("<i", len(token)) + token for token in tokens)
     data += b"".join(ggml_tensor(name, value, kind) for name, value in tensors.items())

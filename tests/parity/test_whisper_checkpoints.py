@@ -80,14 +80,13 @@ def test_ctranslate2(original: tuple[Any, Path], tmp_path: Path, kind: str) -> N
     model, folder = original
     source = shutil.copytree(folder, tmp_path / "hf")
     settings = json.loads((source / "generation_config.json").read_text())
-    settings |= {"alignment_heads": [[1, 1]], "lang_to_id": {"<|en|>": 302}}
     settings |= {"suppress_tokens": [4, 2], "begin_suppress_tokens": [32]}
     (source / "generation_config.json").write_text(json.dumps(settings))
     converter = ctranslate2.converters.TransformersConverter(str(source))
     converter.convert(str(tmp_path / "ct2"), quantization=kind)
     read = read_checkpoint(tmp_path / "ct2")
     assert (read.layout, read.dims) == ("ctranslate2", DIMS)
-    assert (read.alignment_heads, read.suppress_tokens) == (((1, 1),), (2, 4))
+    assert (read.alignment_heads, read.suppress_tokens) == (((1, 0), (1, 1)), (2, 4))
     assert read.vocabulary is not None
     assert read.vocabulary.tokens == files.vocabulary().tokens
     wanted = reference(model)

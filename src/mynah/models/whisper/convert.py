@@ -109,7 +109,7 @@ def _installed(checkpoint: WhisperCheckpoint) -> Path:
         if path.is_file():
             return path
     raise ModelError(
-        f"{checkpoint.path}: holds no vocabulary; give it by --tokenizer: a Hugging Face folder or "
+        f"{checkpoint.path}: holds no (whole) vocabulary; give it by --tokenizer: a Hugging Face folder or "
         f"tokenizer.json of the same model, or {name}.tiktoken of the package openai-whisper"
     )
 

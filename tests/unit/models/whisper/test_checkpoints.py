@@ -165,6 +165,18 @@ def test_ggml_blocks(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(read.tensors[name], tensors[name].astype(np.float16))
 
 
+def test_ggml_of_the_first_converter(tmp_path: Path) -> None:
+    tensors, tokens = random_tensors(), list(files.vocabulary().tokens)
+    path = tmp_path / "ggml.bin"
+    end = b"<|endoftext|>"
+    read = read_checkpoint(files.write_ggml(path, tensors, "f16", tokens=[*tokens, end]))
+    assert read.vocabulary is not None and read.vocabulary.tokens == tuple(tokens)
+    assert read.vocabulary.specials == {"<|endoftext|>": 300}
+    tokens[0xA1] = "\ufffd".encode()  # bytes that are no character were lost
+    assert read_checkpoint(files.write_ggml(path, tensors, "f16", tokens=tokens)).vocabulary is None
+    assert read_checkpoint(files.write_ggml(path, tensors, "f16", tokens=[])).vocabulary is None
+
+
 @pytest.mark.parametrize("kind", ["float32", "float16", "int16", "int8"])
 def test_ctranslate2(tmp_path: Path, kind: str) -> None:
     tensors = random_tensors()
@@ -238,3 +250,19 @@ def test_heads_are_those_of_the_file_or_of_the_published_model(tmp_path: Path) -
     assert alignment_heads(dataclasses.replace(first, path=Path("large.pt")))[0] == (10, 12)
     distilled = dataclasses.replace(large, n_text_layer=2)
     assert len(alignment_heads(dataclasses.replace(read, dims=distilled))) == 20
+
+
+def test_a_folder_of_ctranslate2s_own_converter(repository: Path) -> None:
+    folder = repository / "tests" / "data" / "whisper_tiny"
+    read = read_checkpoint(folder / "ctranslate2")
+    assert read.dims == files.SMALL
+    assert read.vocabulary is not None and read.vocabulary.tokens == files.vocabulary().tokens
+    reference = np.load(folder / "reference.npz")
+    assert len(reference.files) > 10
+    for name in reference.files:
+        value, found = reference[name].astype(np.float32), read.tensors[name]
+        rows = np.abs(value).reshape(len(value), -1).max(axis=1)
+        bound = (1 / 254 + 1 / 1000) * rows.reshape(-1, *[1] * (value.ndim - 1))
+        if value.ndim == 1:
+            bound = np.abs(value) / 1000 + 1e-6
+        assert (np.abs(found - value) <= bound).all(), name

@@ -32,6 +32,7 @@ _HEADER = (  # the order in the file
 )
 _PLAIN = {0: "F32", 1: "F16", 30: "BF16"}
 _MAX_TOKEN = 1024  # bytes
+_END = b"<|endoftext|>"
 
 
 class _Reader:
@@ -99,6 +100,7 @@ def _filters(reader: _Reader, dims: WhisperDims) -> Array:
 
 
 def _vocabulary(reader: _Reader, dims: WhisperDims) -> Vocabulary | None:
+    """The tokens in the order of their numbers; ``None`` without any, or where some were lost."""
     (count,) = reader.ints(1, "the vocabulary")
     if not 0 <= count <= dims.n_vocab:
         raise ModelError(f"a vocabulary of {count} tokens, the header says {dims.n_vocab}")
@@ -108,7 +110,13 @@ def _vocabulary(reader: _Reader, dims: WhisperDims) -> Vocabulary | None:
         if not 0 <= size <= _MAX_TOKEN:
             raise ModelError(f"token {index} has {size} bytes")
         tokens.append(bytes(reader.take(size, f"token {index}")))
-    return Vocabulary(tuple(tokens)) if tokens else None
+    specials: dict[str, int] = {}
+    if tokens and tokens[-1] == _END:  # English-only files of the first converter
+        specials[_END.decode()] = len(tokens) - 1
+        tokens.pop()
+    # The first converter also wrote bytes that are no whole character as U+FFFD: they are lost.
+    whole = {bytes([byte]) for byte in range(256)} <= set(tokens)
+    return Vocabulary(tuple(tokens), specials=specials) if whole else None
 
 
 def _tensor(reader: _Reader) -> tuple[str, Stored]:
