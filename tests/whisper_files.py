@@ -137,6 +137,10 @@ def hf_config(dims: WhisperDims = DIMS) -> dict[str, Any]:
         "decoder_ffn_dim": 4 * dims.n_text_state,
         "activation_function": "gelu",
         "scale_embedding": False,
+        "pad_token_id": _TEXT_TOKENS,
+        "bos_token_id": _TEXT_TOKENS,
+        "eos_token_id": _TEXT_TOKENS,
+        "decoder_start_token_id": _TEXT_TOKENS + 1,
     }
 
 

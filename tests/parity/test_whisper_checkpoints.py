@@ -29,10 +29,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     torch.manual_seed(0)
     config = transformers.WhisperConfig(
         **{k: v for k, v in files.hf_config().items() if k != "model_type"},
-        pad_token_id=300,
-        bos_token_id=300,
-        eos_token_id=300,
-        decoder_start_token_id=301,
     )
     model = transformers.WhisperForConditionalGeneration(config).eval()
     for parameter in model.parameters():

@@ -109,8 +109,8 @@ def _installed(checkpoint: WhisperCheckpoint) -> Path:
         if path.is_file():
             return path
     raise ModelError(
-        f"{checkpoint.path}: holds no (whole) vocabulary; give it by --tokenizer: a Hugging Face folder or "
-        f"tokenizer.json of the same model, or {name}.tiktoken of the package openai-whisper"
+        f"{checkpoint.path}: holds no (whole) vocabulary; give it by --tokenizer: a Hugging Face "
+        f"folder or tokenizer.json of the same model, or {name}.tiktoken of the package openai-whisper"
     )
 
 

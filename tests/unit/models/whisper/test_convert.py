@@ -70,9 +70,7 @@ def test_openai_needs_a_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("torch")
     path = files.write_openai(tmp_path / "tiny.pt", random_tensors())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ModelError, match=r"holds no \(whole\) vocabulary.*--tokenizer.*multilingual.tik"
-    ):
+    with pytest.raises(ModelError, match="no .whole. vocabulary.*--tokenizer.*multilingual.tik"):
         import_whisper(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     hf = sources(tmp_path)["huggingface"]
