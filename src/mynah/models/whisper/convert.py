@@ -110,7 +110,7 @@ def _installed(checkpoint: WhisperCheckpoint) -> Path:
             return path
     raise ModelError(
         f"{checkpoint.path}: holds no (whole) vocabulary; give it by --tokenizer: a Hugging Face "
-        f"folder or tokenizer.json of the same model, or {name}.tiktoken of the package openai-whisper"
+        f"folder or tokenizer.json of the same model, or openai-whisper's {name}.tiktoken"
     )
 
 
