@@ -274,7 +274,7 @@ def _read_ranks(path: Path, text: str) -> Vocabulary:
         if not words:
             continue
         try:
-            token = b"" if words[0] == "=" else base64.b64decode(words[0], validate=True)
+            token = b"" if words[0] == "=" else binascii.a2b_base64(words[0], strict_mode=True)
             index = int(words[1])
         except (binascii.Error, ValueError, IndexError):
             raise ModelError(f"{path}:{number}: not a token in base64 and its rank") from None

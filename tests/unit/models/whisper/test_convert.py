@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -205,3 +206,20 @@ def test_names_of_the_hub_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match=r"pip install 'mynah-speech\[hub\]'"):
         fetch("hf:a/b")
+
+
+def test_a_name_of_the_hub_works_offline_afterwards(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    cache = tmp_path / "home" / "hub" / "models--a--b"
+    files.write_huggingface(cache / "snapshots" / ("0" * 40), random_tensors())
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    arguments = [sys.executable, "-m", "mynah", "import", "whisper", "hf:a/b", str(tmp_path / "x")]
+    offline = {**os.environ, "MYNAH_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=offline)
+    assert done.returncode == 0, done.stderr
+    arguments[5] = "hf:a/c"
+    done = subprocess.run(arguments, capture_output=True, text=True, env=offline)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mynah import: hf:a/c: cannot be downloaded (")
+    assert done.stderr.count("\n") == 1
