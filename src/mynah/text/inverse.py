@@ -7,8 +7,8 @@ words that it came from, and taken with these exceptions:
 
 - English: ordinals of one word stay (``wait a second``), so do pairs that may be a time or not
   (``nine eleven``) unless a word before says so (``at nine fifteen``); ``a hundred and two`` counts
-  as ``one hundred and two``; hours have no leading zero, ``%`` has no space, and five digits and
-  more have commas.
+  as ``one hundred and two``; hours have no leading zero, ``%`` has no space, five digits and more
+  have commas, and the month of a date a capital.
 - Chinese: dates, times and what has a unit keep their characters and get digits: ``2026年11月26日``
   and ``20公里``, not ``2026/11/26`` and ``20km``; so nothing around them is lost, spaces included.
   A few idioms stay.
@@ -73,6 +73,9 @@ _NUMBERS = _CARDINALS | frozenset([*_ORDINALS, *_DECADES])
 _BEFORE_TIMES = frozenset(_words("at by until till before after around about from since"))
 _TIME_WORDS = frozenset(_words("o'clock oclock a p am pm past to half quarter"))
 _MINUTES = frozenset([*_SMALL[9:], *_TEENS, *_TENS, "oh", "o"])
+_MONTHS = frozenset(
+    _words("january february march april may june july august september october november december")
+)
 _WANTED = frozenset(
     _words("money date time measure cardinal ordinal decimal telephone fraction math")
 )
@@ -277,6 +280,8 @@ def _english(snippet: str, found: _Found) -> str:
             return f"{_SMALL.index(words[0]) + 1}:{minute:02d}"
         if found.kind != "telephone":
             return ""
+    if found.kind == "date":
+        return " ".join(w.capitalize() if w in _MONTHS else w for w in found.text.split(" "))
     if found.kind == "time":
         return re.sub(r"^0(?=\d:)", "", found.text)
     text = found.text.replace(" %", "%")
