@@ -4,7 +4,8 @@ wenet: a folder with final.pt, train.yaml, units.txt and global_cmvn (needs PyTo
 
 whisper: OpenAI's .pt, a Hugging Face folder, whisper.cpp's ggml .bin, a CTranslate2 folder, or a
 name like hf:openai/whisper-small, which is downloaded. OpenAI files hold no vocabulary; --tokenizer
-names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken.
+names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken. Weights and
+vocabulary are brought over; this version cannot transcribe with them yet.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     from mynah.model_folder import read_model_folder
 
     folder = read_model_folder(_import_whisper(args) if args.toolkit == "whisper" else _wenet(args))
+    if folder.info.family == "whisper":
+        print(
+            f"{folder.path}: weights and vocabulary; this version cannot transcribe with them yet"
+        )
+        return 0
     live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")
     return 0

@@ -19,7 +19,11 @@ from mynah.runtime.lexicon import GRAPH, LEXICON, WordParts
 from mynah.text import Tokenizer, load_tokenizer
 
 # families that are not recognisers, and what they are for
-_OTHER_FAMILIES = {"vad": "it finds where there is speech (mynah segments)"}
+_OTHER_FAMILIES = {
+    "vad": "it finds where there is speech (mynah segments)",
+    "punctuation": "it makes plain text readable (mynah punctuate)",
+    "whisper": "Whisper models are imported, but not yet run, by this version",
+}
 
 
 @dataclass(frozen=True)
