@@ -4,8 +4,8 @@ wenet: a folder with final.pt, train.yaml, units.txt and global_cmvn (needs PyTo
 
 whisper: OpenAI's .pt, a Hugging Face folder, whisper.cpp's ggml .bin, a CTranslate2 folder, or a
 name like hf:openai/whisper-small, which is downloaded. OpenAI files hold no vocabulary; --tokenizer
-names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken. Weights and
-vocabulary are brought over; this version cannot transcribe with them yet.
+names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken. Weights
+and vocabulary are brought over; this version cannot transcribe with them yet.
 """
 
 from __future__ import annotations
