@@ -23,7 +23,7 @@ from mynah.config import build
 from mynah.data.loader import Batch
 from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
-from mynah.evaluation.error_rate import error_rate
+from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import ctc_loss, label_smoothing_loss
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.text import Tokenizer, normalize_for_scoring
@@ -152,6 +152,10 @@ def make_task(
     return CtcAttention(model, tokenizer, options, evaluate)
 
 
+def _numbers(tokens: Sequence[int]) -> str:
+    return " ".join(map(str, tokens))
+
+
 class CtcAttention:
     """The task ``ctc_attention`` over a :class:`~mynah.models.u2.model.U2`."""
 
@@ -228,17 +232,26 @@ class CtcAttention:
         )
         losses = self._losses(batch, encoded, encoded_lens)
         hypotheses = self._search(encoded, encoded_lens)
-        pairs = [
-            (self._normal(text), self._normal(self.tokenizer.decode(hypothesis.tokens)))
-            for text, hypothesis in zip(batch.texts, hypotheses, strict=True)
-        ]
-        found = error_rate(pairs, unit=config.unit)
+        found = self._errors(batch, hypotheses)
         return {
             "errors": float(found.errors),
             "words": float(found.total),
-            "utterances": float(len(pairs)),
+            "utterances": float(len(batch.ids)),
             "loss": float(losses.total),
         }
+
+    def _errors(self, batch: Batch, hypotheses: Sequence[Hypothesis]) -> ErrorRate:
+        decode, unit = self.tokenizer.decode, self.evaluation.unit
+        if unit == "token":  # told apart by their numbers, whatever they look like
+            rows = zip(batch.tokens.tolist(), batch.token_lens.tolist(), hypotheses, strict=True)
+            return error_rate(
+                [(_numbers(tokens[:size]), _numbers(h.tokens)) for tokens, size, h in rows]
+            )
+        pairs = [
+            (self._normal(text), self._normal(decode(hypothesis.tokens)))
+            for text, hypothesis in zip(batch.texts, hypotheses, strict=True)
+        ]
+        return error_rate(pairs, unit=unit)
 
     def scores(self, sums: Mapping[str, float]) -> dict[str, float]:
         """The error rate (0..1, or more) and the loss an utterance."""
