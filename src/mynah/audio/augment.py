@@ -164,7 +164,9 @@ def spec_trim(rng: np.random.Generator, feats: Array, *, width: int = 20) -> Arr
     return feats[: len(feats) - cut].copy() if 2 * cut < len(feats) else feats.copy()
 
 
-def color(rng: np.random.Generator, feats: Array, *, level: float = 1.0, tilt: float = 0.5) -> Array:
+def color(
+    rng: np.random.Generator, feats: Array, *, level: float = 1.0, tilt: float = 0.5
+) -> Array:
     """Another microphone and distance: a smooth curve over the bins added to log energies (T, F).
 
     A filter that does not change in time multiplies the energy of each bin. The curve is a constant
@@ -201,4 +203,5 @@ def warp_frequency(
     place = np.clip(place, 0.0, bins - 1.0)
     left = np.minimum(place.astype(np.int64), bins - 2)
     part = (place - left).astype(np.float32)
-    return feats[:, left] * (1.0 - part) + feats[:, left + 1] * part
+    warped: Array = feats[:, left] * (1.0 - part) + feats[:, left + 1] * part
+    return warped

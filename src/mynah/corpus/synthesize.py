@@ -4,9 +4,10 @@ All are small programs of every Linux distribution, run here as ordinary process
 ``index`` says, and how, is a function of (seed, index) alone: a run that was interrupted goes on
 where it stopped, and any number of jobs makes the same corpus.
 
-A voice is ``flite:NAME``, ``festival:NAME``, ``espeak:ACCENT`` or ``espeak:ACCENT+VARIANT``. Beside rate and pitch
-the *warp* is drawn: the recording is made slower by that factor and then resampled, which moves
-formants and pitch together as a shorter or longer vocal tract does (above 1: a smaller speaker).
+A voice is ``flite:NAME``, ``festival:NAME``, ``espeak:ACCENT`` or ``espeak:ACCENT+VARIANT``. Beside
+rate and pitch the *warp* is drawn: the recording is made slower by that factor and then resampled,
+which moves formants and pitch together as a shorter or longer vocal tract does (above 1: a smaller
+speaker).
 """
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ def _festival_command(voice: str, rate: float, pitch: float, text: str, wav: str
     if voice.endswith("_hts"):
         settings += (
             " (set! hts_engine_params (append hts_engine_params"
-            f" '((\"-r\" {rate:.3f}) (\"-fm\" {(pitch - 0.5) * 8:.2f}))))"
+            f' \'(("-r" {rate:.3f}) ("-fm" {(pitch - 0.5) * 8:.2f}))))'
         )
     else:
         settings += (

@@ -50,7 +50,7 @@ def read_dictionary(path: str | Path) -> dict[str, tuple[Phones, ...]]:
     """
     found: dict[str, list[Phones]] = defaultdict(list)
     for number, line in enumerate(_lines(path), 1):
-        name, *phones = line.partition("#")[0].partition(";;;")[0].split()  or [""]
+        name, *phones = line.partition("#")[0].partition(";;;")[0].split() or [""]
         if not name:
             continue
         sounds = tuple(phone.rstrip("012").lower() for phone in phones)
@@ -67,7 +67,7 @@ def read_dictionary(path: str | Path) -> dict[str, tuple[Phones, ...]]:
 def _lines(path: str | Path) -> Iterator[str]:
     opener = lzma.open if str(path).endswith(".xz") else open
     try:
-        with opener(path, "rt", encoding="utf-8") as stream:  # type: ignore[operator]
+        with opener(path, "rt", encoding="utf-8") as stream:
             yield from stream
     except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or error
