@@ -124,6 +124,9 @@ class DataConfig:
     # of the encoder, an utterance with more tokens than its frames being refused; a run takes it
     # from its model
     subsampling: int | None = None
+    # a column of the manifests that says which unit sounds when, as "sil 30 dh 5 ah 7": frames of
+    # 10 ms; empty: none is read
+    alignment: str = ""
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch

@@ -26,6 +26,7 @@ from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import ctc_loss, label_smoothing_loss
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
+from mynah.nn.mask import valid_mask
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.training.config import EvaluateConfig, without_kind
 from mynah.training.optimisation import mix
@@ -46,6 +47,8 @@ class Options:
     max_chunk: int = 25  # encoder frames
     full_context: float = 0.5  # share of the steps that see whole utterances
     dynamic_left: bool = False  # also draw how many chunks to the left are seen
+    # of the cross entropy with the units that data.alignment says sound in each frame
+    alignment_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("ctc_weight", "reverse_weight", "full_context"):
@@ -53,6 +56,8 @@ class Options:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 <= self.smoothing < 1.0:
             raise ConfigError(f"smoothing: must be from 0 to below 1, got {self.smoothing}")
+        if self.alignment_weight < 0.0:
+            raise ConfigError(f"alignment_weight: is negative: {self.alignment_weight}")
         if self.max_chunk < 1:
             raise ConfigError(f"max_chunk: must be above 0, got {self.max_chunk}")
 
@@ -177,6 +182,8 @@ class CtcAttention:
         names = ["ctc"] if options.ctc_weight > 0 else []
         if options.ctc_weight < 1:
             names += ["left"] + (["right"] if self.reverse_weight > 0 else [])
+        if options.alignment_weight > 0:
+            names.append("alignment")
         self.parts = tuple(names)
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
@@ -194,6 +201,8 @@ class CtcAttention:
             parts["ctc"], _ = ctc_loss(
                 logits, encoded_lens, batch.tokens, batch.token_lens, blank=self.tokenizer.blank
             )
+        if options.alignment_weight > 0:
+            parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
         for name in ("left", "right"):
             if name in self.parts:
                 parts[name] = self._attention(batch, encoded, encoded_lens, name == "right")
@@ -201,6 +210,7 @@ class CtcAttention:
             "ctc": options.ctc_weight,
             "left": (1 - options.ctc_weight) * (1 - self.reverse_weight),
             "right": (1 - options.ctc_weight) * self.reverse_weight,
+            "alignment": options.alignment_weight,
         }
         total = torch.stack([weights[name] * parts[name] for name in self.parts]).sum()
         counts = {
@@ -209,6 +219,25 @@ class CtcAttention:
             "frames": int(batch.feat_lens.sum()),
         }
         return Losses(total, {name: part.detach() for name, part in parts.items()}, counts)
+
+    def _alignment(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Tensor:
+        """Which unit sounds, given that it is not the blank: the sum over the frames that are known.
+
+        CTC leaves open where in its sound a unit is said; this tells the encoder what it hears
+        without taking that freedom: the blank is left out of the softmax.
+        """
+        blank, factor = self.tokenizer.blank, self.model.subsampling
+        if batch.labels is None:
+            return encoded.new_zeros(())
+        # the middle of what an encoder frame sees of the features
+        at = (
+            torch.arange(encoded.shape[1], device=encoded.device) * factor + self.model.overlap // 2
+        )
+        labels = batch.labels[:, at.clamp(max=batch.labels.shape[1] - 1)]
+        known = (labels >= 0) & (labels != blank) & valid_mask(encoded_lens, encoded.shape[1])
+        logits = self.model.ctc(encoded[known]).float()
+        logits[:, blank] = -torch.inf
+        return nn.functional.cross_entropy(logits, labels[known], reduction="sum")
 
     def _attention(
         self, batch: Batch, encoded: Tensor, encoded_lens: Tensor, reverse: bool
