@@ -221,7 +221,7 @@ class CtcAttention:
         return Losses(total, {name: part.detach() for name, part in parts.items()}, counts)
 
     def _alignment(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Tensor:
-        """Which unit sounds, given that it is not the blank: the sum over the frames that are known.
+        """Which unit sounds, given that it is not the blank: a sum over the frames that are known.
 
         CTC leaves open where in its sound a unit is said; this tells the encoder what it hears
         without taking that freedom: the blank is left out of the softmax.
