@@ -28,6 +28,7 @@ from mynah.models.u2.model import U2
 from mynah.models.u2.wenet_names import sources
 from mynah.nn.convolution import ConvolutionModule
 from mynah.nn.feed_forward import Dropout
+from wenet_context import WenetContext
 
 STREAMING = ["u2pp-conformer", "u2-transformer"]
 ALL = [*STREAMING, "conformer-batchnorm"]
@@ -415,6 +416,26 @@ def test_searches_of_the_symmetric_model(cases: dict[str, Case]) -> None:
     case = cases["conformer-batchnorm"]
     with torch.no_grad():
         check_modes(case, *case.whole(), case.decoded["modes_single"])
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("score", [3.0, 6.0])
+def test_rescoring_with_a_context(cases: dict[str, Case], name: str, score: float) -> None:
+    case = cases[name]
+    encoded = torch.from_numpy(case.expected["full_enc"])
+    context = WenetContext(case.decoded["context"]["phrase_ids"], score)
+    search = PrefixBeamSearch(beam=10, top_units=10, scorers=(context,))
+    settings = case.decoded["settings"]
+    weights = settings["ctc_weight"], settings["reverse_weight"]
+    for row, frames in enumerate(case.expected["full_lens"].tolist()):
+        one = encoded[row : row + 1, :frames]
+        with torch.no_grad():
+            log_probs = case.model.ctc_log_probs(one)[0].numpy()
+            nbest = search.nbest(search.advance(search.start(), log_probs))
+            # what WeNet shows is what it rescores; mynah would keep the bonus apart, and whole
+            shown = [Hypothesis(h.tokens, context.replaced(h), h.times) for h in nbest]
+            expected = case.decoded["context"][f"attention_rescoring_score{score}"][row]
+            same(rescored(case, shown, one, *weights), expected)
 
 
 @pytest.mark.parametrize("name", ALL)

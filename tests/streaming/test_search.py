@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mynah.decoding import GreedySearch, PrefixBeamSearch
+from mynah.decoding import GreedySearch, Hotwords, PrefixBeamSearch
+from spelling import letters
 
 Search = GreedySearch | PrefixBeamSearch
+
+TABLE = letters()
 
 SEARCHES: list[Search] = [
     GreedySearch(),
@@ -15,6 +18,7 @@ SEARCHES: list[Search] = [
     PrefixBeamSearch(),
     PrefixBeamSearch(beam=3, top_units=5, blank_penalty=1.5),
     PrefixBeamSearch(beam=5, top_units=4, blank=2, blank_skip=0.8),
+    PrefixBeamSearch(beam=5, scorers=(Hotwords.parse(["ba", "a cab=5"]).scorer(TABLE),)),
 ]
 
 

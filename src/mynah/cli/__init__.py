@@ -29,6 +29,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("mynah.cli.doctor", "What is installed, what will run, and what is missing."),
     "data": ("mynah.cli.data", "Make, check, shard and summarise training data."),
     "train": ("mynah.cli.train", "Train or fine-tune a model from a recipe."),
+    "lexicon": (
+        "mynah.cli.lexicon",
+        "A lexicon of words, and a language model, for a model folder.",
+    ),
+    "lm": ("mynah.cli.lm", "Train, prune, convert and measure n-gram language models."),
     "export": ("mynah.cli.export", "A trained model to ONNX, in fp32 and int8."),
     "import": ("mynah.cli.import_", "Bring a checkpoint of another toolkit."),
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mynah.decoding import DecodingOptions
     from mynah.runtime.recognizer import Recognizer
 
-METHODS = ("greedy", "prefix_beam", "rescoring", "attention")
+METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ LIBRARIES = (
     Library("rich", "rich", "", "progress, the terminal"),
     Library("av", "av", "media", "m4a, aac, webm, video"),
     Library("sounddevice", "sounddevice", "mic", "the microphone"),
+    Library("kaldifst", "kaldifst", "lm", "graphs of words (TLG)"),
+    Library("kaldi_decoder", "kaldi-decoder", "lm", "searching them"),
     Library("torch", "torch", "train", "training, export, models on a GPU"),
     Library("safetensors", "safetensors", "train", "weights"),
     Library("sentencepiece", "sentencepiece", "train", "training BPE tokenizers"),

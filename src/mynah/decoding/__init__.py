@@ -8,23 +8,32 @@ from __future__ import annotations
 
 from mynah.decoding.alignment import Alignment, force_align
 from mynah.decoding.autoregressive import attention_beam_search
+from mynah.decoding.fusion import UnitFusion, WordFusion, fuse
 from mynah.decoding.greedy import GreedySearch, GreedyState, ctc_greedy
+from mynah.decoding.hotwords import Hotwords
 from mynah.decoding.hypothesis import Hypothesis, token_spans
 from mynah.decoding.options import DecodingOptions
 from mynah.decoding.prefix_beam import PrefixBeamSearch, PrefixBeamState
-from mynah.decoding.rescoring import rescore
+from mynah.decoding.rescoring import add_scores, rescore
+from mynah.decoding.scorer import Scorer
 
 __all__ = [
     "Alignment",
     "DecodingOptions",
     "GreedySearch",
     "GreedyState",
+    "Hotwords",
     "Hypothesis",
     "PrefixBeamSearch",
     "PrefixBeamState",
+    "Scorer",
+    "UnitFusion",
+    "WordFusion",
+    "add_scores",
     "attention_beam_search",
     "ctc_greedy",
     "force_align",
+    "fuse",
     "rescore",
     "token_spans",
 ]

@@ -18,6 +18,7 @@ class Hypothesis:
         token_confidences: of each token, in 0..1; empty when the search has none.
         words: text, index of the first token and one past the last of each word, from a search
             that knows words; empty when the tokenizer is to join the units.
+        added: the part of the score that scorers (language models, hotwords) added.
     """
 
     tokens: tuple[int, ...]
@@ -26,6 +27,7 @@ class Hypothesis:
     confidence: float | None = None
     token_confidences: tuple[float, ...] = ()
     words: tuple[tuple[str, int, int], ...] = ()
+    added: float = 0.0
 
 
 def token_spans(

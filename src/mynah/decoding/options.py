@@ -8,8 +8,20 @@ from typing import Literal
 
 from mynah.errors import ConfigError
 
-Method = Literal["greedy", "prefix_beam", "rescoring", "attention"]
-METHODS: tuple[Method, ...] = ("greedy", "prefix_beam", "rescoring", "attention")
+Method = Literal["greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph"]
+METHODS: tuple[Method, ...] = (
+    "greedy",
+    "prefix_beam",
+    "rescoring",
+    "attention",
+    "lexicon",
+    "graph",
+)
+LmLevel = Literal["auto", "word", "unit"]
+LM_LEVELS: tuple[LmLevel, ...] = ("auto", "word", "unit")
+LmPass = Literal["first", "second"]
+LM_PASSES: tuple[LmPass, ...] = ("first", "second")
+HOTWORD_CAP = 20.0
 
 
 @dataclass(frozen=True)
@@ -18,8 +30,9 @@ class DecodingOptions:
 
     Attributes:
         method: ``greedy`` (CTC), ``prefix_beam`` (CTC), ``rescoring`` (CTC n-best scored by the
-            attention decoders), ``attention`` (beam search of the decoder alone).
-        beam: prefixes kept after every frame or step.
+            attention decoders), ``attention`` (beam search of the decoder alone), ``lexicon``
+            (CTC, words of the model's lexicon), ``graph`` (CTC, words of a TLG graph).
+        beam: prefixes kept after every frame or step; of ``lexicon``, the length of the n-best.
         top_units: units of a frame that may extend a prefix.
         ctc_weight: weight of the CTC score in rescoring.
         reverse_weight: share of the right-to-left decoder in rescoring, 0..1.
@@ -27,6 +40,17 @@ class DecodingOptions:
         blank_penalty: taken from the blank's logit: above 0 deletes less and inserts more.
         blank_skip: frames whose blank is more probable than this are taken as blank only
             (faster, no longer exact); None looks at every frame.
+        lm_weight: weight of a language model's logarithms.
+        word_bonus: added for each word (of a model of units: each unit) that a language model
+            scores; against the shorter texts that it likes.
+        lm_unknown: added, before the weight, to the logarithm of a word that it does not know.
+        lm_level: whether the language model is one of ``word`` or of ``unit``; ``auto`` finds out.
+        lm_pass: ``first``, it takes part in the search; ``second``, it scores the n-best only.
+        hotword_cap: the most that a phrase of hotwords can add.
+        tokens: places in the lexicon or graph that are kept after every frame.
+        margin: those whose score is so much below the best are dropped (natural log).
+        unknown_word: what a word costs that the lexicon does not have; None: there are none.
+        attention_pass: the n-best of ``lexicon`` are scored by the attention decoders too.
 
     Raises:
         ConfigError: a value out of its range.
@@ -40,6 +64,16 @@ class DecodingOptions:
     length_penalty: float = 0.0
     blank_penalty: float = 0.0
     blank_skip: float | None = None
+    lm_weight: float = 0.3
+    word_bonus: float = 0.0
+    lm_unknown: float = -5.0
+    lm_level: LmLevel = "auto"
+    lm_pass: LmPass = "first"
+    hotword_cap: float = HOTWORD_CAP
+    tokens: int = 200
+    margin: float = 10.0
+    unknown_word: float | None = None
+    attention_pass: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -51,6 +85,21 @@ class DecodingOptions:
             raise ConfigError(f"reverse_weight: {self.reverse_weight} is not between 0 and 1")
         if not math.isfinite(self.length_penalty):
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
+        self._check_scorers()
+        check_tokens(self.tokens, self.margin, self.unknown_word)
+
+    def _check_scorers(self) -> None:
+        if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):
+            raise ConfigError(f"lm_weight: {self.lm_weight} is not a number of 0 or more")
+        if not math.isfinite(self.word_bonus):
+            raise ConfigError(f"word_bonus: {self.word_bonus} is not a number")
+        if not -math.inf < self.lm_unknown <= 0:
+            raise ConfigError(f"lm_unknown: {self.lm_unknown} is not a number of 0 or less")
+        if self.lm_level not in LM_LEVELS:
+            raise ConfigError(f"lm_level: {self.lm_level!r} is not one of {', '.join(LM_LEVELS)}")
+        if self.lm_pass not in LM_PASSES:
+            raise ConfigError(f"lm_pass: {self.lm_pass!r} is not one of {', '.join(LM_PASSES)}")
+        check_cap(self.hotword_cap)
 
 
 def check_beam(beam: int, top_units: int, blank_penalty: float, blank_skip: float | None) -> None:
@@ -75,3 +124,27 @@ def check_blank_penalty(blank_penalty: float) -> None:
     """
     if not math.isfinite(blank_penalty):
         raise ConfigError(f"blank_penalty: {blank_penalty} is not a number")
+
+
+def check_cap(cap: float) -> None:
+    """Refuse a cap of hotwords that bounds nothing or forbids them all.
+
+    Raises:
+        ConfigError: not a number above 0.
+    """
+    if not (math.isfinite(cap) and cap > 0):
+        raise ConfigError(f"hotword_cap: {cap} is not a number above 0")
+
+
+def check_tokens(tokens: int, margin: float, unknown_word: float | None) -> None:
+    """Refuse settings with which no search for words can run.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    if tokens < 1:
+        raise ConfigError(f"tokens: {tokens} is not 1 or more")
+    if not margin > 0:
+        raise ConfigError(f"margin: {margin} is not above 0")
+    if unknown_word is not None and not 0 <= unknown_word < math.inf:
+        raise ConfigError(f"unknown_word: {unknown_word} is not a number of 0 or more")

@@ -1,4 +1,4 @@
-"""A second look at the CTC n-best: the attention decoders score each hypothesis whole."""
+"""A second look at an n-best: attention decoders or a language model score it whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from mynah.decoding.hypothesis import Hypothesis
+from mynah.decoding.scorer import Scorer, add_up, score_tokens
 from mynah.decoding.units import Floats
 
 
@@ -27,9 +28,9 @@ def rescore(
     stands after ``<eos>`` is not looked at.
 
     The score becomes ctc_weight * CTC + (1 - reverse_weight) * left-to-right + reverse_weight *
-    right-to-left. The confidence is the geometric mean of the attention probabilities, weighted
-    alike; that of a token the plain mean of what the decoders say. ``reverse_scores`` are not
-    looked at when ``reverse_weight`` is 0.
+    right-to-left; what scorers added to a hypothesis is kept whole. The confidence is the geometric
+    mean of the attention probabilities, weighted alike; that of a token the plain mean of what the
+    decoders say. ``reverse_scores`` are not looked at when ``reverse_weight`` is 0.
 
     Raises:
         ValueError: the arrays are too small, or the reverse ones missing.
@@ -39,7 +40,7 @@ def rescore(
         raise ValueError("reverse_scores: missing, and reverse_weight is above 0")
     rescored = []
     for n, hypothesis in enumerate(nbest):
-        length = len(hypothesis.tokens)
+        length, added = len(hypothesis.tokens), hypothesis.added
         forward = _row(scores, n, length)
         attention = float(forward.sum())
         confidences = np.exp(forward[:length])
@@ -50,12 +51,26 @@ def rescore(
         rescored.append(
             replace(
                 hypothesis,
-                score=attention + ctc_weight * hypothesis.score,
+                score=attention + ctc_weight * (hypothesis.score - added) + added,
                 confidence=min(1.0, math.exp(attention / (length + 1))),
                 token_confidences=tuple(np.minimum(confidences, 1.0).tolist()),
             )
         )
     return sorted(rescored, key=lambda hypothesis: hypothesis.score, reverse=True)
+
+
+def add_scores(nbest: Sequence[Hypothesis], scorers: Sequence[Scorer]) -> list[Hypothesis]:
+    """Sort hypotheses by their scores and what ``scorers`` add to the whole of each: a language
+    model after the search rather than within it."""
+    if not scorers:
+        return list(nbest)
+    scorer = add_up(scorers)
+    scored = []
+    for hypothesis in nbest:
+        more = score_tokens(scorer, hypothesis.tokens)
+        score, added = hypothesis.score + more, hypothesis.added + more
+        scored.append(replace(hypothesis, score=score, added=added))
+    return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
 
 
 def _row(scores: Floats, n: int, length: int) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +12,20 @@ import numpy as np
 from mynah.decoding import (
     DecodingOptions,
     GreedySearch,
+    Hotwords,
     Hypothesis,
     PrefixBeamSearch,
+    Scorer,
+    add_scores,
     attention_beam_search,
+    fuse,
     rescore,
 )
+from mynah.decoding.fusion import Ngram
+from mynah.decoding.lexicon_scores import rescore_words
+from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
+from mynah.runtime.lexicon import graph_search, lexicon_search
 from mynah.runtime.model import Model
 
 # Rescoring a batch needs (hypotheses x tokens x units) numbers; more than this many hypotheses are
@@ -42,18 +51,93 @@ class Heard:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes utterances of one model with one set of options."""
+    """Decodes utterances of one model with one set of options.
+
+    Attributes:
+        model, options: what is decoded, and how.
+        hotwords: phrases to prefer.
+        lm: an n-gram model of words or units; its weights stand in the options.
+
+    Raises:
+        ConfigError: the method takes no hotwords or language model, or they do not fit the units.
+        InputError: the model cannot write a phrase of the hotwords.
+    """
 
     model: Model
     options: DecodingOptions
+    hotwords: Hotwords | None = None
+    lm: Ngram | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.method == "greedy":
+            for name, given in (("hotwords", self.hotwords), ("language model", self.lm)):
+                if given is not None and not (isinstance(given, Hotwords) and not given):
+                    raise ConfigError(
+                        f"method: greedy search takes no {name}; "
+                        "use prefix_beam, rescoring or attention"
+                    )
+        _ = self.scorers, self.second_pass  # what does not fit is refused before any work
+
+    @cached_property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """What takes part in the search, unit by unit; a search for words has its own."""
+        scorers: list[Scorer] = []
+        if self._finds_words:
+            return ()
+        if self.hotwords:
+            scorers.append(self.hotwords.scorer(self.model.tokenizer, self.options.hotword_cap))
+        if self.options.lm_pass == "first":
+            scorers.extend(self._lm_scorer)
+        return tuple(scorers)
+
+    @cached_property
+    def second_pass(self) -> tuple[Scorer, ...]:
+        """What scores the n-best that the search found."""
+        return self._lm_scorer if self.options.lm_pass == "second" else ()
+
+    @cached_property
+    def _lm_scorer(self) -> tuple[Scorer, ...]:
+        options = self.options
+        if self.lm is None or self._finds_words:
+            return ()
+        scorer = fuse(
+            self.lm,
+            self.model.tokenizer,
+            weight=options.lm_weight,
+            bonus=options.word_bonus,
+            unknown=options.lm_unknown,
+            level=options.lm_level,
+        )
+        return (scorer,)
+
+    @property
+    def _finds_words(self) -> bool:
+        return self.options.method in ("lexicon", "graph")
+
+    @cached_property
+    def _word_search(self) -> Search:
+        model, options = self.model, self.options
+        if options.method == "graph":
+            return graph_search(
+                model.words, model.tokenizer, options, hotwords=self.hotwords, lm=self.lm
+            )
+        lm = self.lm if options.lm_pass == "first" else None
+        return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
     def search(self) -> Search:
         """The incremental search over CTC log-probabilities that comes first."""
         options, blank = self.options, self.model.tokenizer.blank
+        if self._finds_words:
+            return self._word_search
         if options.method == "greedy":
             return GreedySearch(blank, options.blank_penalty)
         return PrefixBeamSearch(
-            options.beam, options.top_units, blank, options.blank_penalty, options.blank_skip
+            options.beam,
+            options.top_units,
+            blank,
+            options.blank_penalty,
+            options.blank_skip,
+            self.scorers,
         )
 
     def best(self, heard: Sequence[Heard]) -> list[Hypothesis]:
@@ -68,9 +152,18 @@ class Decoder:
         self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
     ) -> list[Hypothesis]:
         """The best of each n-best list that :meth:`search` gave, rescored where asked for."""
-        if self.options.method == "attention":
+        options = self.options
+        if options.method == "attention":
             return [self._attention(item) for item in heard]
-        if self.options.method != "rescoring":
+        if self.second_pass:
+            nbests = [add_scores(nbest, self.second_pass) for nbest in nbests]
+        if options.method == "lexicon" and options.lm_pass == "second" and self.lm is not None:
+            used, weight = self.model.words.ngram, options.lm_weight
+            nbests = [rescore_words(n, self.lm, weight, used=used) for n in nbests]
+        attention = options.method == "rescoring" or (
+            options.method == "lexicon" and options.attention_pass and self.model.engine.has_decoder
+        )
+        if not attention:
             return [nbest[0] for nbest in nbests]
         # an empty hypothesis alone leaves nothing to choose
         chosen = [nbest[0] for nbest in nbests]
@@ -119,8 +212,9 @@ class Decoder:
             eos=tokenizer.eos,
             max_len=frames,
             length_penalty=self.options.length_penalty,
+            scorers=self.scorers,
         )
-        return found[0]
+        return add_scores(found, self.second_pass)[0]
 
 
 def pad(arrays: Sequence[Array]) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
 from mynah.runtime.engine import Engine, load_engine
+from mynah.runtime.lexicon import GRAPH, LEXICON, WordParts
 from mynah.text import Tokenizer, load_tokenizer
 
 
@@ -39,6 +40,7 @@ class Model:
     engine: Engine
     tokenizer: Tokenizer
     frontend: Frontend
+    parts: WordParts | None = None  # lexicon, language model and graph, where it has them
 
     @property
     def rate(self) -> int:
@@ -68,6 +70,17 @@ class Model:
             raise ConfigError(f"language: {self.name} knows {', '.join(known)}, not {wanted!r}")
         return wanted or (known[0] if len(known) == 1 else None)
 
+    @property
+    def words(self) -> WordParts:
+        """Lexicon, language model and graph.
+
+        Raises:
+            ConfigError: the model was not loaded from a folder.
+        """
+        if self.parts is None:
+            raise ConfigError(f"method: {self.name} has no lexicon")
+        return self.parts
+
     def decoding_options(
         self, options: DecodingOptions | None = None, method: str | None = None
     ) -> DecodingOptions:
@@ -91,6 +104,11 @@ class Model:
                     "use prefix_beam or greedy"
                 )
             options = dataclasses.replace(options, method="prefix_beam")
+        for wanted, part in (("lexicon", LEXICON), ("graph", GRAPH)):
+            if options.method == wanted and not (self.parts and self.parts.has(part)):
+                raise ConfigError(
+                    f"method: {self.name} has no {wanted} ({part}); mynah lexicon adds one"
+                )
         return options
 
 
@@ -123,4 +141,4 @@ def load_model(
             f"the model {folder.info.sample_rate} Hz"
         )
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
-    return Model(loaded, tokenizer, frontend)
+    return Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))

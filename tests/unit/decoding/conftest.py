@@ -30,3 +30,9 @@ def plain() -> ModuleType:
 def benchmark_search(repository: Path) -> ModuleType:
     """The module ``benchmarks/search.py``."""
     return _load(repository / "benchmarks" / "search.py")
+
+
+@pytest.fixture(scope="session")
+def plain_words() -> ModuleType:
+    """The module ``plain_words`` beside this file."""
+    return _load(Path(__file__).with_name("plain_words.py"))

@@ -31,6 +31,15 @@ def test_from_a_configuration_and_back() -> None:
         {"length_penalty": math.inf},
         {"blank_penalty": math.nan},
         {"blank_skip": 2.0},
+        {"lm_weight": -0.1},
+        {"lm_weight": math.inf},
+        {"word_bonus": math.nan},
+        {"lm_unknown": 0.5},
+        {"lm_unknown": -math.inf},
+        {"lm_level": "words"},
+        {"lm_pass": "third"},
+        {"hotword_cap": 0.0},
+        {"hotword_cap": math.nan},
     ],
 )
 def test_wrong_values_name_their_key(values: dict[str, Any]) -> None:

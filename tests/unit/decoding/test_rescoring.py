@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def test_the_formula() -> None:
     assert found[5, 6].times == (0, 3)
     assert found[()].score == pytest.approx(-2.0 + 0.7 * math.log(0.7) + 0.3 * math.log(0.2))
     assert found[()].token_confidences == ()
+
+
+def test_what_scorers_added_is_kept_whole() -> None:
+    plain = {h.tokens: h for h in rescore(NBEST, FORWARD, ctc_weight=0.5)}
+    helped = [replace(h, score=h.score + 3.0, added=3.0) for h in NBEST]
+    for found in rescore(helped, FORWARD, ctc_weight=0.5):
+        assert found.score == pytest.approx(plain[found.tokens].score + 3.0)
+        assert found.confidence == plain[found.tokens].confidence
+        assert found.added == 3.0
 
 
 def test_sorted_by_the_new_score() -> None:

@@ -1,0 +1,62 @@
+"""A lexicon of words, and a language model, for a model folder.
+
+The folder that is written is searched for these words by default (method=lexicon). A table has a
+line a pronunciation: word, tab, units between spaces; a list has a word a line, which the model's
+tokenizer spells; without either, the words are those of the language model.
+
+    mynah lexicon my-model out --words words.txt --ngram words.arpa --set lm_weight=0.8
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Model, words and language model."""
+    parser.add_argument("model", help="a model folder, or a known name")
+    parser.add_argument("out", help="the folder to write; may be that of the model")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--table", metavar="FILE", help="words with their units")
+    given.add_argument("--words", metavar="FILE", help="words for the tokenizer to spell")
+    parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")
+    parser.add_argument(
+        "--graph", action="store_true", help="compile a TLG graph too (method=graph)"
+    )
+    parser.add_argument(
+        "--boundary", metavar="UNIT", help="unit between words; '' for none (default: a space)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a decoding option of the new model, such as lm_weight; may be repeated",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the folder and say what it holds."""
+    from pathlib import Path
+
+    from mynah.model_folder import find_model, read_model_folder
+    from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM
+    from mynah.runtime.lexicon_folder import add_lexicon
+
+    added = add_lexicon(
+        read_model_folder(find_model(args.model)),
+        args.out,
+        table=args.table,
+        words=args.words,
+        ngram=args.ngram,
+        graph=args.graph,
+        boundary=args.boundary,
+        settings=args.set,
+    )
+    print(f"{args.out}: {added.words} words in {added.spellings} spellings")
+    if args.ngram and added.unknown_words:
+        print(f"  {added.unknown_words} of them are unknown to the language model")
+    if added.arcs:
+        print(f"  a graph of {added.arcs} arcs")
+    for name in (LEXICON, NGRAM, GRAPH):
+        path = Path(args.out) / name
+        if path.is_file():
+            print(f"  {name:<16} {path.stat().st_size / 1e6:.3g} MB")
+    return 0

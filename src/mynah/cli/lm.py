@@ -1,0 +1,292 @@
+"""Train, prune, convert and measure n-gram language models.
+
+    mynah lm train books.txt.xz --out english.ngram --language en --vocab 100000 --prune 1e-8
+    mynah lm ppl english.ngram held-out.txt --language en
+
+Texts have a sentence a line: plain, .gz, .xz or .zst files, or - for standard input. A model is
+written in our binary format when its name ends in .ngram, else as ARPA, gzipped after .gz; both
+are read by what they hold, whatever they are called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, cast
+
+from mynah.cli.common import positive
+from mynah.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from mynah.decoding.ngram import NgramModel, Trie
+
+_UNITS = {"K": 10, "M": 20, "G": 30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of ``mynah lm`` and their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    train = actions.add_parser("train", help="modified Kneser-Ney from texts of any size")
+    _texts(train)
+    _out(train)
+    train.add_argument("--order", type=positive, default=3, metavar="N", help="longest n-grams (3)")
+    train.add_argument("--vocab", metavar="N|FILE", help="keep the N most frequent words, or those "
+                       "that are the first on a line of FILE (all)")  # fmt: skip
+    train.add_argument("--min-count", type=positive, default=1, metavar="N",
+                       help="keep words that are there N times (1)")  # fmt: skip
+    train.add_argument("--cutoff", type=int, nargs="+", default=[0], metavar="N",
+                       help="n-grams of order 1, 2 ... that occur so often or less are left out; "
+                       "begins with 0 (0)")  # fmt: skip
+    train.add_argument("--prune", type=float, default=0.0, metavar="T",
+                       help="entropy pruning, usually 1e-9 to 1e-6 (0: none)")  # fmt: skip
+    train.add_argument("--memory", type=_bytes, default=1 << 30, metavar="SIZE",
+                       help="memory for it, as 500M; the rest goes to files (1G)")  # fmt: skip
+    train.add_argument("--temp", metavar="DIR", help="folder of those files (the system's)")
+    prune = actions.add_parser("prune", help="leave out n-grams that hardly change the model")
+    prune.add_argument("model")
+    _out(prune)
+    prune.add_argument("--threshold", type=float, required=True, metavar="T",
+                       help="of perplexity growing, usually 1e-9 to 1e-6")  # fmt: skip
+    ppl = actions.add_parser("ppl", help="perplexity and unknown words of texts")
+    ppl.add_argument("model")
+    _texts(ppl)
+    ppl.add_argument("--json", action="store_true", help="the figures as one JSON line")
+    convert = actions.add_parser("convert", help="ARPA to binary and back")
+    convert.add_argument("model")
+    convert.add_argument("target")
+    _binary(convert)
+
+
+def _texts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a sentence a line; - is stdin")
+    parser.add_argument("--language", default="", metavar="CODE",
+                        help="normalise as for scoring in this language (as it is)")  # fmt: skip
+    parser.add_argument("--characters", action="store_true",
+                        help="each hanzi and kana is a word of its own")  # fmt: skip
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="FILE", help=".ngram, .arpa or .arpa.gz")
+    _binary(parser)
+
+
+def _binary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bits", type=int, default=8, metavar="N",
+                        help="of a value in .ngram: 2 to 8, 32 for no loss (8)")  # fmt: skip
+    parser.add_argument("--mapped", action="store_true",
+                        help="a larger .ngram that stays on disk when it is used")  # fmt: skip
+
+
+def _bytes(text: str) -> int:
+    """A size such as 500M, for argparse."""
+    unit = _UNITS.get(text[-1:].upper())
+    number = float(text[:-1] if unit else text)
+    if not 0 < number < 1e15:
+        raise argparse.ArgumentTypeError(f"{text} is no size")
+    return int(number * (1 << (unit or 0)))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the action."""
+    actions = {"train": _train, "prune": _prune, "ppl": _ppl, "convert": _convert}
+    code: int = actions[args.action](args)
+    return code
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _train(args: argparse.Namespace) -> int:
+    import time
+
+    from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
+
+    limit, words = None, None
+    if args.vocab is not None and args.vocab.isdecimal():
+        limit = int(args.vocab)
+    elif args.vocab is not None:
+        words = _first_words(args.vocab)
+    options = TrainOptions(
+        order=args.order,
+        cutoffs=tuple(args.cutoff),
+        prune=args.prune,
+        words=words,
+        limit=limit,
+        min_count=args.min_count,
+        memory=args.memory,
+        folder=args.temp,
+    )
+    start = time.perf_counter()
+    with scratch_for(options) as scratch:
+        done = train(sentences(args), options, scratch, say=_say)
+        _save(done.trie, args.out, args)
+    took = time.perf_counter() - start
+    _say(f"{took:.1f} s, {done.tokens / took:.3g} tokens/s, {scratch.spilled >> 20} MB in files")
+    return 0
+
+
+def _first_words(path: str) -> list[str]:
+    """The first word of each line of a file: a list of words, or a pronunciation dictionary."""
+    with open(path, encoding="utf-8") as stream:
+        try:
+            words = [line.split()[0] for line in stream if not line.isspace()]
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not UTF-8") from None
+    if not words:
+        raise InputError(f"{path}: no words")
+    return words
+
+
+def _prune(args: argparse.Namespace) -> int:
+    from mynah.decoding.ngram import load_trie
+    from mynah.decoding.ngram.prune import prune
+
+    if not 0 <= args.threshold < float("inf"):
+        raise ConfigError(f"--threshold: must be 0 or above, got {args.threshold}")
+    trie = load_trie(args.model)
+    _say(f"{args.model}: {_counts(trie)}")
+    _save(prune(trie, args.threshold), args.out, args)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from mynah.decoding.ngram import load_trie
+
+    _save(load_trie(args.model), args.target, args)
+    return 0
+
+
+def _save(trie: Trie, path: str, args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from mynah.decoding.ngram import save_ngram
+
+    save_ngram(trie, path, bits=args.bits, compact=not args.mapped)
+    size = Path(path).stat().st_size
+    each = size / sum(trie.counts)
+    print(f"{path}: {_counts(trie)}; {size / 1e6:.2f} MB, {each:.2f} bytes an n-gram")
+
+
+def _counts(trie: Trie) -> str:
+    return ", ".join(f"{count} {n}-grams" for n, count in enumerate(trie.counts, start=1))
+
+
+def _ppl(args: argparse.Namespace) -> int:
+    import json
+
+    from mynah.decoding.ngram import load_ngram
+
+    model = load_ngram(args.model)
+    figures = _measure(model, sentences(args))
+    if not figures["tokens"]:
+        raise InputError(f"{' '.join(args.texts)}: no text")
+    if args.json:
+        print(json.dumps(figures))
+        return 0
+    print("\n".join(f"{name.replace('_', ' '):27} {value:.7g}" for name, value in figures.items()))
+    return 0
+
+
+def _measure(model: NgramModel, lines: Iterable[str]) -> dict[str, float]:
+    """Perplexity of a text, sentence ends counted, with and without unknown words."""
+    import itertools
+
+    import numpy as np
+
+    tokens = unknown = count = 0
+    total = total_known = 0.0
+    lines = iter(lines)
+    while batch := list(itertools.islice(lines, 10_000)):
+        words = [line.split() for line in batch]
+        rows = [[model.vocab.get(w, model.unk) for w in some] for some in words if some]
+        lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
+        ids = np.array([i for row in rows for i in (*row, model.eos)], dtype=np.int64)
+        scores = model.score_ids(ids, lengths)
+        known = ids != model.unk
+        tokens, unknown = tokens + len(ids), unknown + int((~known).sum())
+        total, total_known = total + float(scores.sum()), total_known + float(scores[known].sum())
+        count += len(rows)
+    known_tokens = max(tokens - unknown, 1)
+    return {
+        "sentences": count,
+        "tokens": tokens,
+        "unknown_words": unknown,
+        "unknown_percent": 100 * unknown / max(tokens - count, 1),
+        "perplexity": float(np.exp(min(-total / max(tokens, 1), 700.0))),
+        "perplexity_of_known_words": float(np.exp(min(-total_known / known_tokens, 700.0))),
+        "log10_probability": total / np.log(10),
+    }
+
+
+def sentences(args: argparse.Namespace) -> Iterator[str]:
+    """The lines of the texts, normalised and cut into words as the options say.
+
+    Raises:
+        InputError: a text is not UTF-8, or damaged.
+        OSError: it cannot be read.
+    """
+    from mynah.text.characters import ALONE
+    from mynah.text.scoring import normalize_for_scoring
+
+    for path in args.texts:
+        for line in read_lines(path):
+            if args.language:
+                line = normalize_for_scoring(line, args.language)
+            yield ALONE.sub(r" \g<0> ", line) if args.characters else line
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """The lines of a text file, unpacked by its ending; ``-`` is standard input.
+
+    Raises:
+        InputError: it is not UTF-8, or damaged, or nothing here unpacks it.
+        OSError: it cannot be read.
+    """
+    import io
+    import lzma
+    import zlib
+
+    binary = sys.stdin.buffer if path == "-" else _open(path)
+    try:
+        yield from io.TextIOWrapper(binary, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path}: damaged file ({error})") from None
+    except OSError as error:
+        if error.errno is None:  # of gzip and bz2, not of the system
+            raise InputError(f"{path}: damaged file ({error})") from None
+        raise
+    finally:
+        if path != "-":
+            binary.close()
+
+
+def _open(path: str) -> IO[bytes]:
+    import bz2
+    import gzip
+    import lzma
+
+    kind = path.rpartition(".")[2]
+    if kind == "gz":
+        return cast(IO[bytes], gzip.open(path))
+    if kind == "xz":
+        return lzma.open(path)
+    if kind == "bz2":
+        return bz2.open(path)
+    return _open_zstd(path) if kind == "zst" else open(path, "rb")
+
+
+def _open_zstd(path: str) -> IO[bytes]:
+    import importlib
+
+    try:
+        zstandard = importlib.import_module("zstandard")
+    except ImportError:
+        raise InputError(
+            f"{path}: zstandard is not installed; add it, or give - and the output of zstd -dc"
+        ) from None
+    stream: IO[bytes] = zstandard.open(path, "rb")
+    return stream

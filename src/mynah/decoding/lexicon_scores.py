@@ -1,0 +1,190 @@
+"""What the words of a hypothesis score: the language model, the bonus of a word, and scorers.
+
+A search carries a context as a number: :class:`Contexts` numbers the states that it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.decoding.hypothesis import Hypothesis
+from mynah.decoding.lexicon import Lexicon
+from mynah.errors import ModelError
+
+UNKNOWN = "<unk>"
+MOST_CONTEXTS = 1 << 24  # their number is a part of a token's key
+
+
+class WordModel(Protocol):
+    """What the search needs of a language model; :class:`mynah.decoding.ngram.NgramModel` has it.
+
+    States are hashable values; scores are natural logarithms.
+    """
+
+    def word_id(self, word: str) -> int: ...
+    def start(self) -> Any: ...
+    def score(self, state: Any, word: int) -> tuple[Any, float]: ...
+    def end(self, state: Any) -> float: ...
+
+
+class WordScorer(Protocol):
+    """What else adds to a hypothesis word by word, such as hotwords: see ``decoding.scorer``."""
+
+    def start(self) -> Hashable: ...
+    def extend(self, state: Any, token: str) -> tuple[Hashable, float]: ...
+    def finish(self, state: Any) -> float: ...
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """The sum of all that scores words; word W, one past the lexicon's last, is an unknown one.
+
+    Attributes:
+        lexicon: whose words are meant by their numbers.
+        model: the language model, if there is one.
+        lm_weight: factor of its natural logarithms.
+        word_bonus: added for each word.
+        lm_unknown: added, before the weight, to the logarithm of a word that the model does not
+            know; 0 or less.
+        scorers: what else scores words; already weighted.
+    """
+
+    lexicon: Lexicon
+    model: WordModel | None = None
+    lm_weight: float = 1.0
+    word_bonus: float = 0.0
+    lm_unknown: float = 0.0
+    scorers: tuple[WordScorer, ...] = ()
+    _ids: Sequence[int] = field(default=(), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.model is not None:
+            object.__setattr__(self, "_ids", _word_ids(self.lexicon, cast(Hashable, self.model)))
+
+    def start(self) -> tuple[Any, ...]:
+        """The states before the first word."""
+        first = None if self.model is None else self.model.start()
+        return first, *[scorer.start() for scorer in self.scorers]
+
+    def extend(self, states: tuple[Any, ...], word: int) -> tuple[tuple[Any, ...], float]:
+        """The states after ``word``, and what it adds."""
+        score = self.word_bonus
+        state = states[0]
+        if self.model is not None:
+            number = self._ids[word]
+            state, natural = self.model.score(state, number)
+            if number == self._ids[-1]:
+                natural += self.lm_unknown
+            score += self.lm_weight * natural
+        if not self.scorers:
+            return (state,), score
+        text = self.lexicon.words[word] if word < len(self.lexicon.words) else UNKNOWN
+        after = [state]
+        for scorer, before in zip(self.scorers, states[1:], strict=True):
+            state, more = scorer.extend(before, text)
+            after.append(state)
+            score += more
+        return tuple(after), score
+
+    def whole(self, words: Sequence[int], *, end: bool) -> float:
+        """What a sequence of words scores from the start, with the end or without."""
+        states, total = self.start(), 0.0
+        for word in words:
+            states, score = self.extend(states, word)
+            total += score
+        return total + self.finish(states) if end else total
+
+    def finish(self, states: tuple[Any, ...]) -> float:
+        """What the end of the utterance adds."""
+        score = 0.0
+        if self.model is not None:
+            score = self.lm_weight * self.model.end(states[0])
+        for scorer, state in zip(self.scorers, states[1:], strict=True):
+            score += scorer.finish(state)
+        return score
+
+
+def rescore_words(
+    nbest: Sequence[Hypothesis],
+    model: WordModel,
+    weight: float,
+    *,
+    used: WordModel | None = None,
+    used_weight: float | None = None,
+) -> list[Hypothesis]:
+    """Hypotheses by the score that ``model``, a larger one perhaps, gives their words.
+
+    The score of the language model ``used`` in the search, times ``used_weight`` (``weight`` when
+    left out), is taken from them first.
+    """
+    scored = []
+    for hypothesis in nbest:
+        words = [text for text, _, _ in hypothesis.words]
+        more = weight * _sentence(model, words)
+        if used is not None:
+            before = weight if used_weight is None else used_weight
+            more -= before * _sentence(used, words)
+        score, added = hypothesis.score + more, hypothesis.added + more
+        scored.append(replace(hypothesis, score=score, added=added))
+    return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
+
+
+def _sentence(model: WordModel, words: Sequence[str]) -> float:
+    state, total = model.start(), 0.0
+    for word in words:
+        state, score = model.score(state, model.word_id(word))
+        total += score
+    return total + model.end(state)
+
+
+@lru_cache(maxsize=4)
+def _word_ids(lexicon: Lexicon, model: Any) -> tuple[int, ...]:
+    """The model's ids of the lexicon's words, and of an unknown one."""
+    return (*map(model.word_id, lexicon.words), model.word_id(UNKNOWN))
+
+
+class Contexts:
+    """Numbers for the states of one utterance, given in the order in which they are met."""
+
+    def __init__(self, scores: WordScores) -> None:
+        self.scores = scores
+        self.states: list[tuple[Any, ...]] = [scores.start()]
+        self._numbers: dict[tuple[Any, ...], int] = {self.states[0]: 0}
+        self._after: dict[tuple[int, int], tuple[int, float]] = {}
+
+    def extend(
+        self, contexts: list[int], words: list[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The contexts after words, and what they add: (N,) each, for N pairs."""
+        known = self._after
+        pairs = list(zip(contexts, words, strict=True))
+        found = list(map(known.get, pairs))
+        if None in found:
+            for i, after in enumerate(found):
+                if after is None:
+                    found[i] = known.get(pairs[i]) or self._extend(pairs[i])
+        after_all: Sequence[Any] = found
+        numbers, scores = zip(*after_all, strict=True)
+        return np.array(numbers, np.int64), np.array(scores, np.float64)
+
+    def _extend(self, pair: tuple[int, int]) -> tuple[int, float]:
+        context, word = pair
+        states, score = self.scores.extend(self.states[context], word)
+        number = self._numbers.get(states)
+        if number is None:
+            if len(self.states) >= MOST_CONTEXTS:
+                raise ModelError(f"lexicon: an utterance of more than {MOST_CONTEXTS} contexts")
+            number = self._numbers[states] = len(self.states)
+            self.states.append(states)
+        after = self._after[pair] = (number, score)
+        return after
+
+    def finish(self, context: int) -> float:
+        """What the end of the utterance adds after a context."""
+        return self.scores.finish(self.states[context])

@@ -1,0 +1,452 @@
+"""CTC beam search over the words of a lexicon, with a language model; many tokens in numpy arrays.
+
+A token stands at a node of the prefix tree, in a context (the states of the language model and
+of other scorers of words) and after a unit; of all ways that come there only the best is kept
+(Viterbi, token passing: Young, Russell and Thornton, 1989), once for those that end in a blank and
+once for those that end in the unit. When a unit leads to a node with words, each of them ends
+there and goes on from the root in its own context: homophones are told apart by the language model
+alone. Until then a token's score holds the best unigram score under its node (look-ahead: Ortmanns,
+Ney and Eiden, 1996), which is taken back when a word ends.
+
+A frame is some sixty array operations, whatever the number of tokens: steps to the children of all
+tokens at once, words looked up in a table, one sort that brings equal tokens together.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.decoding.hypothesis import Hypothesis
+from mynah.decoding.lexicon import Lexicon
+from mynah.decoding.lexicon_scores import UNKNOWN, Contexts, WordModel, WordScorer, WordScores
+from mynah.decoding.lexicon_tokens import (
+    NEVER,
+    NOTHING,
+    New,
+    Tokens,
+    after_blank,
+    entries_of,
+    join,
+    make_keys,
+)
+from mynah.decoding.lexicon_trace import (
+    BETWEEN,
+    NO_WORD,
+    FloatArray,
+    Histories,
+    IndexArray,
+    Trace,
+)
+from mynah.decoding.lexicon_tree import SearchTree, make_search_tree
+from mynah.decoding.options import check_beam
+from mynah.decoding.units import Floats, as_frames, penalise_blank
+from mynah.errors import ConfigError, ModelError
+
+_BLOCK = 512  # frames prepared at once
+
+Spell = Callable[[tuple[int, ...]], str]
+
+
+class _Utterance:
+    """What the states of an utterance share; it only grows."""
+
+    def __init__(self, scores: WordScores) -> None:
+        self.contexts = Contexts(scores)
+        self.trace = Trace()
+        self.lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class LexiconState:
+    """What a lexicon search knows after ``frames`` frames: a value."""
+
+    frames: int
+    tokens: Tokens
+    utterance: _Utterance = field(repr=False)
+
+
+@dataclass(frozen=True)
+class LexiconSearch:
+    """CTC search for words, fed chunk by chunk; any chunks give the result of one shot.
+
+    A hypothesis' score is that of its best alignment: the log-probabilities of its frames, and for
+    its words ``lm_weight`` times the natural log of the language model, the word bonus and what the
+    scorers add. ``tokens`` are its units, ``words`` the words with their units, ``times`` the first
+    frame of each unit's run, ``token_confidences`` the probability there.
+
+    Attributes:
+        lexicon: the words; its units are those of the model.
+        model: language model of words; None takes all for equally probable.
+        scorers: what else scores words (hotwords); states and scores as ``decoding.scorer``, a
+            token being the text of a word.
+        beam: tokens kept after every frame.
+        margin: tokens whose score is so much below the best are dropped.
+        surprise: a word is looked up in the language model where it would live if its context
+            made it more probable by so much (nats, weighted) than it is by itself.
+        top_units: units of a frame that may extend a token.
+        lm_weight, word_bonus, lm_unknown: of the language model, as in :class:`DecodingOptions`.
+        unknown: what a word that is not in the lexicon costs beside the language model's
+            ``<unk>``; it has two units or more. None: there are no such words.
+        unknown_unit: what each of its units costs.
+        spell: the text of an unknown word's units; None writes ``<unk>``.
+        blank, blank_penalty, blank_skip: as in :class:`DecodingOptions`.
+        nbest_limit: hypotheses that :meth:`nbest` gives unless told otherwise.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    lexicon: Lexicon
+    model: WordModel | None = None
+    scorers: tuple[WordScorer, ...] = ()
+    beam: int = 200
+    margin: float = 10.0
+    surprise: float = 4.0
+    top_units: int = 20
+    lm_weight: float = 1.0
+    word_bonus: float = 0.0
+    lm_unknown: float = 0.0
+    unknown: float | None = None
+    unknown_unit: float = 1.0
+    spell: Spell | None = None
+    blank: int = 0
+    blank_penalty: float = 0.0
+    blank_skip: float | None = None
+    nbest_limit: int = 10
+    tree: SearchTree = field(init=False, repr=False)
+    scores: WordScores = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_beam(self.beam, self.top_units, self.blank_penalty, self.blank_skip)
+        for name in ("margin", "surprise"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: {getattr(self, name)} is not above 0")
+        for name in ("lm_weight", "unknown", "unknown_unit"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{name}: {value} is not a number of 0 or more")
+        if not math.isfinite(self.word_bonus):
+            raise ConfigError(f"word_bonus: {self.word_bonus} is not a number")
+        tree = make_search_tree(
+            self.lexicon,
+            look_ahead=self.lm_weight if self.model is not None else 0.0,
+            unknown=self.unknown,
+            unknown_unit=self.unknown_unit,
+        )
+        scores = WordScores(
+            self.lexicon,
+            self.model,
+            self.lm_weight,
+            self.word_bonus,
+            self.lm_unknown,
+            tuple(self.scorers),
+        )
+        object.__setattr__(self, "tree", tree)
+        object.__setattr__(self, "scores", scores)
+
+    def start(self) -> LexiconState:
+        """The state before the first frame: no word."""
+        zero = np.zeros(1, np.int64)
+        tokens = Tokens(zero, zero, zero, zero - 1, np.zeros(1), np.full(1, NEVER), zero, zero)
+        return LexiconState(0, tokens, _Utterance(self.scores))
+
+    def advance(self, state: LexiconState, log_probs: npt.ArrayLike) -> LexiconState:
+        """The state after the frames ``log_probs`` (T, V); ``state`` itself stays as it is.
+
+        Raises:
+            ModelError: a frame of NaN, one that no word can go through, or V is not the
+                lexicon's.
+        """
+        frames = as_frames(log_probs)
+        if frames.shape[1] != self.lexicon.vocab_size:
+            raise ModelError(
+                f"lexicon: made for {self.lexicon.vocab_size} units, the model has "
+                f"{frames.shape[1]}"
+            )
+        tokens, time = state.tokens, state.frames
+        with state.utterance.lock:
+            for first in range(0, len(frames), _BLOCK):
+                block = penalise_blank(
+                    frames[first : first + _BLOCK], self.blank, self.blank_penalty
+                )
+                tokens = self._advance(tokens, block, time + first, state.utterance)
+        return LexiconState(time + len(frames), tokens, state.utterance)
+
+    def _advance(
+        self, tokens: Tokens, log_probs: Floats, first: int, utterance: _Utterance
+    ) -> Tokens:
+        if np.isnan(log_probs).any():
+            raise ModelError("log-probabilities hold a frame that is not numbers")
+        # One column more, of -inf: no unit, in which the start "ends".
+        wide = np.full((len(log_probs), log_probs.shape[1] + 1), NEVER)
+        wide[:, :-1] = log_probs
+        steps = wide.copy()
+        steps[:, self.blank] = NEVER
+        if self.top_units < log_probs.shape[1] - 1:
+            least = -np.partition(-steps, self.top_units - 1, axis=1)[:, self.top_units - 1]
+            steps[steps < least[:, None]] = NEVER
+        most = steps.max(axis=1).tolist()
+        skipped = np.zeros(len(wide), bool)
+        if self.blank_skip is not None:
+            skipped = wide[:, self.blank] > math.log(self.blank_skip)
+        for i, skip in enumerate(skipped.tolist()):
+            if skip:
+                tokens = after_blank(tokens, wide[i, self.blank], utterance.trace)
+            else:
+                tokens = self._step(tokens, wide[i], steps[i], most[i], first + i, utterance)
+        return tokens
+
+    def _step(
+        self,
+        tokens: Tokens,
+        logs: FloatArray,
+        steps: FloatArray,
+        most: float,
+        time: int,
+        utterance: _Utterance,
+    ) -> Tokens:
+        """The tokens after a frame: ``logs`` of all units, ``steps`` of those that may be next."""
+        total, entry = join(tokens, utterance.trace)
+        stay_blank = total + logs[self.blank]
+        stay_unit = tokens.unit + logs[tokens.last]
+        floor = float(max(stay_blank.max(), stay_unit.max())) - self.margin
+        new = NOTHING
+        if float(total.max()) + most >= floor:
+            stay = np.maximum(stay_blank, stay_unit)
+            new, floor = self._spread(tokens, total, entry, stay, steps, floor)
+            ended = self._end_words(new, floor, utterance.contexts)
+            inside = np.flatnonzero(self.tree.count[new.node])  # other nodes lead nowhere
+            new = New(*(np.concatenate([a[inside], b]) for a, b in zip(new, ended, strict=True)))
+        return self._merge(tokens, stay_blank, stay_unit, entry, new, time, utterance.trace)
+
+    def _spread(
+        self,
+        tokens: Tokens,
+        total: FloatArray,
+        entry: IndexArray,
+        stay: FloatArray,
+        steps: FloatArray,
+        floor: float,
+    ) -> tuple[New, float]:
+        """The nodes that the units of a frame lead to, and what a token must score to be kept."""
+        tree = self.tree
+        parents = np.flatnonzero(total + steps.max() >= floor)
+        nodes = tokens.node[parents]
+        rows, children = _members(tree.first[nodes], tree.count[nodes], parents)
+        units = tree.unit[children]
+        logs = steps[units]
+        again = units == tokens.last[rows]  # the same unit twice needs a blank between
+        score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
+        floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
+        kept = np.flatnonzero(score >= floor)
+        rivals = np.concatenate([stay, score[kept]])
+        if len(rivals) > self.beam:
+            worst = len(rivals) - self.beam
+            floor = max(floor, float(np.partition(rivals, worst)[worst]))
+            kept = kept[score[kept] >= floor]
+        rows, children = rows[kept], children[kept]
+        before = np.where(again[kept], tokens.blank_entry[rows], entry[rows])
+        word = np.full(len(kept), NO_WORD)
+        if tree.between >= 0:
+            word[children == tree.between] = BETWEEN
+        context = tokens.context[rows]
+        new = New(children, context, units[kept], score[kept], before, word, logs[kept])
+        return new, floor
+
+    def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
+        """The tokens at the root after the words that end at the nodes of ``new``."""
+        tree = self.tree
+        ending = np.flatnonzero(tree.word_count[new.node])
+        nodes = new.node[ending]
+        at, words = _members(tree.word_first[nodes], tree.word_count[nodes], ending)
+        bare = new.score[at] - tree.ahead[new.node[at]]
+        likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
+        if not len(likely):
+            return NOTHING
+        at, words = at[likely], tree.words[words[likely]]
+        after, added = contexts.extend(new.context[at].tolist(), words.tolist())
+        score = bare[likely] + added
+        good = np.flatnonzero(score >= floor)
+        at = at[good]
+        root = np.zeros(len(good), np.int64)
+        return New(
+            root, after[good], new.last[at], score[good], new.before[at], words[good],
+            new.log_prob[at],
+        )  # fmt: skip
+
+    def _merge(
+        self,
+        tokens: Tokens,
+        stay_blank: FloatArray,
+        stay_unit: FloatArray,
+        entry: IndexArray,
+        new: New,
+        time: int,
+        trace: Trace,
+    ) -> Tokens:
+        """Old and new tokens, equal ones made one, the best of them."""
+        old, more = len(tokens.key), len(new.node)
+        key = np.concatenate([tokens.key, make_keys(new.node, new.context, new.last)])
+        unit = np.concatenate([stay_unit, new.score])
+        order = np.lexsort((-unit, key))
+        key = key[order]
+        starts = np.ones(old + more, bool)
+        np.not_equal(key[1:], key[:-1], out=starts[1:])
+        at = np.flatnonzero(starts)
+        lead = order[at]  # of each group the best that ends in its unit
+        blank = np.concatenate([stay_blank, np.full(more, NEVER)])[order]
+        blank_entry = np.concatenate([entry, np.zeros(more, np.int64)])[order]
+        if len(at) < old + more:  # at most one of a group is old, all others have zeros
+            blank = np.maximum.reduceat(blank, at)
+            blank_entry = np.maximum.reduceat(blank_entry, at)
+        unit_best = unit[lead]
+        total = np.maximum(blank, unit_best)
+        floor = float(total.max()) - self.margin
+        kept = np.flatnonzero(total >= floor)
+        if len(kept) > self.beam:
+            among = total[kept]
+            least = np.partition(among, len(kept) - self.beam)[len(kept) - self.beam]
+            live = among > least
+            live[np.flatnonzero(among == least)[: self.beam - int(live.sum())]] = True
+            kept = kept[live]
+        if floor == NEVER or not len(kept):
+            raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
+        lead = lead[kept]
+        born = lead >= old
+        source = lead[born] - old
+        history = trace.after(new.before, new.word)
+        added = trace.add(*entries_of(new, source, time, history))
+        place = np.where(born, 0, lead)
+        unit_entry = tokens.unit_entry[place]
+        unit_entry[born] = added
+        if len(at) < old + more:
+            rows = np.full(len(at), -1)
+            rows[kept] = np.arange(len(kept))
+            self._meet(tokens, new, history, unit, order, starts, rows, unit_entry, time, trace)
+        parts = (np.concatenate(pair)[lead] for pair in zip(
+            (tokens.node, tokens.context, tokens.last), (new.node, new.context, new.last),
+            strict=True,
+        ))  # fmt: skip
+        node, context, last = parts
+        return Tokens(
+            key[at[kept]], node, context, last, blank[kept], unit_best[kept], blank_entry[kept],
+            unit_entry,
+        )  # fmt: skip
+
+    def _meet(
+        self,
+        tokens: Tokens,
+        new: New,
+        history: Histories,
+        unit: FloatArray,
+        order: IndexArray,
+        starts: npt.NDArray[np.bool_],
+        rows: IndexArray,
+        unit_entry: IndexArray,
+        time: int,
+        trace: Trace,
+    ) -> None:
+        """Lead the entries of winners to ways of other words that ended in the same token too."""
+        old = len(tokens.key)
+        places = np.flatnonzero(~starts)
+        group = np.cumsum(starts)[places] - 1
+        losers, leads = order[places], order[np.flatnonzero(starts)[group]]
+        histories = np.concatenate([trace.histories(tokens.unit_entry), history])
+        behind = unit[leads] - unit[losers]
+        wanted = (rows[group] >= 0) & (behind < self.margin)
+        wanted &= histories[losers] != histories[leads]
+        losers, winners, behind = losers[wanted], rows[group[wanted]], behind[wanted]
+        while len(losers):  # one loser of each token at a time
+            _, at = np.unique(winners, return_index=True)
+            some = losers[at]
+            entries = tokens.unit_entry[np.where(some < old, some, 0)]
+            source = some[some >= old] - old
+            entries[some >= old] = trace.add(*entries_of(new, source, time, history))
+            unit_entry[winners[at]] = trace.meet(unit_entry[winners[at]], entries, behind[at])
+            left = np.delete(np.arange(len(losers)), at)
+            losers, winners, behind = losers[left], winners[left], behind[left]
+
+    def nbest(self, state: LexiconState, limit: int | None = None) -> list[Hypothesis]:
+        """The hypotheses of ``state`` with different words, best first, at most ``limit``.
+
+        They are those whose last word is complete, the end of the sentence counted. Where there is
+        none, the last words begun are left out; see :meth:`partial`.
+        """
+        limit = self.nbest_limit if limit is None else limit
+        tokens, utterance = state.tokens, state.utterance
+        home = np.flatnonzero((tokens.node == 0) | (tokens.node == self.tree.between))
+        if not len(home):
+            return [self.partial(state)][:limit]
+        ends: list[tuple[float, int]] = []
+        for i in home.tolist():
+            last = utterance.contexts.finish(int(tokens.context[i]))
+            for scores, entries in (
+                (tokens.blank, tokens.blank_entry),
+                (tokens.unit, tokens.unit_entry),
+            ):
+                if scores[i] > NEVER:
+                    ends.append((float(scores[i]) + last, int(entries[i])))
+        found: dict[tuple[str, ...], Hypothesis] = {}
+        tries = 0
+        with utterance.lock:
+            for score, path in utterance.trace.paths(ends):
+                hypothesis = self._read(utterance.trace, path, score, end=True)
+                found.setdefault(tuple(text for text, _, _ in hypothesis.words), hypothesis)
+                tries += 1
+                if len(found) >= limit or tries >= 20 * limit:
+                    break
+        return list(found.values())[:limit]
+
+    def partial(self, state: LexiconState) -> Hypothesis:
+        """The words of the best token so far, without one that has only begun.
+
+        While somebody speaks this is steadier than the first of :meth:`nbest`, which takes the
+        sentence to end here.
+        """
+        tokens, trace = state.tokens, state.utterance.trace
+        i = int(np.maximum(tokens.blank, tokens.unit).argmax())
+        blank, unit = float(tokens.blank[i]), float(tokens.unit[i])
+        entry = tokens.blank_entry[i] if blank >= unit else tokens.unit_entry[i]
+        with state.utterance.lock:
+            _, path = next(trace.paths([(max(blank, unit), int(entry))]))
+            return self._read(trace, path, max(blank, unit), end=False)
+
+    def _read(self, trace: Trace, path: list[int], score: float, *, end: bool) -> Hypothesis:
+        units, times, words, log_probs = trace.read(path)
+        found: list[tuple[str, int, int]] = []
+        numbers = [word for word in words if word >= 0]
+        first = stop = 0  # of the word in progress, and of what is complete
+        for i, word in enumerate(words):
+            if word == BETWEEN:
+                first = stop = i + 1
+            elif word != NO_WORD:
+                found.append((self._text(word, tuple(units[first : i + 1])), first, i + 1))
+                first = stop = i + 1
+        return Hypothesis(
+            tokens=tuple(units[:stop]),
+            score=score,
+            times=tuple(times[:stop]),
+            token_confidences=tuple(min(1.0, math.exp(log)) for log in log_probs[:stop]),
+            words=tuple(found),
+            added=self.scores.whole(numbers, end=end),
+        )
+
+    def _text(self, word: int, units: tuple[int, ...]) -> str:
+        if word < len(self.lexicon.words):
+            return self.lexicon.words[word]
+        return UNKNOWN if self.spell is None else self.spell(units)
+
+
+def _members(
+    first: IndexArray, count: IndexArray, owners: IndexArray
+) -> tuple[IndexArray, IndexArray]:
+    """``first`` and the ``count`` - 1 numbers after it, one list after the other; whose each is."""
+    ends = np.cumsum(count)
+    rows = np.repeat(owners, count)
+    return rows, np.arange(len(rows)) + np.repeat(first - ends + count, count)

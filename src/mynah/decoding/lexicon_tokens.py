@@ -1,0 +1,83 @@
+"""The tokens of a lexicon search: arrays side by side, and what is done to all of them alike."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mynah.decoding.lexicon_trace import FloatArray, Histories, IndexArray, Trace
+
+NEVER = -math.inf
+_CONTEXT, _NODE = 16, 40  # bits of a key below a context, and below a node
+
+
+class Tokens(NamedTuple):
+    """N tokens, sorted by key."""
+
+    key: IndexArray  # of node, context and last unit
+    node: IndexArray
+    context: IndexArray
+    last: IndexArray  # unit, -1 at the start
+    blank: FloatArray  # score of the best way that ends in a blank
+    unit: FloatArray  # and in the last unit
+    blank_entry: IndexArray  # where these ways are traced
+    unit_entry: IndexArray
+
+
+class New(NamedTuple):
+    """Tokens that a unit led to."""
+
+    node: IndexArray
+    context: IndexArray
+    last: IndexArray
+    score: FloatArray
+    before: IndexArray  # entry of the trace
+    word: IndexArray  # that ends with the unit, or NO_WORD, BETWEEN
+    log_prob: FloatArray  # of the unit
+
+
+_EMPTY = np.zeros(0, np.int64)
+NOTHING = New(_EMPTY, _EMPTY, _EMPTY, np.zeros(0), _EMPTY, _EMPTY, np.zeros(0))
+
+
+def make_keys(node: IndexArray, context: IndexArray, last: IndexArray) -> IndexArray:
+    return (node << _NODE) | (context << _CONTEXT) | (last + 1)
+
+
+def entries_of(
+    new: New, source: IndexArray, time: int, history: Histories
+) -> tuple[IndexArray, int, IndexArray, IndexArray, FloatArray, Histories]:
+    """What the trace is to hold of some of the new tokens."""
+    return (
+        new.before[source], time, new.last[source], new.word[source], new.log_prob[source],
+        history[source],
+    )  # fmt: skip
+
+
+def join(tokens: Tokens, trace: Trace) -> tuple[FloatArray, IndexArray]:
+    """The better of the two ways of each token, and where it is traced."""
+    blank, unit = tokens.blank, tokens.unit
+    entry = np.where(blank >= unit, tokens.blank_entry, tokens.unit_entry)
+    both = np.flatnonzero(
+        (tokens.blank_entry != tokens.unit_entry) & (unit > NEVER) & (blank > NEVER)
+    )
+    if len(both):
+        one, other = tokens.blank_entry[both], tokens.unit_entry[both]
+        differ = trace.histories(one) != trace.histories(other)
+        both = both[differ]
+        if len(both):
+            loser = np.where(entry[both] == one[differ], other[differ], one[differ])
+            entry[both] = trace.meet(entry[both], loser, np.abs(blank[both] - unit[both]))
+    return np.maximum(blank, unit), entry
+
+
+def after_blank(tokens: Tokens, log: float, trace: Trace) -> Tokens:
+    """The tokens after a frame that is taken as blank."""
+    if tokens.unit.max() == NEVER:
+        return tokens._replace(blank=tokens.blank + log)
+    total, entry = join(tokens, trace)
+    return tokens._replace(
+        blank=total + log, unit=np.full(len(total), NEVER), blank_entry=entry, unit_entry=entry
+    )

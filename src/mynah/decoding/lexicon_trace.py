@@ -1,0 +1,114 @@
+"""What a lexicon search remembers of the way: which unit when, which word ended with it.
+
+The store of an utterance only grows, so that the states that look into it stay values. Where two
+ways of different words meet in one token, the better goes on through an entry that leads to the
+other too and says how much it falls behind: so an n-best list is found without keeping more tokens.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+IndexArray: TypeAlias = npt.NDArray[np.int64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Histories: TypeAlias = npt.NDArray[np.uint64]
+
+NO_WORD, BETWEEN = -1, -2  # in place of a word: none ends here; the unit between words
+
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_FIELDS = {"before": np.int32, "time": np.int32, "unit": np.int32, "word": np.int32,
+           "log_prob": np.float32, "history": np.uint64, "other": np.int32,
+           "behind": np.float64}  # fmt: skip
+
+
+class Trace:
+    """Entries: a unit, its frame, the word that ends with it, and the entry before.
+
+    Entry 0 is the beginning. An entry with unit -1 is a place where ways met: ``other`` leads to
+    that which is not ``before``. ``history`` stands for the words up to an entry.
+    """
+
+    def __init__(self) -> None:
+        self.size = 1
+        self._arrays = {name: np.zeros(1024, kind) for name, kind in _FIELDS.items()}
+
+    def histories(self, entries: IndexArray) -> Histories:
+        """What stands for the words up to each entry."""
+        found: Histories = self._arrays["history"][entries]
+        return found
+
+    def after(self, entries: IndexArray, words: IndexArray) -> Histories:
+        """What will stand for the words up to entries that follow and end ``words``."""
+        before = self.histories(entries)
+        mixed = (before ^ (words.astype(np.uint64) + np.uint64(1))) * _PRIME
+        mixed ^= mixed >> np.uint64(29)
+        return np.where(words >= 0, mixed, before)
+
+    def add(
+        self,
+        before: IndexArray,
+        time: int,
+        units: IndexArray,
+        words: IndexArray,
+        log_probs: FloatArray,
+        histories: Histories,
+    ) -> IndexArray:
+        """New entries; their numbers."""
+        place, arrays = self._more(len(before)), self._arrays
+        arrays["before"][place], arrays["time"][place] = before, time
+        arrays["unit"][place], arrays["word"][place] = units, words
+        arrays["log_prob"][place], arrays["history"][place] = log_probs, histories
+        return np.arange(place.start, place.stop)
+
+    def meet(self, winners: IndexArray, losers: IndexArray, behind: FloatArray) -> IndexArray:
+        """Entries in place of ``winners`` that lead to ``losers`` too, ``behind`` them."""
+        place, arrays = self._more(len(winners)), self._arrays
+        arrays["before"][place], arrays["unit"][place] = winners, -1
+        arrays["history"][place] = arrays["history"][winners]
+        arrays["other"][place], arrays["behind"][place] = losers, behind
+        return np.arange(place.start, place.stop)
+
+    def _more(self, count: int) -> slice:
+        first, stop = self.size, self.size + count
+        length = len(self._arrays["before"])
+        if stop > length:
+            for name, array in self._arrays.items():
+                room = np.zeros(max(stop, 2 * length) - length, array.dtype)
+                self._arrays[name] = np.concatenate([array, room])
+        self.size = stop
+        return slice(first, stop)
+
+    def paths(self, ends: Sequence[tuple[float, int]]) -> Iterator[tuple[float, list[int]]]:
+        """Scores and entries, first to last, of the ways to ``ends`` (score, entry), best first."""
+        arrays = self._arrays
+        before, units, others, behind = (
+            arrays[name] for name in ("before", "unit", "other", "behind")
+        )
+        count = itertools.count()  # equal scores: the first found
+        heap = [(-score, next(count), entry, list[int]()) for score, entry in ends]
+        heapq.heapify(heap)
+        while heap:
+            cost, _, entry, later = heapq.heappop(heap)
+            path = list[int]()
+            while entry > 0:
+                if units[entry] >= 0:
+                    path.append(entry)
+                else:
+                    other = (cost + float(behind[entry]), next(count), int(others[entry]))
+                    heapq.heappush(heap, (*other, later + path))
+                entry = int(before[entry])
+            yield -cost, (later + path)[::-1]
+
+    def read(self, path: list[int]) -> tuple[list[int], list[int], list[int], list[float]]:
+        """Units, frames, words and log-probabilities of entries."""
+        arrays = self._arrays
+        units, times, words, log_probs = (
+            arrays[name][path].tolist() for name in ("unit", "time", "word", "log_prob")
+        )
+        return units, times, words, log_probs

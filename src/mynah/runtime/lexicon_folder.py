@@ -1,0 +1,185 @@
+"""A model folder with a lexicon and what goes with it, from a table or a list of words."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mynah.config import as_dict, build, override
+from mynah.decoding.graph_build import build_graph
+from mynah.decoding.lexicon import Entry, Lexicon, make_lexicon, read_lines, read_table
+from mynah.decoding.lexicon_file import save_lexicon
+from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
+from mynah.decoding.options import DecodingOptions
+from mynah.errors import ConfigError, InputError
+from mynah.model_folder import ModelFolder, write_model_folder
+from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM
+from mynah.text import Tokenizer, load_tokenizer
+
+SPACES = ("▁", "<space>", "|")  # units that stand between words, where a model has one
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a folder was given."""
+
+    words: int
+    spellings: int
+    unknown_words: int  # of them, that the language model does not know
+    arcs: int  # of the graph; 0 without one
+
+
+def add_lexicon(
+    source: ModelFolder,
+    target: str | Path,
+    *,
+    table: str | Path | None = None,
+    words: str | Path | None = None,
+    ngram: str | Path | None = None,
+    graph: bool = False,
+    boundary: str | None = None,
+    settings: Sequence[str] = (),
+) -> Added:
+    """Write ``target``: the folder ``source`` with a lexicon, which is then searched by default.
+
+    Args:
+        source: the model; a lexicon that it has is replaced.
+        target: the folder to write; may be that of ``source``.
+        table: a file of lines word, tab, units.
+        words: a file of words, one a line, that the tokenizer spells; instead of ``table``.
+        ngram: a language model of words, ARPA or our own; without table and words, those that it
+            knows and the tokenizer can spell are the lexicon.
+        graph: compile both to a graph as well, which ``method=graph`` searches.
+        boundary: the unit between words; ``""``: none; None: a space, where the model has one.
+        settings: ``key=value`` of decoding options that the model is to have by default.
+
+    Raises:
+        InputError: a file cannot be used, or both table and words are given, or nothing is.
+        ConfigError: a setting or the boundary is wrong, or a graph without a language model.
+        ModelError: a part of ``source`` is missing or altered.
+        MissingDependency: a graph without kaldifst.
+    """
+    if table is not None and words is not None:
+        raise InputError("lexicon: give either a table or a list of words")
+    if table is None and words is None and ngram is None:
+        raise InputError("lexicon: give a table, a list of words or a language model")
+    if graph and ngram is None:
+        raise ConfigError("graph: needs a language model")
+    tokenizer = _tokenizer(source)
+    model = None if ngram is None else load_ngram(ngram)
+    if table is not None:
+        entries = read_table(table, tokenizer.units)
+    elif words is not None:
+        entries = spell_file(words, tokenizer)
+    else:
+        known = () if model is None else model.vocab
+        entries = [(word, units) for word in known for units in spellings(word, tokenizer)]
+    lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
+    unknown, arcs = 0, 0
+    if model is not None:
+        lexicon = with_unigrams(lexicon, model)
+        unknown = sum(word not in model.vocab for word in lexicon.words)
+    info = dataclasses.replace(source.info, decoding=_decoding(source.info.decoding, settings))
+    with write_model_folder(target, info) as work:
+        for name in source.files:
+            if name not in (LEXICON, NGRAM, GRAPH, GRAPH_WORDS):
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.file(name), work / name)
+        (work / LEXICON).parent.mkdir(exist_ok=True)
+        save_lexicon(lexicon, work / LEXICON)
+        if model is not None and Path(ngram or "").suffix == ".ngram":
+            shutil.copyfile(ngram or "", work / NGRAM)
+        elif model is not None:
+            save_ngram(model.trie, work / NGRAM)
+        if graph and model is not None:
+            arcs = _compile(lexicon, model, work, tokenizer, info.decoding)
+    return Added(len(lexicon.words), len(lexicon.spellings), unknown, arcs)
+
+
+def spell_file(path: str | Path, tokenizer: Tokenizer) -> list[Entry]:
+    """The words of a file, one a line, as the tokenizer spells them.
+
+    Raises:
+        InputError: the file cannot be read, or a word not be spelled.
+    """
+    entries: list[Entry] = []
+    for number, word in read_lines(path):
+        found = spellings(word, tokenizer)
+        if not found:
+            raise InputError(f"{path}:{number}: the model's units cannot write {word!r}")
+        entries.extend((word, units) for units in found)
+    return entries
+
+
+def spellings(word: str, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """The units of a word: all ways to say it, from a tokenizer of phones; none where the units
+    cannot write it."""
+    if word.startswith("<") and word.endswith(">"):  # <unk>, <s> and their like
+        return []
+    several: Any = getattr(tokenizer, "pronunciations", None)
+    if several is None:
+        units = tuple(tokenizer.encode(word))
+        back = tokenizer.decode(list(units)) if tokenizer.unk not in units else ""
+        return [units] if units and back.casefold() == word.casefold() else []
+    ids = {unit: index for index, unit in enumerate(tokenizer.units) if unit}
+    found = (tuple(ids[phone] for phone in phones) for phones in several(word))
+    return [units for units in found if units]
+
+
+def with_unigrams(lexicon: Lexicon, model: NgramModel) -> Lexicon:
+    """The lexicon with what ``model`` says of each word alone, for the look-ahead."""
+    ids = np.array([model.word_id(word) for word in lexicon.words])
+    scores = model.score_many(model.null(), ids).tolist()
+    return lexicon.with_costs(dict(zip(lexicon.words, scores, strict=True)).__getitem__)
+
+
+def _tokenizer(source: ModelFolder) -> Tokenizer:
+    for name in source.files:
+        if name.startswith("tokenizer/"):
+            source.file(name)  # verified
+    return load_tokenizer(source.path / "tokenizer", source.info.tokenizer)
+
+
+def _compile(
+    lexicon: Lexicon, model: NgramModel, work: Path, tokenizer: Tokenizer, decoding: dict[str, Any]
+) -> int:
+    """Write the graph into ``work``; how many arcs it has."""
+    options = build(DecodingOptions, decoding, "decoding")
+    _, arcs = build_graph(
+        lexicon,
+        model,
+        work / GRAPH,
+        work / GRAPH_WORDS,
+        blank=tokenizer.blank,
+        lm_weight=options.lm_weight,
+        word_bonus=options.word_bonus,
+    )
+    return arcs
+
+
+def _boundary(tokenizer: Tokenizer, wanted: str | None) -> int | None:
+    if wanted is None:
+        spaces = (unit for unit in SPACES if unit in tokenizer.units)
+        wanted = next(spaces, "")
+    if not wanted:
+        return None
+    if wanted not in tokenizer.units:
+        raise ConfigError(f"boundary: the model has no unit {wanted!r}")
+    return tokenizer.units.index(wanted)
+
+
+def _decoding(decoding: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The decoding table of the model, with what a lexicon needs and what was asked for."""
+    values = {"lm_weight": 1.0, "top_units": 20, **decoding, "method": "lexicon"}
+    try:
+        asked = override({}, settings)
+        options = as_dict(build(DecodingOptions, {**values, **asked}))
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from None
+    return {key: value for key, value in options.items() if key in values or key in asked}
