@@ -26,7 +26,9 @@ from mynah.text.pronounce import Phones, Pronouncer, learn_pronouncer
 from mynah.text.scoring import normalize_for_scoring
 
 RATE = 16000
-VOWELS = frozenset(["aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"])
+VOWELS = frozenset(
+    ("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw")
+)
 PREFIX = "zq_"  # our words must not be those of pocketsphinx's own dictionary
 MOST = 4  # pronunciations of a word
 
