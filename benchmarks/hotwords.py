@@ -7,7 +7,10 @@ utterances that no training speaker says, with 0 to 5000 words of a dictionary b
 nobody says (``../text/cmudict.dict.xz``, seen from the data). The weight is swept: one half of the
 speakers chooses it (fewest word errors with 1000 words beside them), the other half gives the
 numbers and the plot: the share of the hotwords that was recognised, and the errors among all other
-words, insertions among them.
+words, insertions among them. Beside it, WeNet's context graph on the same search: units wherever
+they stand, all phrases of a list adding up (``tests/wenet_context.py``; in ``tests/parity`` it
+gives WeNet's own results). Its figure is the most that it finds at any weight with no more other
+errors.
 
 The cost is that of decoding 10 s with none, 100 and 5000 phrases in turns, and of a list that is
 seen for the first time.
@@ -17,17 +20,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 import lzma
 import os
 import random
 import statistics
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,13 +38,18 @@ import numpy as np
 from search import make_log_probs
 
 from mynah.audio import read
-from mynah.decoding import Hotwords, PrefixBeamSearch
+from mynah.decoding import DecodingOptions, Hotwords, Hypothesis, PrefixBeamSearch
 from mynah.evaluation.alignment import align
 from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.model import Model, load_model
 from mynah.text import char_tokenizer, normalize_for_scoring
 
-WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+# where the rules of WeNet are kept, and shown to give its results
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from wenet_context import WenetContext
+
+Best = Callable[[Heard], Hypothesis]
+WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 BESIDE = (0, 100, 1000, 5000)
 
 
@@ -58,6 +66,7 @@ class Spoken:
 class Point:
     """Recognised shares of one setting."""
 
+    rules: str
     weight: float
     beside: int
     recall: float  # of hotwords that were said
@@ -95,53 +104,82 @@ def dictionary(data: Path, without: set[str]) -> list[str]:
     return random.Random(1).sample(kept, max(BESIDE))
 
 
-def text_of(model: Model, hypothesis: Any) -> list[str]:
+def text_of(model: Model, hypothesis: Hypothesis) -> list[str]:
     words = hypothesis.words or model.tokenizer.words(hypothesis.tokens)
     return normalize_for_scoring(" ".join(word for word, _, _ in words)).split()
 
 
 def measure(
-    decoder: Decoder, spoken: list[Spoken], hot: set[str], all_: set[str]
-) -> tuple[int, ...]:
-    """Hotwords said and recognised, other words said and errors, words and errors, false ones."""
+    best: Best, model: Model, spoken: list[Spoken], hot: set[str], listed: set[str]
+) -> tuple[float, float, float, int]:
+    """Share of hotwords recognised, errors of other words, of all, and hotwords nobody said."""
     said = right = others = wrong = false = errors = 0
     for item in spoken:
-        (best,) = decoder.best([item.heard])
-        for pair in align(item.words, text_of(decoder.model, best)):
+        for pair in align(item.words, text_of(model, best(item.heard))):
             errors += pair.kind != "="
-            false += pair.kind in "SI" and pair.hyp in all_
+            false += pair.kind in "SI" and pair.hyp in listed
             if pair.ref in hot:
                 said += 1
                 right += pair.kind == "="
             else:
                 others += pair.ref is not None
                 wrong += pair.kind != "="
-    return said, right, others, wrong, errors, false
+    return right / said, wrong / others, errors / (said + others), false
+
+
+def mynahs(model: Model, options: DecodingOptions, words: list[str], weight: float) -> Best:
+    hotwords = Hotwords.parse(words, weight) if weight else None
+    decoder = Decoder(model, options, hotwords)
+    return lambda heard: decoder.best([heard])[0]
+
+
+def wenets(model: Model, options: DecodingOptions, words: list[str], weight: float) -> Best:
+    tokenizer = model.tokenizer
+    context = WenetContext([tokenizer.encode(word) for word in words], weight)
+    search = PrefixBeamSearch(options.beam, options.top_units, tokenizer.blank, scorers=(context,))
+    return lambda heard: search.nbest(search.advance(search.start(), heard.log_probs))[0]
 
 
 def sweep(
-    model: Model, method: str | None, spoken: list[Spoken], hot: list[str], distractors: list[str]
+    model: Model, options: DecodingOptions, spoken: list[Spoken], hot: list[str], more: list[str]
 ) -> list[Point]:
-    options, points = model.decoding_options(None, method), []
-    for beside in BESIDE:
-        words = [*hot, *distractors[:beside]]
-        for weight in WEIGHTS:
-            if weight == 0 and beside:
-                continue
-            hotwords = Hotwords.parse(words, weight) if weight else None
-            decoder = Decoder(model, options, hotwords)
-            said, right, others, wrong, errors, false = measure(
-                decoder, spoken, set(hot), set(words)
-            )
-            total = errors / (said + others)
-            points.append(Point(weight, beside, right / said, wrong / others, total, false))
-            print(
-                f"  weight {weight:3.1f}, {beside:4} beside: {100 * right / said:5.1f} % of {said} "
-                f"hotwords, errors of others {100 * wrong / others:5.1f} %, of all "
-                f"{100 * total:5.1f} %, {false} that nobody said",
-                flush=True,
-            )
+    points = []
+    settings = [("mynah", n, weight) for n in BESIDE for weight in WEIGHTS if weight or not n]
+    if options.method == "prefix_beam":
+        settings += [("WeNet", n, weight) for n in (0, 1000) for weight in WEIGHTS if weight]
+    for rules, beside, weight in settings:
+        words = [*hot, *more[:beside]]
+        make = mynahs if rules == "mynah" else wenets
+        best = make(model, options, words, weight)
+        found = Point(rules, weight, beside, *measure(best, model, spoken, set(hot), set(words)))
+        points.append(found)
+        print(
+            f"  {rules}, weight {weight:3.1f}, {beside:4} beside: hotwords {found.recall:6.1%}, "
+            f"errors of others {found.others:6.1%}, of all {found.total:6.1%}, "
+            f"{found.false} that nobody said",
+            flush=True,
+        )
     return points
+
+
+def compare(points: list[Point], chosen: float) -> None:
+    """Lines of JSON: the hotwords recognised at the chosen weight, without them, and by WeNet's
+    rules at no greater harm."""
+    none = points[0]
+    ours = next(p for p in points if p.weight == chosen and p.rules == "mynah")
+    peers = {"no hotwords": none.recall}
+    rivals = [p.recall for p in points if p.rules == "WeNet" and p.others <= ours.others]
+    if any(p.rules == "WeNet" for p in points):
+        peers["WeNet's rules at no greater harm"] = max(rivals, default=none.recall)
+    for peer, recall in peers.items():
+        line = {
+            "name": f"hotwords found, {ours.beside} words beside, weight {chosen}; peer {peer}",
+            "ours": round(ours.recall, 3),
+            "peer": round(recall, 3),
+            "ratio": round(ours.recall / recall, 2) if recall else None,
+            "errors of others": [round(none.others, 3), round(ours.others, 3)],
+        }
+        print(json.dumps(line))
 
 
 def plot(points: list[Point], path: Path, title: str) -> None:
@@ -152,22 +190,20 @@ def plot(points: list[Point], path: Path, title: str) -> None:
 
     figure, axes = plt.subplots(figsize=(6.4, 4.4))
     start = points[0]
-    for beside in BESIDE:
-        line = [start, *(p for p in points if p.beside == beside and p.weight)]
+    for rules, beside in dict.fromkeys((p.rules, p.beside) for p in points):
+        line = [p for p in points if (p.rules, p.beside) == (rules, beside) and p.weight]
+        line = [start, *line]
         axes.plot(
             [100 * p.others for p in line],
             [100 * p.recall for p in line],
-            marker="o",
+            "o-" if rules == "mynah" else "s:",
             markersize=3.5,
             linewidth=1.2,
-            label=f"{beside} words beside",
+            label=f"{rules}, {beside} words beside",
         )
-        if beside == BESIDE[-1]:
-            for p in line:
-                axes.annotate(
-                    f"{p.weight:g}", (100 * p.others, 100 * p.recall), fontsize=7, xytext=(3, -8),
-                    textcoords="offset points",
-                )  # fmt: skip
+        for p in line[1:]:
+            place = 100 * p.others, 100 * p.recall
+            axes.annotate(f"{p.weight:g}", place, fontsize=6, alpha=0.7)
     axes.set_xlabel("errors of all other words, %")
     axes.set_ylabel("hotwords recognised, %")
     axes.set_title(title, fontsize=10)
@@ -263,6 +299,7 @@ def main() -> None:
     costs(arguments.repeats, distractors)
 
     model = load_model(arguments.model)
+    options = model.decoding_options(None, arguments.method)
     step = max(len(test) // arguments.utterances, 1)
     spoken = listen(model, arguments.data, test[::step][: arguments.utterances])
     speakers = sorted({item.speaker for item in spoken})
@@ -274,12 +311,12 @@ def main() -> None:
     for name, half in zip(("choosing", "reporting"), halves, strict=True):
         hot = sorted({w for s in half for w in s.words if w not in trained and len(w) > 2})
         print(f"\n{model.name}, {name} half: {len(half)} utterances, {len(hot)} hotwords")
-        results.append(sweep(model, arguments.method, half, hot, distractors))
-    chosen = min((p for p in results[0] if p.beside == 1000), key=lambda p: p.total).weight
+        results.append(sweep(model, options, half, hot, distractors))
+    rivals = [p for p in results[0] if p.beside == 1000 and p.rules == "mynah"]
+    chosen = min(rivals, key=lambda p: p.total).weight
     print(f"\nchosen weight: {chosen}")
-    for point in results[1]:
-        if point.weight in (0.0, chosen):
-            print(json.dumps({"name": "hotwords on real speech", **dataclasses.asdict(point)}))
+    for beside in BESIDE:
+        compare([p for p in results[1] if p.beside == beside or not p.weight], chosen)
     if arguments.plot:
         plot(results[1], arguments.plot, f"{model.name}, speechocean762 test, weight at the points")
 

@@ -32,11 +32,13 @@ from mynah.export.folder import export_folder
 from mynah.model_folder import ModelInfo, read_model_folder, write_model_folder
 from mynah.models.load import write_weights
 from mynah.models.u2.model import U2, DecoderConfig, U2Config
+from mynah.runtime.request import Request
 from mynah.runtime.session import Endpointing
 
 RATE, UNITS, CHUNK, LEFT, STREAMS = 16_000, 4233, 16, 4, 8
 PIECE = RATE * 64 // 100  # samples of a chunk
 NEVER = Endpointing(nothing=1e9, after_speech=1e9, longest=1e9)
+PLAIN = Request(method="greedy", words=False, vad=False)  # the noise is to be decoded
 RNG = np.random.default_rng(0)
 TEN = (RNG.standard_normal(10 * RATE) * 0.1).astype(np.float32)
 THIRTY = (RNG.standard_normal(30 * RATE) * 0.1).astype(np.float32)
@@ -70,16 +72,13 @@ def write_ours(model: U2, folder: Path) -> Path:
 
 
 def ours_offline(recogniser: mynah.Recognizer) -> Callable[[], object]:
-    return lambda: recogniser.transcribe(TEN, method="greedy", words=False)
+    return lambda: recogniser.transcribe(TEN, PLAIN)
 
 
 def ours_live(recogniser: mynah.Recognizer, streams: int) -> Callable[[], object]:
     def run() -> None:
         batcher = recogniser.batcher()
-        sessions = [
-            recogniser.stream(method="greedy", words=False, endpointing=NEVER)
-            for _ in range(streams)
-        ]
+        sessions = [recogniser.stream(PLAIN, endpointing=NEVER) for _ in range(streams)]
         for first in range(0, len(THIRTY), PIECE):
             piece = THIRTY[first : first + PIECE]
             batcher.feed_many([(session, piece) for session in sessions])

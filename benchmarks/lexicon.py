@@ -39,7 +39,7 @@ from mynah.evaluation import error_rate
 from mynah.text import normalize_for_scoring
 
 FRAME = 0.04  # seconds
-WEIGHT, BONUS = 1.0, 0.0
+WEIGHT, BONUS = 0.7, 0.5
 Words = tuple[str, ...]
 Find = Callable[[npt.NDArray[np.float32]], Words]
 
@@ -69,7 +69,7 @@ def make_log_probs(
 
     for unit in units:
         rows += [hear(unit, 1 - 10 ** -rng.uniform(1.0, 4.0)) for _ in range(rng.poisson(0.75))]
-        rows.append(hear(unit, rng.beta(1, 6)))
+        rows.append(hear(unit, 10 ** -rng.uniform(0.5, 3.0)))
         if rng.random() < 0.3:
             again = rows[-1] + rng.normal(0, 0.3, vocab)
             rows.append(again - np.logaddexp.reduce(again))
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--sentences", metavar="FILE", help="with --ngram")
     parser.add_argument("--lines", type=int, default=200_000, help="of the text to train on")
     parser.add_argument("--count", type=int, default=50, help="sentences")
-    parser.add_argument("--noise", type=float, default=0.4)
+    parser.add_argument("--noise", type=float, default=0.35)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], choices=("kaldi", "flashlight"))
     arguments = parser.parse_args()
@@ -304,7 +304,7 @@ def main() -> None:
         searches = {
             "lexicon, 200 tokens": ours(task, beam=200),
             "lexicon, 200, blanks skipped": ours(task, beam=200, blank_skip=0.98),
-            "lexicon, 200, unknown words too": ours(task, beam=200, unknown=8.0),
+            "lexicon, 200, unknown words too": ours(task, beam=200, unknown=20.0),
             "lexicon, 500 tokens, margin 14": ours(task, beam=500, margin=14.0),
         }
         if "kaldi" in arguments.without or not importlib.util.find_spec("kaldi_decoder"):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
+import itertools
 import json
 import lzma
 import math
@@ -64,8 +65,8 @@ def report(name: str, ours: float, peer: float | None = None, *, faster: bool = 
     print(json.dumps({"name": name, "ours": round(ours, 4), "peer": peer, "ratio": ratio}))
 
 
-def split_books(path: Path, folder: Path) -> tuple[Path, Path, list[str]]:
-    """Normalised training and held-out text, and the held-out titles."""
+def split_books(path: Path, folder: Path, most: int) -> tuple[Path, Path, list[str]]:
+    """Normalised training and held-out text, and titles held out, of ``most`` lines."""
     training, held = folder / "training.txt", folder / "held.txt"
     titles: list[str] = []
     book = -1
@@ -75,7 +76,7 @@ def split_books(path: Path, folder: Path) -> tuple[Path, Path, list[str]]:
         training.open("w", encoding="utf-8") as rest,
         held.open("w", encoding="utf-8") as out,
     ):
-        for line in lines:
+        for line in itertools.islice(lines, most or None):
             if line.startswith("# "):
                 book += 1
                 if book % 37 == 17:
@@ -260,11 +261,12 @@ def main() -> None:
     parser.add_argument("text", type=Path, help="sentences, with '# title' lines, .xz")
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument("--vocab", type=int, default=100_000)
+    parser.add_argument("--lines", type=int, default=0, help="of the text that are used (0: all)")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text, held_out, _ = split_books(arguments.text, folder)
+        text, held_out, _ = split_books(arguments.text, folder, arguments.lines)
         held = sentences(held_out)
         for order in sorted({arguments.order, 5}):
             time_training(text, order, arguments.vocab)

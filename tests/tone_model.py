@@ -98,6 +98,7 @@ def write_tone_model(path: Path, **changes: Any) -> Path:
         "streaming": {"chunk": 4, "left": 2},
         "decoding": {"method": "rescoring", "ctc_weight": 0.5},
         "training_data": ("none",),
+        "voice_activity": False,  # tones are no speech
     }
     with write_model_folder(path, ModelInfo(**(values | changes))) as folder:
         (folder / "onnx").mkdir()

@@ -16,7 +16,7 @@ class WenetContext:
     """The prefix of a phrase in progress as the state; everything by looking through phrases."""
 
     def __init__(self, phrases: Sequence[Sequence[int]], score: float) -> None:
-        self.phrases = [tuple(phrase) for phrase in phrases]
+        self.phrases = {tuple(phrase) for phrase in phrases}
         self.prefixes = {p[:n] for p in self.phrases for n in range(len(p) + 1)}
         self.score = score
 
@@ -27,8 +27,8 @@ class WenetContext:
         tail = (*state, token)
         while tail not in self.prefixes:
             tail = tail[1:]
-        ends = [p for p in self.phrases if len(p) <= len(tail) and tail[-len(p) :] == p]
-        given = len(tail) - len(state) + sum(map(len, ends))
+        ends = [n for n in range(1, len(tail) + 1) if tail[-n:] in self.phrases]
+        given = len(tail) - len(state) + sum(ends)
         return tail, self.score * given
 
     def finish(self, state: tuple[int, ...]) -> float:

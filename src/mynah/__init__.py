@@ -13,7 +13,10 @@ TYPE_CHECKING = False  # not typing's, which costs more to import than all of th
 if TYPE_CHECKING:
     from typing import Any
 
+    from mynah.runtime.endpoint import Endpointing
+    from mynah.runtime.offline import Cancelled
     from mynah.runtime.recognizer import Recognizer, load
+    from mynah.runtime.request import Request
     from mynah.runtime.result import Transcript
     from mynah.runtime.session import Session
 
@@ -21,7 +24,10 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "load": "mynah.runtime.recognizer",
+    "Cancelled": "mynah.runtime.offline",
+    "Endpointing": "mynah.runtime.endpoint",
     "Recognizer": "mynah.runtime.recognizer",
+    "Request": "mynah.runtime.request",
     "Session": "mynah.runtime.session",
     "Transcript": "mynah.runtime.result",
 }
@@ -29,6 +35,9 @@ _LAZY = {
 __all__ = [
     "load",
     "Recognizer",
+    "Request",
+    "Endpointing",
+    "Cancelled",
     "Session",
     "Transcript",
     "MynahError",

@@ -41,6 +41,10 @@ class ModelInfo:
     # chunk (encoder frames) and left (chunks) for live use; empty where the model cannot stream
     streaming: dict[str, Any] = field(default_factory=dict)
     decoding: dict[str, Any] = field(default_factory=dict)  # defaults of DecodingOptions
+    # runtime.confidence.Calibration; empty: confidences are means of probabilities
+    confidence: dict[str, Any] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)  # before, after, late: of FrameClock
+    voice_activity: bool = True  # whether what is not speech is to be left out before it hears
     training_data: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)  # measured, with the set's name
 
@@ -168,6 +172,21 @@ def update_results(path: str | Path, results: dict[str, Any]) -> None:
     folder = read_model_folder(path)
     folder.verify()
     info = dataclasses.replace(folder.info, results={**folder.info.results, **results})
+    write_model_file(folder.path, info)
+
+
+def update_calibration(
+    path: str | Path, confidence: dict[str, Any], times: dict[str, float] | None = None
+) -> None:
+    """Replace the tables ``confidence`` and, if given, ``times`` of ``model.toml``.
+
+    Raises:
+        ModelError: a part of the folder is missing or altered.
+    """
+    folder = read_model_folder(path)
+    folder.verify()
+    kept = folder.info.times if times is None else times
+    info = dataclasses.replace(folder.info, confidence=confidence, times=kept)
     write_model_file(folder.path, info)
 
 

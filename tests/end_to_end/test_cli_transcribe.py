@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -270,3 +271,100 @@ def test_a_format_that_needs_a_library(
         assert (code, out) == (1, "")
         assert f"{strange}: " in err
         assert "mynah-speech[media]" in err
+
+
+ARPA = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-1 <unk>
+-99 <s>
+-1 </s>
+-1 abc
+-1 de
+
+\\end\\
+"""
+
+
+@pytest.mark.parametrize("live", [[], ["--live"]])
+def test_hotwords_and_a_language_model(
+    call: Call, recordings: Path, tmp_path: Path, live: list[str]
+) -> None:
+    (tmp_path / "words.txt").write_text("abc\nde\t4\n")
+    (tmp_path / "words.arpa").write_text(ARPA)
+    for options in (
+        ["--hotwords", "abc,de=3"],
+        ["--hotwords", tmp_path / "words.txt", "--hotwords", "cab", "--hotword-weight", "1.5"],
+        ["--lm", tmp_path / "words.arpa", "--lm-weight", "0.5", "--set", "word_bonus=0.1"],
+    ):
+        assert call(recordings / "one.wav", *options, *live)[:2] == (0, "abc de\n")
+    # what is preferred beyond all measure is heard
+    strong = ["--hotwords", "bbc=100", "--set", "hotword_cap=1000", "--beam", "20"]
+    text = call(recordings / "one.wav", *strong, "--method", "prefix_beam", *live)[1]
+    assert text == "abc de\n" or "bbc" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--hotwords", "none.txt"], "--hotwords: none.txt: no such file"),
+        (["--hotwords", "abc=x"], "abc=x"),
+        (["--hotwords", "abc", "--method", "greedy"], "greedy search takes no hotwords"),
+        (["--lm", "none.arpa"], "none.arpa: cannot be read"),
+        (["--live", "--endpoint", "nothin=3"], "--endpoint: nothin: unknown key (did you mean"),
+        (["--live", "--endpoint", "longest=-1"], "--endpoint: endpointing.longest: -1"),
+        (["--no-vad", "--vad-onset", "0.3"], "--no-vad: the other options"),
+        (["--vad-onset", "-1"], "-1 is below 0"),
+        (["--max-line-width", "0"], "0 is not above 0"),
+        (["--format", "textgrid,ctm"], "several formats need --output-dir"),
+    ],
+)
+def test_wrong_requests(call: Call, recordings: Path, arguments: list[str], line: str) -> None:
+    code, out, err = call(recordings / "one.wav", *arguments)
+    assert (code, out) == (2, "")
+    assert line in err
+    assert "Traceback" not in err
+
+
+def test_annotations_and_the_layout_of_subtitles(
+    call: Call, recordings: Path, tmp_path: Path
+) -> None:
+    code, _, err = call(recordings / "one.wav", "--output-dir", tmp_path, "--format",
+                        "textgrid,ctm,vtt", "--highlight_words", "--max_line_width", 3)  # fmt: skip
+    assert code == 0, err
+    assert "abc" in (tmp_path / "one.TextGrid").read_text("utf-8")
+    first, second = (line.split() for line in (tmp_path / "one.ctm").read_text().splitlines())
+    assert (first[0], first[4], second[4]) == ("one", "abc", "de")
+    subtitles = (tmp_path / "one.vtt").read_text("utf-8")
+    assert "<u>abc</u>" in subtitles
+    lines = [x for x in subtitles.splitlines() if x and "-->" not in x and x != "WEBVTT"]
+    assert max(len(x.replace("<u>", "").replace("</u>", "")) for x in lines) <= 3
+    _, out, _ = call(recordings / "one.wav", recordings / "two.flac", "--format", "ctm", "--quiet")
+    assert [line.split()[0] for line in out.splitlines()] == ["one", "one", "two"]
+    _, out, _ = call(recordings / "one.wav", "--format", "json", "--chars", "--quiet")
+    assert len(Transcript.from_json(out).words[0].chars) == 3
+
+
+def test_endpoints_live(call: Call, tmp_path: Path) -> None:
+    sound = np.concatenate([speak("ab"), np.zeros(RATE), speak("cd")])
+    write(tmp_path / "a.wav", sound, RATE)
+    assert call(tmp_path / "a.wav", "--live")[1] == "ab\ncd\n"
+    assert call(tmp_path / "a.wav", "--live", "--endpoint", "after_speech=inf")[1] == "ab cd\n"
+    assert call(tmp_path / "a.wav", "--endpoint", "after_speech=0.5")[1] == "ab\ncd\n"
+
+
+def test_to_a_device_and_to_a_poor_terminal(model: Path, recordings: Path) -> None:
+    from mynah.runtime.writers import write_atomic
+
+    if Path("/dev/null").is_char_device():
+        write_atomic(Path("/dev/null"), "x")
+        assert Path("/dev/null").is_char_device()
+    program = "from mynah.cli import _printable; _printable(); print('\\xe9 \\u597d')"
+    for environment, expected in (({"PYTHONIOENCODING": "ascii"}, b"\\xe9 \\u597d\n"),
+                                  ({"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+                                   "é 好\n".encode())):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, env=os.environ | environment
+        )
+        assert done.stdout == expected, done.stderr

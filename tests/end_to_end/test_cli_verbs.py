@@ -121,11 +121,12 @@ def test_the_microphone(
 
 
 @pytest.mark.parametrize("name", ["²", "attic", "5"])
+@pytest.mark.parametrize("terminal", [True, False])  # a microphone that is named needs none
 def test_no_such_microphone(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str, terminal: bool
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(speak("a")))
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: terminal, raising=False)
     assert main(["listen", "--model", str(model), "--microphone", name]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1

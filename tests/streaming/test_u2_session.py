@@ -12,57 +12,21 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("safetensors")
 
 import mynah  # noqa: E402
-from mynah.config import as_dict  # noqa: E402
-from mynah.export.folder import export_folder  # noqa: E402
-from mynah.model_folder import ModelInfo, read_model_folder, write_model_folder  # noqa: E402
-from mynah.models.load import write_weights  # noqa: E402
-from mynah.models.u2.model import U2, DecoderConfig, EncoderConfig, U2Config  # noqa: E402
 from mynah.runtime.recognizer import Recognizer  # noqa: E402
 from mynah.runtime.session import Event  # noqa: E402
-from mynah.text import char_tokenizer  # noqa: E402
+from random_u2 import noises as signals  # noqa: E402
 
 PRECISIONS = ["fp32", "int8"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("u2")
-    tokenizer = char_tokenizer(["abcdefgh ijkl mnop"])
-    torch.manual_seed(3)
-    config = U2Config(
-        tokenizer.vocab_size,
-        encoder=EncoderConfig(dim=24, heads=2, layers=2, hidden=48, kernel=5),
-        decoder=DecoderConfig(layers=1, reverse_layers=1, heads=2, hidden=48),
-    )
-    model = U2(config).eval()
-    model.mean.fill_(15.0)
-    model.istd.fill_(0.3)
-    torch.nn.init.normal_(model.ctc.weight, std=2.0)  # so that units win over the blank
-    info = ModelInfo(
-        "u2", "random", 16000, ("en",), config=as_dict(config), frontend={"kind": "fbank"},
-        tokenizer=tokenizer.to_dict(), streaming={"chunk": 4, "left": 2},
-        decoding={"method": "rescoring", "reverse_weight": 0.3},
-    )  # fmt: skip
-    with write_model_folder(root / "random", info) as work:
-        write_weights(model.state_dict(), work / "weights.safetensors")
-        tokenizer.save(work / "tokenizer")
-    target = root / "exported"
-    export_folder(read_model_folder(root / "random"), target, weights=True)
-    return target
+def folder(random_u2: Path) -> Path:
+    return random_u2
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
 def random(folder: Path, request: pytest.FixtureRequest) -> Recognizer:
     return mynah.load(folder, precision=request.param)
-
-
-def signals() -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    found = []
-    for seconds in (1.1, 2.0, 0.6, 3.3, 1.7):
-        loudness = np.repeat(rng.uniform(0, 0.2, int(seconds * 10)), 1600)
-        found.append((rng.standard_normal(len(loudness)) * loudness).astype(np.float32))
-    return found
 
 
 def run(recognizer: Recognizer, samples: np.ndarray, size: int, method: str) -> list[Event]:

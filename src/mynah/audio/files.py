@@ -29,7 +29,7 @@ import soundfile
 from mynah.audio.containers import what_is_missing
 from mynah.audio.decoders import Damaged, Decoder, open_decoder
 from mynah.audio.resampling import Resampler, check_rate
-from mynah.errors import InputError
+from mynah.errors import InputError, MynahError
 
 Array = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -126,6 +126,21 @@ def blocks(
             rest, held = [joined[..., whole:].copy()], held - whole
         if held:
             yield np.concatenate(rest, axis=-1)
+
+
+def announced(source: Source) -> float | None:
+    """Seconds that the header of a file promises; ``None`` where there is no such promise. Standard
+    input and open files are not looked at."""
+    if source == "-" or not isinstance(source, (str, os.PathLike, bytes)):
+        return None
+    try:
+        with contextlib.ExitStack() as stack:
+            name, file = _open(source, MAX_BYTES, stack)
+            decoder = open_decoder(name, file)
+            stack.callback(decoder.close)
+            return decoder.announced / decoder.rate or None
+    except MynahError:
+        return None
 
 
 class _Reader:

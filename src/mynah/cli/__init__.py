@@ -23,7 +23,13 @@ from mynah.errors import MynahError, nearest
 # verb: (module, help). The help is the first line of the module's docstring (a test compares).
 VERBS: dict[str, tuple[str, str]] = {
     "transcribe": ("mynah.cli.transcribe", "Recordings to text, with times."),
+    "align": ("mynah.cli.align", "Where each word of a text is heard in its recording."),
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
+    "punctuate": (
+        "mynah.cli.punctuate",
+        "Make plain text readable: punctuation, casing, and, if asked, written numbers.",
+    ),
+    "segments": ("mynah.cli.segments", "Where there is speech in recordings."),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),
     "models": ("mynah.cli.models", "The models that are installed, and what each is."),
     "doctor": ("mynah.cli.doctor", "What is installed, what will run, and what is missing."),
@@ -41,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return its exit code."""
+    _printable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _top_parser()
     if not arguments or (arguments[0] in ("-h", "--help", "help") and len(arguments) == 1):
@@ -57,6 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module = importlib.import_module(VERBS[arguments[0]][0])
     return _run(module, arguments[0], arguments[1:])
+
+
+def _printable() -> None:
+    """Make any text printable: pipes and files get UTF-8 on every system, a terminal that lacks a
+    character gets its number."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+        if encoding == "utf8" or not hasattr(stream, "reconfigure"):
+            continue
+        if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8")
 
 
 def _line(error: Exception) -> str:

@@ -7,13 +7,24 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from mynah.decoding import DecodingOptions
+    from mynah.audio.segments import SegmentOptions
+    from mynah.decoding import DecodingOptions, Hotwords
+    from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.recognizer import Recognizer
+    from mynah.runtime.request import Request
+    from mynah.runtime.subtitles import Layout
 
 METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
+VAD = {
+    "onset": "probability at which speech begins",
+    "offset": "probability below which it may end",
+    "min_speech": "seconds; shorter speech is dropped",
+    "min_silence": "seconds; shorter pauses are part of the speech",
+    "pad": "seconds kept before and after speech",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,14 @@ def above_zero(text: str) -> float:
     return value
 
 
+def not_negative(text: str) -> float:
+    """A number of 0 or more, for argparse."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and on what."""
     group = parser.add_argument_group("model")
@@ -70,14 +89,69 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How units are searched."""
+    """How units are searched, and what counts as speech."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--method", choices=METHODS, help="default: the model's own")
     group.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept")
     group.add_argument("--language", metavar="CODE", help="one of the model's languages")
+    group.add_argument("--hotwords", action="append", default=[], metavar="FILE|A,B=3.5",
+                       help="phrases to prefer: a file with one a line, or a list; "
+                       "may be repeated")  # fmt: skip
+    group.add_argument("--hotword-weight", type=above_zero, metavar="W",
+                       help="of phrases that have none of their own (default: 2)")  # fmt: skip
+    group.add_argument("--lm", metavar="FILE", help="an n-gram language model (ARPA or binary)")
+    group.add_argument("--lm-weight", type=above_zero, metavar="W",
+                       help="of the language model (default: 0.3)")  # fmt: skip
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="another option: blank_penalty, ctc_weight, reverse_weight, "
-                       "length_penalty, blank_skip, top_units; may be repeated")  # fmt: skip
+                       "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "
+                       "lm_pass, hotword_cap; may be repeated")  # fmt: skip
+    group = parser.add_argument_group("voice activity")
+    group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")
+    for name, meaning in VAD.items():
+        group.add_argument(f"--vad-{name.replace('_', '-')}", type=not_negative, metavar="X",
+                           help=meaning)  # fmt: skip
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+    """How the text is written."""
+    group = parser.add_argument_group("text")
+    group.add_argument("--punctuate", action=argparse.BooleanOptionalAction, default=False,
+                       help="restore punctuation and capitals")  # fmt: skip
+    group.add_argument("--itn", action=argparse.BooleanOptionalAction, default=False,
+                       help="write numbers and the like as in print")  # fmt: skip
+
+
+def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the segments of a live stream end."""
+    parser.add_argument("--endpoint", action="append", default=[], metavar="KEY=SECONDS",
+                        help="when a live segment ends: nothing=5, after_speech=1, after_digit=2, "
+                        "longest=20, search=5 (inf: never); may be repeated")  # fmt: skip
+
+
+def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
+    """How subtitles are laid out, by the names that whisper gave the options."""
+    group = parser.add_argument_group("subtitles (srt, vtt)")
+    group.add_argument("--max-line-width", "--max_line_width", type=positive, metavar="N",
+                       help="characters of a line (default: 42)")  # fmt: skip
+    group.add_argument("--max-line-count", "--max_line_count", type=positive, metavar="N",
+                       default=2, help="lines at once (default: 2)")  # fmt: skip
+    group.add_argument("--max-words-per-line", "--max_words_per_line", type=positive, metavar="N",
+                       help="words at once; no effect with --max-line-width")  # fmt: skip
+    group.add_argument("--highlight-words", "--highlight_words", action="store_true",
+                       help="underline each word while it is spoken")  # fmt: skip
+
+
+def layout(args: argparse.Namespace) -> Layout:
+    """The layout of subtitles that the arguments ask for."""
+    from mynah.runtime.subtitles import Layout
+
+    return Layout(
+        max_line_width=args.max_line_width,
+        max_line_count=args.max_line_count,
+        max_words_per_line=args.max_words_per_line,
+        highlight_words=args.highlight_words,
+    )
 
 
 def choice(args: argparse.Namespace, *, workers: int = 1, threads: int | None = None) -> Choice:
@@ -87,12 +161,34 @@ def choice(args: argparse.Namespace, *, workers: int = 1, threads: int | None = 
     return Choice(args.model, args.engine, args.precision, args.device, args.threads or default)
 
 
-def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
-    """The model's options with what the arguments change.
+def request(
+    args: argparse.Namespace, recognizer: Recognizer, *, words: bool = True, chars: bool = False
+) -> Request:
+    """What the arguments ask for.
 
     Raises:
-        ConfigError: the model cannot be decoded so, or there is no such option.
+        ConfigError: the model cannot do it, or there is no such option.
+        InputError: a list of hotwords cannot be read.
+        ModelError: a language model or voice activity detector cannot be read.
     """
+    from mynah.runtime.request import Request
+
+    return Request(
+        options=decoding_options(args, recognizer),
+        hotwords=_hotwords(args),
+        lm=args.lm,
+        words=words,
+        chars=chars,
+        language=args.language,
+        endpointing=_endpointing(args),
+        vad=_vad(args),
+        punctuate=getattr(args, "punctuate", False),
+        itn=getattr(args, "itn", False),
+    )
+
+
+def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
+    """The model's options with what the arguments change."""
     import dataclasses
 
     from mynah.config import as_dict, build, override
@@ -101,6 +197,8 @@ def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> Decodi
     options = recognizer.model.decoding_options(method=args.method)
     if args.beam is not None:
         options = dataclasses.replace(options, beam=args.beam)
+    if args.lm_weight is not None:
+        options = dataclasses.replace(options, lm_weight=args.lm_weight)
     if not args.set:
         return options
     try:
@@ -108,6 +206,56 @@ def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> Decodi
     except ConfigError as error:
         raise ConfigError(f"--set: {error}") from None
     return recognizer.model.decoding_options(options)
+
+
+def _hotwords(args: argparse.Namespace) -> Hotwords | None:
+    """The phrases of all ``--hotwords``: a file where there is one of that name, or a list."""
+    if not args.hotwords:
+        return None
+    from mynah.decoding.hotwords import DEFAULT_WEIGHT, Hotwords
+
+    weight = args.hotword_weight or DEFAULT_WEIGHT
+    phrases: list[tuple[str, float]] = []
+    for given in args.hotwords:
+        if os.path.isfile(given):
+            phrases += Hotwords.read(given, weight).phrases
+        elif given.endswith(".txt") or os.sep in given:
+            raise InputError(f"--hotwords: {given}: no such file")
+        else:
+            entries = [entry for entry in given.split(",") if entry.strip()]
+            phrases += Hotwords.parse(entries, weight).phrases
+    return Hotwords(tuple(phrases))
+
+
+def _endpointing(args: argparse.Namespace) -> Endpointing | None:
+    """The rules by which segments end; ``None`` where no argument says anything of them."""
+    given = getattr(args, "endpoint", None)
+    if not given:
+        return None
+    from mynah.config import as_dict, build, override
+    from mynah.runtime.endpoint import Endpointing
+
+    try:
+        return build(Endpointing, override(as_dict(Endpointing()), given))
+    except ConfigError as error:
+        raise ConfigError(f"--endpoint: {error}") from None
+
+
+def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
+    """What is taken for speech; ``None`` where no argument says anything of it."""
+    changes = {name: value for name in VAD if (value := getattr(args, f"vad_{name}")) is not None}
+    if args.no_vad and changes:
+        raise ConfigError("--no-vad: the other options of voice activity have no effect then")
+    if args.no_vad or not changes:
+        return False if args.no_vad else None
+    import dataclasses
+
+    from mynah.runtime.vad import load_vad
+
+    try:
+        return dataclasses.replace(load_vad().options, **changes)
+    except ConfigError as error:
+        raise ConfigError(f"--vad: {error}") from None
 
 
 def cores() -> int:

@@ -100,11 +100,13 @@ def try_model(choice: common.Choice) -> dict[str, Any]:
     try:
         import numpy as np
 
+        from mynah.runtime.request import Request
+
         start = time.perf_counter()
         recognizer = choice.load()
         loaded = time.perf_counter()
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.sample_rate)
-        recognizer.transcribe(noise.astype(np.float32))
+        recognizer.transcribe(noise.astype(np.float32), Request(vad=False))
         done = time.perf_counter()
     except MynahError as error:
         return {"problem": str(error)}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mynah.corpus import Cut
     from mynah.evaluation import ErrorRate, Report, Utterance
     from mynah.runtime.recognizer import Recognizer
+    from mynah.runtime.request import Request
 
 AT_ONCE = 64  # utterances read before they are decoded
 STREAMS = 8  # live sessions stepped together
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all as JSON to FILE, or - for stdout")
     parser.add_argument("--record", metavar="NAME",
                         help="keep the rates in the model's own model.toml, as NAME")  # fmt: skip
+    parser.add_argument("--calibrate", action="store_true",
+                        help="fit the model's confidences to this set, and keep them")  # fmt: skip
+    common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
 
@@ -60,13 +64,18 @@ class Outcome:
 
 def run(args: argparse.Namespace) -> int:
     """Decode the utterances, compare, print."""
+    if args.calibrate:
+        from mynah.cli import calibrate
+
+        return calibrate.run(args)
     from mynah.evaluation import score, unit_of
 
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()
     language = recognizer.model.language(args.language) or "en"
-    outcome = _decode(args, recognizer, groups, *conditions)
+    request = common.request(args, recognizer, words=False)
+    outcome = _decode(args, recognizer, request, groups, *conditions)
     for line in outcome.failed:
         print(line, file=sys.stderr)
     if not outcome.utterances:
@@ -79,8 +88,11 @@ def run(args: argparse.Namespace) -> int:
         "exclude": args.exclude,
         "model": recognizer.info.name,
         "engine": recognizer.model.engine.name,
-        "method": common.decoding_options(args, recognizer).method,
+        "method": recognizer.model.decoding_options(request.options).method,
         "set": args.set,
+        "hotwords": args.hotwords,
+        "lm": args.lm,
+        "vad": not args.no_vad,
         "live": args.live,
         "audio_seconds": round(outcome.audio, 3),
         "decoding_seconds": round(outcome.took, 3),
@@ -129,6 +141,7 @@ def grouping(text: str) -> tuple[str, Callable[[Cut], str]]:
 def _decode(
     args: argparse.Namespace,
     recognizer: Recognizer,
+    request: Request,
     groups: dict[str, Callable[[Cut], str]],
     where: dict[str, Any],
     exclude: dict[str, Any],
@@ -147,7 +160,7 @@ def _decode(
     with _Progress() as progress:
         for batch, samples in _read(cuts, recognizer.sample_rate, outcome, args.limit):
             start = time.perf_counter()
-            texts = _texts(args, recognizer, samples)
+            texts = _texts(recognizer, request, samples, live=args.live)
             outcome.took += time.perf_counter() - start
             outcome.audio += sum(map(len, samples)) / recognizer.sample_rate
             for cut, text in zip(batch, texts, strict=True):
@@ -191,21 +204,16 @@ def _read(
 
 
 def _texts(
-    args: argparse.Namespace, recognizer: Recognizer, samples: list[Any]
+    recognizer: Recognizer, request: Request, samples: list[Any], *, live: bool
 ) -> list[str | MynahError]:
-    options = common.decoding_options(args, recognizer)
-    if not args.live:
-        results = recognizer.transcribe_all(
-            samples, options=options, words=False, language=args.language
-        )
+    if not live:
+        results = recognizer.transcribe_all(samples, request)
         return [r if isinstance(r, MynahError) else r.text for r in results]
     batcher = recognizer.batcher()
     texts: list[str | MynahError] = []
     for first in range(0, len(samples), STREAMS):
         part = samples[first : first + STREAMS]
-        sessions = [
-            recognizer.stream(options=options, words=False, language=args.language) for _ in part
-        ]
+        sessions = [recognizer.stream(request) for _ in part]
         batcher.feed_many(list(zip(sessions, part, strict=True)), last=True)
         texts += [session.transcript().text for session in sessions]
     return texts

@@ -20,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         nargs="+",
         choices=("fp32", "int8"),
-        default=["fp32", "int8"],
-        help="which graphs (default: both)",
+        help="which graphs (default: all that the family has)",
     )
     parser.add_argument("--weights", action="store_true", help="keep weights.safetensors, too")
 

@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--table", metavar="FILE", help="words with their units")
     given.add_argument("--words", metavar="FILE", help="words for the tokenizer to spell")
+    given.add_argument(
+        "--tlg",
+        nargs=2,
+        metavar=("FST", "WORDS"),
+        help="instead: a graph and its words.txt (WeNet)",
+    )
     parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")
     parser.add_argument(
         "--graph", action="store_true", help="compile a TLG graph too (method=graph)"
@@ -38,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
 
     from mynah.model_folder import find_model, read_model_folder
     from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM
-    from mynah.runtime.lexicon_folder import add_lexicon
+    from mynah.runtime.lexicon_folder import add_graph, add_lexicon
 
+    if args.tlg:
+        source = read_model_folder(find_model(args.model))
+        add_graph(source, args.out, *args.tlg, settings=args.set)
+        print(f"{args.out}: with the graph {args.tlg[0]}")
+        return 0
     added = add_lexicon(
         read_model_folder(find_model(args.model)),
         args.out,

@@ -1,8 +1,8 @@
 """Live words from the microphone or from raw PCM.
 
-Reads the microphone, or, when standard input is not a terminal (or with --pcm), raw signed 16-bit
-little-endian samples from it. Words appear as they are heard and are printed for good when a pause
-comes; Ctrl-C ends.
+Reads the microphone, or raw signed 16-bit little-endian samples from standard input when that is
+not a terminal and no --microphone is named, or with --pcm. Words appear as they are heard and are
+printed for good when a pause comes; Ctrl-C ends.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="a line of JSON an event")
     parser.add_argument("--chunk", type=common.positive, metavar="N",
                         help="encoder frames computed at once (default: the model's)")  # fmt: skip
+    common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
+    common.add_text_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Listen until the sound ends or Ctrl-C."""
     import numpy as np
 
+    if args.pcm and args.microphone is not None:
+        raise ConfigError("--pcm, --microphone: only one of them")
     recognizer = common.choice(args, threads=1).load()
-    options = common.decoding_options(args, recognizer)
-    session = recognizer.stream(
-        rate=args.rate, options=options, chunk=args.chunk, language=args.language
-    )
-    if args.pcm or not sys.stdin.isatty():
+    request = common.request(args, recognizer)
+    session = recognizer.stream(request, rate=args.rate, chunk=args.chunk, keep=False)
+    if args.pcm or (args.microphone is None and not sys.stdin.isatty()):
         source = pcm_blocks(sys.stdin.fileno(), args.rate, args.channels)
     else:
         source = microphone_blocks(args.rate, args.channels, args.microphone)

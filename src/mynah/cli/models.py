@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
 def summary(folder: ModelFolder) -> dict[str, Any]:
     """What matters of a model, for a line or a JSON object."""
     info = folder.info
-    graphs = [name for name in folder.files if name.startswith("onnx/encoder.")]
+    graphs = [Path(name).name for name in folder.files if name.startswith("onnx/")]
     return {
         "family": info.family,
         "languages": list(info.languages),
         "sample_rate": info.sample_rate,
         "license": info.license,
         "streams": bool(info.streaming.get("chunk")),
-        "onnx": sorted(Path(name).name.split(".")[1] for name in graphs),
+        "onnx": sorted({name.split(".")[1] for name in graphs if name.endswith(".onnx")}),
         "weights": folder.has("weights.safetensors"),
         "megabytes": round(_size(folder) / 1e6, 2),
         "path": str(folder.path),
@@ -90,7 +90,7 @@ def _describe(folder: ModelFolder, as_json: bool) -> int:
         "name": info.name,
         "family": info.family,
         "languages": ", ".join(info.languages) or "not said",
-        "sample rate": f"{info.sample_rate} Hz",
+        "sample rate": f"{info.sample_rate} Hz" if info.sample_rate else "none: it reads text",
         "licence": info.license or "not said",
         "live": f"chunks of {info.streaming['chunk']} encoder frames" if about["streams"] else "no",
         "onnx": ", ".join(about["onnx"]) or "none",

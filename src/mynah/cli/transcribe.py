@@ -3,7 +3,8 @@
 FILES are recordings, directories (searched for recordings) or - for a recording on standard input.
 The text goes to standard output, or with --output-dir to one file a recording and format. A
 recording that cannot be read is reported and passed over; the exit code is then 1, and 2 when
-nothing was transcribed.
+nothing was transcribed. With --output-dir, what was decoded is kept there on the way (in hidden
+files .NAME.part.jsonl): the same command again goes on where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from mynah.cli import common
 from mynah.errors import ConfigError, InputError, MissingDependency, MynahError, nearest
 
 if TYPE_CHECKING:
+    from mynah.runtime.journal import Journal
     from mynah.runtime.recognizer import Recognizer
+    from mynah.runtime.request import Request
     from mynah.runtime.result import Transcript
 
-FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "textgrid", "ctm")
 SUFFIXES = (
     ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".mp4", ".webm", ".mka",
     ".mkv", ".mov", ".wma", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".amr",
@@ -34,10 +37,14 @@ SUFFIXES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Recordings, what to write, and how."""
     parser.add_argument("files", nargs="+", metavar="FILES", help="recordings, directories or -")
-    parser.add_argument("--format", default="txt", help="of txt json srt vtt tsv, comma-separated")
+    parser.add_argument("--format", default="txt", metavar="F,F",
+                        help=f"of {' '.join(FORMATS)} (default: txt)")  # fmt: skip
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write files there")
     parser.add_argument("--words", action="store_true", help="a line a word with times (txt, tsv)")
+    parser.add_argument("--chars", action="store_true",
+                        help="times of characters too (json, textgrid)")  # fmt: skip
     parser.add_argument("--live", action="store_true", help="decode as a live stream")
+    common.add_endpoint_arguments(parser)
     parser.add_argument("--channel", help="number of one channel (default: mix all)")
     parser.add_argument("--partial", action="store_true",
                         help="take what can be decoded of a damaged recording")  # fmt: skip
@@ -53,70 +60,110 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recordings computed together (more helps on a GPU)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    common.add_layout_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
+    common.add_text_arguments(parser)
 
 
 @dataclass(frozen=True)
 class Task:
-    """How to transcribe; it travels to worker processes."""
+    """How to transcribe; it travels to worker processes.
+
+    ``parts`` says where what was decoded of a recording is kept; without, nothing is.
+    """
 
     choice: common.Choice
     args: argparse.Namespace
+    parts: dict[str, Path]
 
     def run(
         self,
         recognizer: Recognizer,
         names: list[str],
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[float, float | None], None] | None = None,
     ) -> list[Transcript | str]:
         """The transcript of each recording, or the line that says why there is none."""
         args = self.args
         from mynah.runtime.longform import LONGEST
 
         channel: Any = "mix" if args.channel is None else int(args.channel)
-        options = common.decoding_options(args, recognizer)
         # plain text alone needs no times
-        words = args.words or args.format != "txt"
+        words = args.words or args.chars or args.format != "txt"
+        request = common.request(args, recognizer, words=words, chars=args.chars)
         if args.live:
-            return [self._live(recognizer, name, channel, options, words) for name in names]
-        results = recognizer.transcribe_all(
-            names,
-            channel=channel,
-            options=options,
-            words=words,
-            language=args.language,
-            batch_seconds=max(LONGEST, 15.0 * len(names)),
-            max_seconds=args.max_hours * 3600,
-            partial=args.partial,
-            progress=progress,
-        )
+            return [self._live(recognizer, name, channel, request, progress) for name in names]
+        journals = [self._journal(recognizer, name, request) for name in names]
+        try:
+            results = recognizer.transcribe_all(
+                names,
+                request,
+                channel=channel,
+                batch_seconds=max(LONGEST, 15.0 * len(names)),
+                max_seconds=args.max_hours * 3600,
+                partial=args.partial,
+                progress=progress,
+                journals=journals,
+            )
+        finally:
+            for journal in journals:
+                if journal is not None:
+                    journal.close()
         return [
             self._reason(name, result) if isinstance(result, MynahError) else result
             for name, result in zip(names, results, strict=True)
         ]
 
     def _live(
-        self, recognizer: Recognizer, name: str, channel: Any, options: Any, words: bool
+        self, recognizer: Recognizer, name: str, channel: Any, request: Request, progress: Any
     ) -> Transcript | str:
         try:
             return recognizer.transcribe_live(
                 name,
+                request,
                 channel=channel,
-                options=options,
-                words=words,
-                language=self.args.language,
                 max_seconds=self.args.max_hours * 3600,
                 partial=self.args.partial,
+                progress=progress,
             )
         except (InputError, MissingDependency) as error:
             return self._reason(name, error)
+
+    def _journal(self, recognizer: Recognizer, name: str, request: Request) -> Journal | None:
+        """Where what is decoded of a recording is kept, with what it depends on."""
+        from mynah import __version__
+        from mynah.model_folder import find_model, read_model_folder
+        from mynah.runtime.journal import Journal, recording_key
+
+        path = self.parts.get(name)
+        if path is None:
+            return None
+        try:
+            key = recording_key(name)
+        except InputError:
+            return None  # the recogniser will say so
+        engine = recognizer.model.engine
+        facts = [
+            sorted(read_model_folder(find_model(self.choice.model)).files.items()),
+            [engine.name, self.choice.precision, self.choice.device],
+            request.key(),
+            self.args.channel,
+        ]
+        return Journal(path, {**key, "mynah": __version__, "how": digest(facts)})
 
     def _reason(self, name: str, error: MynahError) -> str:
         if self.args.debug:
             raise error
         line = str(error)
         return line if name == "-" or name in line else f"{name}: {line}"
+
+
+def digest(facts: Any) -> str:
+    """A hash of what can be written as JSON."""
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,7 +178,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     groups = [names[n : n + args.batch] for n in range(0, len(names), args.batch)]
     workers = 1 if "-" in names else min(args.workers, len(groups))
-    task = Task(common.choice(args, workers=workers), args)
+    parts = {} if targets is None or args.live else _parts(targets)
+    task = Task(common.choice(args, workers=workers), args, parts)
+    finished: list[Path] = []
     start, seconds, done = time.perf_counter(), 0.0, 0
     with _progress(args, len(names)) as progress:
         for name, result in _results(task, groups, workers, progress):
@@ -140,12 +189,16 @@ def run(args: argparse.Namespace) -> int:
                     problem = _deliver(name, result, formats, args, targets, len(names) > 1)
                     seconds += result.duration
                     done += problem is None
+                    if problem is None and name in parts:
+                        finished.append(parts[name])
                 else:
                     problem = result
                 if problem is not None:
                     failed.append(problem)
                     print(problem, file=sys.stderr)
             progress.advance()
+    for part in finished:  # only now: a run that dies before goes on behind what is finished
+        part.unlink(missing_ok=True)
     if done and not args.quiet:
         took = time.perf_counter() - start
         print(common.speed(seconds, took), file=sys.stderr)
@@ -170,7 +223,7 @@ def _check(args: argparse.Namespace, formats: list[str], names: list[str]) -> No
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
     if args.output_dir is None and len(formats) > 1:
         raise ConfigError("--format: several formats need --output-dir")
-    if args.output_dir is None and len(names) > 1 and formats[0] in ("srt", "vtt"):
+    if args.output_dir is None and len(names) > 1 and formats[0] in ("srt", "vtt", "textgrid"):
         raise ConfigError(f"--format: {formats[0]} of several recordings needs --output-dir")
 
 
@@ -208,6 +261,13 @@ def _targets(names: list[str], folder: Path) -> dict[str, Path]:
     return dict(zip(names, chosen, strict=True))
 
 
+def _parts(targets: dict[str, Path]) -> dict[str, Path]:
+    """Where what was decoded of each recording is kept, but for standard input."""
+    from mynah.runtime.journal import journal_path
+
+    return {name: journal_path(path) for name, path in targets.items() if name != "-"}
+
+
 def _deliver(
     name: str,
     transcript: Transcript,
@@ -219,11 +279,13 @@ def _deliver(
     """Print or write a transcript; the line that says why it could not be written, if so."""
     from mynah.runtime import writers
 
+    layout, recording = common.layout(args), "stdin" if name == "-" else Path(name).stem
     if targets is not None:
         try:
             for kind in formats:
-                target = targets[name].with_name(f"{targets[name].name}.{kind}")
-                writers.save(transcript, target, kind, words=args.words)
+                target = targets[name].with_name(targets[name].name + writers.SUFFIXES[kind])
+                writers.save(transcript, target, kind, words=args.words, layout=layout,
+                             recording=recording)  # fmt: skip
         except MynahError as error:
             return str(error)
         return None
@@ -233,8 +295,10 @@ def _deliver(
         line = {"recording": name, "transcript": transcript.to_dict()}
         print(json.dumps(line, ensure_ascii=False), flush=True)
         return None
-    text = writers.render(transcript, formats[0], words=args.words)
-    if several:
+    text = writers.render(
+        transcript, formats[0], words=args.words, layout=layout, recording=recording
+    )
+    if several and formats[0] != "ctm":  # whose lines name the recording
         print(f"{name}:")
         text = "".join(f"  {line}\n" for line in text.splitlines())
     print(text, end="", flush=True)
@@ -292,8 +356,8 @@ class Bar:
     def advance(self) -> None:
         """One more recording is done."""
 
-    def heard(self, seconds: float) -> None:
-        """So many seconds more of audio are done."""
+    def heard(self, done: float, total: float | None) -> None:
+        """So many seconds of audio, of so many, are done of the recordings at work."""
 
     def aside(self) -> AbstractContextManager[None]:
         """Lines are printed within."""
@@ -301,17 +365,23 @@ class Bar:
 
 
 class RichBar(Bar):
-    """Progress over recordings in the terminal."""
+    """Progress over recordings in the terminal, ``at_once`` of which are at work together."""
 
-    def __init__(self, bar: Any, task: Any) -> None:
-        self._bar, self._task, self._heard = bar, task, 0.0
+    def __init__(self, bar: Any, task: Any, at_once: int) -> None:
+        self._bar, self._task, self._at_once = bar, task, at_once
+        self._recordings, self._before, self._now = 0, 0.0, 0.0
 
     def advance(self) -> None:
-        self._bar.advance(self._task)
+        self._recordings += 1
+        self._before, self._now = self._before + self._now, 0.0
+        self._bar.update(self._task, completed=self._recordings)
 
-    def heard(self, seconds: float) -> None:
-        self._heard += seconds
-        self._bar.update(self._task, description=f"{self._heard / 60:.1f} min of audio")
+    def heard(self, done: float, total: float | None) -> None:
+        self._now = done
+        part = self._at_once * min(done / total, 1.0) if total else 0.0
+        description = f"{(self._before + done) / 60:.1f} min of audio"
+        completed = self._recordings + part
+        self._bar.update(self._task, completed=completed, description=description)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -323,17 +393,17 @@ class RichBar(Bar):
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Bar]:
+def _shown(total: int, at_once: int) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
     with bar:
-        yield RichBar(bar, bar.add_task("transcribing", total=total))
+        yield RichBar(bar, bar.add_task("transcribing", total=total), at_once)
 
 
 def _progress(args: argparse.Namespace, total: int) -> AbstractContextManager[Bar]:
     if args.quiet or not sys.stderr.isatty():
         return nullcontext(Bar())
-    return _shown(total)
+    return _shown(total, min(args.batch, total))

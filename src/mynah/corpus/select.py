@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from mynah.corpus.cut import Cut
 from mynah.errors import ConfigError
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -17,8 +16,15 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def matcher(where: Mapping[str, Any], exclude: Mapping[str, Any]) -> Callable[[Cut], bool]:
-    """A function that says whether a cut meets all of ``where`` and none of ``exclude``.
+class Row(Protocol):
+    """What has columns: a cut, or a line of a text."""
+
+    def value(self, column: str) -> str:
+        """The value of a column; empty where there is none."""
+
+
+def matcher(where: Mapping[str, Any], exclude: Mapping[str, Any]) -> Callable[[Row], bool]:
+    """A function that says whether a row meets all of ``where`` and none of ``exclude``.
 
     A condition names a column and a value, a list of values, or a comparison of numbers such as
     ``">=18"``; a row where the column is empty or not a number fails a comparison.
@@ -29,9 +35,9 @@ def matcher(where: Mapping[str, Any], exclude: Mapping[str, Any]) -> Callable[[C
     wanted = [(k, _condition(k, v)) for k, v in where.items()]
     unwanted = [(k, _condition(k, v)) for k, v in exclude.items()]
 
-    def matches(cut: Cut) -> bool:
-        return all(test(cut.value(k)) for k, test in wanted) and not any(
-            test(cut.value(k)) for k, test in unwanted
+    def matches(row: Row) -> bool:
+        return all(test(row.value(k)) for k, test in wanted) and not any(
+            test(row.value(k)) for k, test in unwanted
         )
 
     return matches

@@ -127,6 +127,7 @@ class DataConfig:
     # a column of the manifests that says which unit sounds when, as "sil 30 dh 5 ah 7": frames of
     # 10 ms; empty: none is read
     alignment: str = ""
+    needs_text: bool = True  # an utterance without a text is refused; a run takes it from its task
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch

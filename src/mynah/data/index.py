@@ -78,7 +78,7 @@ def chosen(source: SourceConfig, cuts: Iterator[tuple[int, Cut]]) -> Iterator[tu
 
 def refusal(cut: Cut, seconds: float, config: DataConfig, frame_shift: float) -> str:
     """Why a cut of this length is not used; empty when it is."""
-    if not cut.text.strip():
+    if config.needs_text and not cut.text.strip():
         return "has no text"
     if seconds < config.min_seconds:
         return f"is {seconds:.2f} s long, shorter than min_seconds = {config.min_seconds:g}"

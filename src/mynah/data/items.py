@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from mynah import audio
+from mynah.audio.augment import speed
 from mynah.audio.features import Frontend
 from mynah.corpus.cut import Cut
 from mynah.corpus.lines import LineManifest
 from mynah.corpus.samples import load
-from mynah.data.augment import Augmenter
+from mynah.data.augment import Augmenter, Reject
 from mynah.data.config import DataConfig, SourceConfig, TextForm
 from mynah.errors import InputError, MissingDependency
 
@@ -39,7 +40,7 @@ class Batch:
     ids: tuple[str, ...]
     feats: Tensor  # (B, T, F) float32, zeros after feat_lens
     feat_lens: Tensor  # (B,) int64
-    tokens: Tensor  # (B, U) int64, zeros after token_lens
+    tokens: Tensor  # (B, U) int64, zeros after token_lens; or a label a frame, (B, T)
     token_lens: Tensor  # (B,) int64
     texts: tuple[str, ...]
     # (B, T) int64: the unit that sounds in a frame of feats, the blank in silence, -1: not known
@@ -83,6 +84,20 @@ class _Ready:
     labels: npt.NDArray[np.int64] | None = None  # (T,)
 
 
+class Examples(Protocol):
+    """Makes of a recording, without its text, what a task with a label a frame learns from."""
+
+    def __call__(
+        self, rng: np.random.Generator, samples: npt.NDArray[np.float32], reject: Reject
+    ) -> tuple[npt.NDArray[np.float32], list[int]]:
+        """Features (T, F) and T labels.
+
+        Raises:
+            InputError: the recording cannot be used.
+        """
+        ...
+
+
 class ItemReader:
     """Makes batches. It can be sent to other processes."""
 
@@ -95,6 +110,7 @@ class ItemReader:
         frontend: Frontend,
         augmenter: Augmenter | None,
         seed: int,
+        examples: Examples | None = None,
     ) -> None:
         self.config = config
         self.sources = tuple(sources)
@@ -103,6 +119,7 @@ class ItemReader:
         self.frontend = frontend
         self.augmenter = augmenter
         self.seed = seed
+        self.examples = examples
 
     def __getitem__(self, request: Request | None) -> Loaded:
         if request is None:
@@ -114,7 +131,8 @@ class ItemReader:
             try:
                 cut = item.cut or self.manifests[item.source].at(item.position)
                 name = cut.id
-                ready.append(self._item(cut, item, request.epoch, rejected))
+                make = self._item if self.examples is None else self._example
+                ready.append(make(cut, item, request.epoch, rejected))
             except (MissingDependency, ImportError):  # of the installation, not of the recording
                 raise
             except InputError as error:
@@ -159,6 +177,21 @@ class ItemReader:
         if not column or self.tokenizer is None:
             return None
         return frame_labels(cut.value(column), self.tokenizer, frames, factor)
+
+    def _example(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
+        """An utterance of a task that labels frames."""
+        assert self.examples is not None
+        samples = load(
+            cut, audio.read, rate=self.frontend.rate, max_seconds=2 * self.config.max_seconds + 1
+        )
+        _check_length(cut, len(samples) / self.frontend.rate, self.config)
+        rng = np.random.default_rng([self.seed, epoch, item.key])
+        if item.factor != 1.0:
+            samples = speed(samples, item.factor)
+        feats, labels = self.examples(
+            rng, samples, lambda name, reason: rejected.append((name, reason))
+        )
+        return _Ready(cut.id, feats, labels, cut.text)
 
     def _fit(self, ready: list[_Ready], request: Request, rejected: list[tuple[str, str]]) -> None:
         """Leave out what is longer than planned, until the batch keeps to its limit."""

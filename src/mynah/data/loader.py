@@ -35,7 +35,7 @@ from mynah.data.config import (
 )
 from mynah.data.feed import Feed, LineFeed, Order, StreamFeed
 from mynah.data.index import build_index, only_lines, open_sources
-from mynah.data.items import Batch, ItemReader, Loaded, Request
+from mynah.data.items import Batch, Examples, ItemReader, Loaded, Request
 from mynah.data.quarantine import QuarantineFile
 from mynah.errors import ConfigError, InputError
 
@@ -83,6 +83,7 @@ class Loader:
         workers: int | None = None,
         augment: bool = True,
         quarantine: str | Path | None = None,
+        examples: Examples | None = None,
     ) -> None:
         if which not in ("train", "dev"):
             raise ConfigError(f"data: {which!r} is neither train nor dev")
@@ -111,9 +112,10 @@ class Loader:
         else:
             streams = [m for m in manifests if isinstance(m, StreamManifest)]
             self._feed = StreamFeed(streams, sources, order, self._reject_on_all)
-        augmenter = Augmenter(config, frontend.rate) if augment else None
+        plain = not augment or examples is not None  # examples are varied as they are made
+        augmenter = None if plain else Augmenter(config, frontend.rate)
         self._reader = ItemReader(
-            config, sources, lines or (), tokenizer, frontend, augmenter, seed
+            config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples
         )
         self._asked = _Asked()
         self._processes: DataLoader[Loaded] | None = None

@@ -6,7 +6,7 @@ state is a value, and any chunks give the result of one shot.
 
 from __future__ import annotations
 
-from mynah.decoding.alignment import Alignment, force_align
+from mynah.decoding.alignment import Alignment, TextAlignment, align_text, force_align
 from mynah.decoding.autoregressive import attention_beam_search
 from mynah.decoding.fusion import UnitFusion, WordFusion, fuse
 from mynah.decoding.greedy import GreedySearch, GreedyState, ctc_greedy
@@ -27,9 +27,11 @@ __all__ = [
     "PrefixBeamSearch",
     "PrefixBeamState",
     "Scorer",
+    "TextAlignment",
     "UnitFusion",
     "WordFusion",
     "add_scores",
+    "align_text",
     "attention_beam_search",
     "ctc_greedy",
     "force_align",

@@ -34,7 +34,7 @@ from mynah.decoding.unit_text import (
 )
 from mynah.errors import ConfigError, InputError
 
-DEFAULT_WEIGHT = 2.0
+DEFAULT_WEIGHT = 1.5
 LONGEST = 200  # characters of a phrase
 _HEAVIEST = 100.0
 _SETS = 8  # compiled sets that are kept for a tokenizer

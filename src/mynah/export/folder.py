@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,15 +14,20 @@ import numpy as np
 import torch
 
 from mynah.errors import ModelError
-from mynah.export.onnx import Part, facts, parts, save, to_onnx
+from mynah.export.onnx import Part, save, to_onnx
 from mynah.export.quantize import quantize
 from mynah.model_folder import ModelFolder, write_model_folder
 from mynah.models.load import WEIGHTS, load_model
-from mynah.models.u2.model import U2
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "int8"]
+# a family -> the module that has its parts(model), facts(model) and PRECISIONS
+GRAPHS = {
+    "punctuation": "mynah.export.punctuation",
+    "u2": "mynah.export.onnx",
+    "vad": "mynah.export.vad",
+}
 # largest differences from PyTorch, relative where values are large; int8 only must not be broken
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "int8": 10.0}
 
@@ -39,25 +45,33 @@ def export_folder(
     source: ModelFolder,
     target: str | Path,
     *,
-    precisions: Sequence[Precision] = ("fp32", "int8"),
+    precisions: Sequence[Precision] | None = None,
     weights: bool = False,
     progress: Callable[[str], None] = log.info,
 ) -> list[Written]:
     """Write ``target``: the folder ``source`` with ONNX graphs, and with its weights if asked.
 
+    Without ``precisions`` there are graphs in each that the family has.
+
     Every graph is run on an example beside PyTorch before the folder takes its place.
 
     Raises:
-        ModelError: no weights, a family without graphs, or an fp32 graph that differs.
+        ModelError: no weights, a family without graphs or without such a precision, or an fp32
+            graph that differs.
         MissingDependency: onnx, onnxscript or safetensors is not installed.
     """
     if Path(target).exists() and Path(target).resolve() == source.path.resolve():
         weights = True  # graphs are added to the folder, nothing is taken from it
-    model = load_model(source)
-    if not isinstance(model, U2):
-        raise ModelError(f"{source.path}: the family {source.info.family} has no graphs")
-    model.eval()
-    normalised = bool((model.istd != 1).any())  # then the range of its features is known
+    model = load_model(source).eval()
+    family = source.info.family
+    if family not in GRAPHS:
+        raise ModelError(f"{source.path}: the family {family} has no graphs")
+    graphs = importlib.import_module(GRAPHS[family])
+    for precision in precisions or ():
+        if precision not in graphs.PRECISIONS:
+            raise ModelError(f"{source.path}: the family {family} has no {precision} graphs")
+    istd = getattr(model, "istd", None)  # of its features, whose range is then known
+    normalised = isinstance(istd, torch.Tensor) and bool((istd != 1).any())
     threads = torch.get_num_threads()
     written: list[Written] = []
     with write_model_folder(target, source.info) as work:
@@ -66,10 +80,10 @@ def export_folder(
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(name), work / name)
         (work / "onnx").mkdir()
-        for name, part in parts(model).items():
+        for name, part in graphs.parts(model).items():
             progress(f"{name}: tracing")
-            graph = to_onnx(part, facts(model))
-            for precision in precisions:
+            graph = to_onnx(part, graphs.facts(model))
+            for precision in precisions or graphs.PRECISIONS:
                 path = work / "onnx" / f"{name}.{precision}.onnx"
                 ready = graph if precision == "fp32" else quantize(graph, normalised=normalised)
                 save(ready, path)

@@ -22,6 +22,7 @@ from mynah.errors import MissingDependency
 from mynah.models.u2.model import U2, EncoderState
 
 OPSET = 18
+PRECISIONS = ("fp32", "int8")
 
 
 class EncoderGraph(nn.Module):
@@ -82,6 +83,8 @@ class Part:
     inputs: Mapping[str, Tensor]
     axes: Mapping[str, Mapping[int, str]]
     outputs: Sequence[str]
+    # axes of outputs that the exporter takes for fixed (it does behind a recurrent layer)
+    output_axes: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
 
 
 def parts(model: U2) -> dict[str, Part]:
@@ -210,10 +213,24 @@ def to_onnx(part: Part, metadata: Mapping[str, str]) -> Any:
         )
     assert program is not None
     proto = program.model_proto
+    _tidy(proto, part)
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     return proto
+
+
+def _tidy(proto: Any, part: Part) -> None:
+    """Drop what no engine reads (where each node comes from, shapes in between), and open the axes
+    of outputs that are not fixed."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+    if not part.output_axes:
+        return
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        for axis, name in part.output_axes.get(output.name, {}).items():
+            output.type.tensor_type.shape.dim[axis].dim_param = name
 
 
 @contextlib.contextmanager

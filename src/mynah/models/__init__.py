@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-FAMILIES: dict[str, str] = {"u2": "mynah.models.u2.model"}
+FAMILIES: dict[str, str] = {
+    "punctuation": "mynah.models.punctuation.model",
+    "u2": "mynah.models.u2.model",
+    "vad": "mynah.models.vad.model",
+}

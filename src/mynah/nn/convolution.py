@@ -111,8 +111,10 @@ class MaskedBatchNorm(nn.Module):
         var = ((x - mean).square() * weight).sum((0, 1))
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+            # a step that is skipped for not being finite must not leave its trace here
+            finite = torch.isfinite(mean) & torch.isfinite(unbiased)
+            for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+                running.lerp_(torch.where(finite, now.to(running.dtype), running), self.momentum)
             self.num_batches_tracked.add_(1)
         return mean, var
 

@@ -82,6 +82,7 @@ class Batcher:
                 events[number] += new or []
             active = [n for n, new in zip(active, stepped, strict=True) if new is not None]
         for session, found in zip(sessions, events, strict=True):
+            found += session.waited()
             if session.closed:
                 found += session.close()
         return events

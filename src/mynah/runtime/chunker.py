@@ -9,34 +9,41 @@ import numpy as np
 from mynah.runtime.engine import Array
 from mynah.runtime.longform import is_silent
 from mynah.runtime.model import Model
+from mynah.runtime.voice import Voice
 
 
 class Chunker:
     """Cuts one stream into chunks that depend on the number of samples alone.
 
     The first chunk of a segment is longer than the others, by the frames that the subsampling sees
-    beyond those it advances by; a segment begins with the frames that the last chunk of the one
-    before it ended with, so that nothing between them is lost.
+    beyond those it advances by. A segment may end anywhere in what was given out: the next begins
+    with the frames behind, given out again. With a ``voice``, a segment begins where it speaks, and
+    what comes before is given to no chunk.
 
     Attributes:
+        start: the first frame of the segment, counted from the start of the stream.
         loud: whether the samples of the last chunk rise above silence.
     """
 
-    def __init__(self, model: Model, chunk: int) -> None:
+    def __init__(self, model: Model, chunk: int, voice: Voice | None = None) -> None:
         engine = model.engine
         self._frontend, self._stream = model.frontend, model.frontend.stream()
+        self._voice = voice
+        self._subsampling = engine.subsampling
         self._step = chunk * engine.subsampling
         self._extra = max(engine.overlap + 1 - engine.subsampling, 0)
         self._least = engine.overlap + 1, engine.subsampling  # frames that give one: first, later
         self._shift = max(round(model.frontend.frame_shift * model.rate), 1)
         self._samples = Pieces()
-        self._feats = Pieces()
-        self._tail = Pieces()  # the last frames given out
+        self._feats, self._louds = Pieces(), Pieces()  # to give out: (T, F), and whether loud (T,)
+        self._given, self._given_louds = Pieces(), Pieces()  # given out in this segment
         self._taken = 0  # samples given to the front end
         self._made = 0  # frames that it gave
-        self._first = True  # whether the next chunk begins a segment
+        self._waiting = voice is not None  # for speech, to begin a segment
+        self._goal = self._step  # frames made until speech is looked for again
         self._last = False  # whether all samples have come
         self._flushed = False  # and the front end knows
+        self.start = 0
         self.loud = self._loud = False
 
     def push(self, samples: Array, last: bool) -> None:
@@ -44,43 +51,77 @@ class Chunker:
         self._samples.add(samples)
         self._last = last
 
-    def restart(self) -> int:
-        """The next chunk begins a segment; returns its first frame's number in the stream."""
-        self._feats.add_front(self._tail.take(len(self._tail)))
-        self._first = True
-        return self._made - len(self._feats)
+    def restart(self, frames: int) -> None:
+        """The segment ends after ``frames`` of its encoder frames; the next chunk begins one."""
+        used = frames * self._subsampling
+        for given, waiting in ((self._given, self._feats), (self._given_louds, self._louds)):
+            given.take(used)
+            waiting.add_front(given.take(len(given)))
+        self.start += used
+        self._waiting = self._voice is not None
+        self._goal = self.start + self._step
 
     def next_chunk(self) -> Array | None:
         """Features (T, F) of the next chunk or of what is left at the end; ``None`` when samples
         are missing, or nothing is left that gives an encoder frame."""
-        wanted = self._step + (self._extra if self._first else 0)
-        while len(self._feats) < wanted and not self._flushed:
-            count = max(self._samples_for(self._made + wanted - len(self._feats)) - self._taken, 0)
+        while self._waiting:
+            if not self._fill(self._goal):
+                return None
+            self._waiting = not self._begin()
+            if self._waiting and self._flushed:
+                return None
+            self._goal = self._made + self._step
+        first = len(self._given) == 0
+        wanted = self._step + (self._extra if first else 0)
+        if not self._fill(self.start + len(self._given) + wanted):
+            return None
+        count = min(wanted, len(self._feats))
+        if count < self._least[0 if first else 1]:
+            return None
+        chunk, louds = self._feats.take(count), self._louds.take(count)
+        self._given.add(chunk)
+        self._given_louds.add(louds)
+        self.loud = bool(louds.any())
+        return chunk
+
+    def _fill(self, until: int) -> bool:
+        """Make the stream's first ``until`` frames, or all; false when samples are missing."""
+        while self._made < until and not self._flushed:
+            count = max(self._samples_for(until) - self._taken, 0)
             count = count or self._shift  # a front end that looks ahead takes more
             if self._last and len(self._samples) <= count:
                 self._feed(len(self._samples))
             elif len(self._samples) >= count:
                 self._feed(count)
             else:
-                return None
-        count = min(wanted, len(self._feats))
-        if count < self._least[0 if self._first else 1]:
-            return None
-        chunk = self._feats.take(count)
-        self._tail.add(chunk)
-        self._tail.take(max(len(self._tail) - self._extra, 0))
-        self._first = False
-        self.loud, self._loud = self._loud, False
-        return chunk
+                return False
+        return True
+
+    def _begin(self) -> bool:
+        """Begin the segment where there is speech, if there is, and let go of what lies before."""
+        assert self._voice is not None
+        shift = self._frontend.frame_shift
+        begins = self._voice.begins(self.start * shift)
+        until = min(self._voice.settled if begins is None else begins, self._made * shift)
+        count = min(max(int(until / shift + 1e-6) - self.start, 0), len(self._feats))
+        self._feats.take(count)
+        self._louds.take(count)
+        self.start += count
+        return begins is not None
 
     def _feed(self, count: int) -> None:
         samples = self._samples.take(count)
         self._taken += count
         self._flushed = self._last and len(self._samples) == 0
         self._loud |= not is_silent(samples)
+        if self._voice is not None:
+            self._voice.feed(samples, last=self._flushed)
         feats = self._stream.feed(samples, last=self._flushed)
         self._made += len(feats)
         self._feats.add(feats)
+        self._louds.add(np.full(len(feats), self._loud))
+        if len(feats):
+            self._loud = False
 
     def _samples_for(self, frames: int) -> int:
         """The fewest samples that give ``frames`` frames."""

@@ -77,6 +77,8 @@ class Decoder:
                         "use prefix_beam, rescoring or attention"
                     )
         _ = self.scorers, self.second_pass  # what does not fit is refused before any work
+        if self._finds_words:
+            _ = self._word_search
 
     @cached_property
     def scorers(self) -> tuple[Scorer, ...]:

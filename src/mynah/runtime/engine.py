@@ -316,8 +316,10 @@ class Graph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # a thread that waits for the next step must leave its core to others
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # threads spin between the operations of a run, which a small chunk needs to gain by a
+        # second one, but a thread that waits for the next run must leave its core to others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mynah.config import as_dict, build, override
+from mynah.decoding.graph import load_graph
 from mynah.decoding.graph_build import build_graph
 from mynah.decoding.lexicon import Entry, Lexicon, make_lexicon, read_lines, read_table
 from mynah.decoding.lexicon_file import save_lexicon
@@ -73,13 +74,7 @@ def add_lexicon(
         raise ConfigError("graph: needs a language model")
     tokenizer = _tokenizer(source)
     model = None if ngram is None else load_ngram(ngram)
-    if table is not None:
-        entries = read_table(table, tokenizer.units)
-    elif words is not None:
-        entries = spell_file(words, tokenizer)
-    else:
-        known = () if model is None else model.vocab
-        entries = [(word, units) for word in known for units in spellings(word, tokenizer)]
+    entries = _entries(tokenizer, table, words, model)
     lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     unknown, arcs = 0, 0
     if model is not None:
@@ -87,10 +82,7 @@ def add_lexicon(
         unknown = sum(word not in model.vocab for word in lexicon.words)
     info = dataclasses.replace(source.info, decoding=_decoding(source.info.decoding, settings))
     with write_model_folder(target, info) as work:
-        for name in source.files:
-            if name not in (LEXICON, NGRAM, GRAPH, GRAPH_WORDS):
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.file(name), work / name)
+        _copy_parts(source, work)
         (work / LEXICON).parent.mkdir(exist_ok=True)
         save_lexicon(lexicon, work / LEXICON)
         if model is not None and Path(ngram or "").suffix == ".ngram":
@@ -100,6 +92,38 @@ def add_lexicon(
         if graph and model is not None:
             arcs = _compile(lexicon, model, work, tokenizer, info.decoding)
     return Added(len(lexicon.words), len(lexicon.spellings), unknown, arcs)
+
+
+def add_graph(
+    source: ModelFolder,
+    target: str | Path,
+    fst: str | Path,
+    words: str | Path,
+    *,
+    settings: Sequence[str] = (),
+) -> None:
+    """Write ``target``: the folder ``source`` with a TLG graph of WeNet, searched by default.
+
+    Raises:
+        ModelError: a file is missing or no graph, or a part of ``source`` is altered.
+        ConfigError: a setting is wrong.
+        MissingDependency: kaldifst is not installed.
+    """
+    load_graph(fst, words)
+    decoding = _decoding(source.info.decoding, settings, "graph")
+    with write_model_folder(target, dataclasses.replace(source.info, decoding=decoding)) as work:
+        _copy_parts(source, work)
+        (work / GRAPH).parent.mkdir(exist_ok=True)
+        shutil.copyfile(fst, work / GRAPH)
+        shutil.copyfile(words, work / GRAPH_WORDS)
+
+
+def _copy_parts(source: ModelFolder, work: Path) -> None:
+    """All but what a lexicon or a graph replaces."""
+    for name in source.files:
+        if name not in (LEXICON, NGRAM, GRAPH, GRAPH_WORDS):
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.file(name), work / name)
 
 
 def spell_file(path: str | Path, tokenizer: Tokenizer) -> list[Entry]:
@@ -146,6 +170,20 @@ def _tokenizer(source: ModelFolder) -> Tokenizer:
     return load_tokenizer(source.path / "tokenizer", source.info.tokenizer)
 
 
+def _entries(
+    tokenizer: Tokenizer,
+    table: str | Path | None,
+    words: str | Path | None,
+    model: NgramModel | None,
+) -> list[Entry]:
+    if table is not None:
+        return read_table(table, tokenizer.units)
+    if words is not None:
+        return spell_file(words, tokenizer)
+    known = () if model is None else model.vocab
+    return [(word, units) for word in known for units in spellings(word, tokenizer)]
+
+
 def _compile(
     lexicon: Lexicon, model: NgramModel, work: Path, tokenizer: Tokenizer, decoding: dict[str, Any]
 ) -> int:
@@ -174,9 +212,13 @@ def _boundary(tokenizer: Tokenizer, wanted: str | None) -> int | None:
     return tokenizer.units.index(wanted)
 
 
-def _decoding(decoding: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+def _decoding(
+    decoding: dict[str, Any], settings: Sequence[str], method: str = "lexicon"
+) -> dict[str, Any]:
     """The decoding table of the model, with what a lexicon needs and what was asked for."""
-    values = {"lm_weight": 1.0, "top_units": 20, **decoding, "method": "lexicon"}
+    values = {"lm_weight": 1.0, "top_units": 20, **decoding, "method": method}
+    if method == "graph":
+        values |= {"tokens": 7000, "margin": 15.0, "blank_skip": 0.98}  # WeNet's
     try:
         asked = override({}, settings)
         options = as_dict(build(DecodingOptions, {**values, **asked}))

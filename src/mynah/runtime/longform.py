@@ -1,19 +1,27 @@
-"""Long recordings in windows that a model takes whole, cut where it is quiet.
+"""Long recordings in windows that a model takes whole, cut where nobody speaks or it is quiet.
 
 Windows are made from blocks as they are read, so memory does not grow with the recording.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from mynah.audio import Resampler
+from mynah.audio.segments import Segmenter, SegmentOptions
+from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
+from mynah.runtime.voice import LATE, Detector, Span
 
 LONGEST = 30.0  # seconds of a window
 SEARCH = 8.0  # the last seconds of it, in which the cut is sought
+JOIN = 1.0  # seconds; stretches of speech with a shorter pause between go into one window
 QUIET = 0.3  # seconds over which loudness is taken
 # A recording whose samples all stay below this (-80 dB) holds nothing to hear.
 SILENCE = 1e-4
@@ -21,10 +29,15 @@ SILENCE = 1e-4
 
 @dataclass(frozen=True)
 class Window:
-    """Consecutive samples (S,) of a recording, the first of them the recording's ``start``-th."""
+    """Consecutive samples (S,) of a recording, the first of them the recording's ``start``-th.
+
+    ``speech`` are the stretches within that are speech, in seconds of the recording; ``None`` where
+    that was not asked.
+    """
 
     start: int
     samples: Array
+    speech: tuple[Span, ...] | None = None
 
     @property
     def silent(self) -> bool:
@@ -60,6 +73,96 @@ def windows(
             held = len(pending[0])
     if held:
         yield Window(start, np.concatenate(pending))
+
+
+def speech_windows(
+    blocks: Iterable[Array],
+    rate: int,
+    detector: Detector,
+    options: SegmentOptions,
+    *,
+    longest: float = LONGEST,
+    join: float = JOIN,
+) -> Iterator[Window]:
+    """The stretches of speech that ``detector`` finds in ``blocks``, in windows.
+
+    Stretches with pauses below ``join`` seconds between them share a window of at most ``longest``
+    seconds; one that is longer is cut as :func:`windows` does. What lies between windows is not
+    speech. How the blocks are cut changes nothing.
+    """
+    finder = _Finder(rate, detector, options, longest)
+    held: list[Array] = []
+    first = 0  # sample with which ``held`` begins
+    group: list[Span] = []  # stretches that are to share a window
+
+    def window(until: float) -> Iterator[Window]:
+        nonlocal held, first
+        samples = np.concatenate(held)
+        end = min(group[-1][1] + LATE, until, group[0][0] + max(longest, group[-1][1]))
+        start = max(int(group[0][0] * rate) - first, 0)
+        stop = min(math.ceil(end * rate) - first, len(samples))
+        for part in windows([samples[start:stop].copy()], rate, longest=longest):
+            yield Window(first + start + part.start, part.samples, tuple(group))
+        held, first = [samples[stop:].copy()], first + stop
+
+    for block, last in _with_last(blocks):
+        held.append(block)
+        for start, end in finder.feed(block, last):
+            if group and (start - group[-1][1] >= join or end - group[0][0] > longest):
+                yield from window(start)
+                group.clear()
+            group.append((start, end))
+        if group and (last or finder.settled - group[-1][1] >= join):
+            yield from window(finder.settled)
+            group.clear()
+        keep = group[0][0] if group else finder.settled
+        while len(held) > 1 and first + len(held[0]) <= keep * rate:
+            first += len(held.pop(0))
+
+
+class _Finder:
+    """Stretches of speech in samples at ``rate`` hertz, of at most ``longest`` s where possible."""
+
+    def __init__(
+        self, rate: int, detector: Detector, options: SegmentOptions, longest: float
+    ) -> None:
+        # where it is too short for the other options, windows are cut again where it is quiet
+        with contextlib.suppress(ConfigError):
+            options = dataclasses.replace(options, longest=min(options.longest, longest))
+        self._options = options
+        self._resampler = Resampler(rate, detector.rate) if rate != detector.rate else None
+        self._stream, self._frame = detector.stream(), detector.frame_seconds
+        self._segmenter = Segmenter(options, self._frame)
+        self._frames = 0
+        self._ended = False
+
+    @property
+    def settled(self) -> float:
+        """Seconds before which no stretch can begin that was not given out."""
+        if self._ended:
+            return math.inf
+        since = self._segmenter.open_since
+        now = self._frames * self._frame if since is None else since
+        return max(now - self._options.pad, 0.0)
+
+    def feed(self, samples: Array, last: bool) -> list[Span]:
+        """The stretches (start, end), in seconds, that end with these samples."""
+        if self._resampler is not None:
+            samples = self._resampler.feed(samples, last=last)
+        probs = self._stream.feed(samples, last=last)
+        self._frames += len(probs)
+        self._ended = last
+        return self._segmenter.feed(probs, last=last)
+
+
+def _with_last(blocks: Iterable[Array]) -> Iterator[tuple[Array, bool]]:
+    """Each block, and whether it is the last; an empty one if there is none."""
+    before: Array | None = None
+    for block in blocks:
+        if before is not None:
+            yield before, False
+        before = block
+    yield (np.zeros(0, np.float32) if before is None else before), True
 
 
 def quietest(samples: Array, rate: int) -> int:

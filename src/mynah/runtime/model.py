@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from mynah.config import build
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
+from mynah.runtime.confidence import Calibration, read_calibration
 from mynah.runtime.engine import Engine, load_engine
 from mynah.runtime.lexicon import GRAPH, LEXICON, WordParts
 from mynah.text import Tokenizer, load_tokenizer
+
+# families that are not recognisers, and what they are for
+_OTHER_FAMILIES = {"vad": "it finds where there is speech (mynah segments)"}
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,25 @@ class FrameClock:
     """Encoder frames to seconds.
 
     ``step`` is the time from one frame to the next, ``lead`` where the first begins: a frame sees
-    more input than it advances by, and stands for the middle of what it sees.
+    more input than it advances by, and stands for the middle of what it sees. A word reaches from
+    at most ``before`` its first frame to at most ``after`` its last, all of it ``late`` seconds
+    earlier, since a model that looks ahead little marks its units when they have been said. Each
+    model has its own (``[times]`` in its ``model.toml``).
     """
 
     step: float  # seconds
     lead: float
+    before: float = 0.08
+    after: float = 0.08
+    late: float = 0.0
 
     def seconds(self, frame: float) -> float:
         """Where ``frame`` begins and the one before it ends."""
         return self.lead + frame * self.step
+
+    def spoken(self, frame: float) -> float:
+        """When what ``frame`` begins to mark was said."""
+        return self.seconds(frame) - self.late
 
 
 @dataclass(frozen=True)
@@ -52,12 +67,18 @@ class Model:
         """The model's name."""
         return self.engine.info.name
 
-    @property
+    @cached_property
     def clock(self) -> FrameClock:
         """Times of encoder frames."""
         shift, engine = self.frontend.frame_shift, self.engine
         lead = (engine.overlap + 1 - engine.subsampling) / 2 * shift
-        return FrameClock(engine.subsampling * shift, lead)
+        times = {"step": engine.subsampling * shift, "lead": lead}
+        return build(FrameClock, {**engine.info.times, **times}, "times")
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What makes confidences probabilities; ``None`` where the model has no such thing."""
+        return read_calibration(self.engine.info.confidence, self.name)
 
     def language(self, wanted: str | None = None) -> str | None:
         """The language of a transcript: the one asked for, or the only one of the model.
@@ -127,6 +148,9 @@ def load_model(
         ConfigError, MissingDependency: as :func:`mynah.runtime.engine.load_engine`.
     """
     folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+    if folder.info.family in _OTHER_FAMILIES:
+        other = _OTHER_FAMILIES[folder.info.family]
+        raise ModelError(f"{folder.info.name}: no recogniser, {other}")
     for name in folder.files:
         if name.startswith("tokenizer/"):
             folder.file(name)  # verified
@@ -141,4 +165,9 @@ def load_model(
             f"the model {folder.info.sample_rate} Hz"
         )
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
-    return Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))
+    found = Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))
+    try:
+        _ = found.clock, found.calibration  # what is wrong with them is said now
+    except ConfigError as error:
+        raise ModelError(f"{folder.path}: {error}") from None
+    return found

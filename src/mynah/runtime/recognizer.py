@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, overload
 
@@ -14,36 +13,19 @@ from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, MynahError
 from mynah.model_folder import ModelFolder, ModelInfo
 from mynah.runtime.batcher import Batcher
-from mynah.runtime.decode import Decoder, Heard, pad
-from mynah.runtime.longform import LONGEST, Window, windows
+from mynah.runtime.engine import Array
+from mynah.runtime.journal import Journal
+from mynah.runtime.longform import LONGEST, Window, speech_windows, windows
 from mynah.runtime.model import Model, load_model
-from mynah.runtime.result import Segment, Transcript, make_transcript
+from mynah.runtime.offline import Cancelled, Job, Progress, Run, Stop, asked, total_seconds
+from mynah.runtime.request import Plan, Request, plan
+from mynah.runtime.result import Transcript
 from mynah.runtime.session import Endpointing, Event, Session, make_session
-from mynah.runtime.sound import Audio, sound_blocks
-from mynah.runtime.words import make_segment
+from mynah.runtime.sound import Audio, seconds_of, sound_blocks
 
-Progress = Callable[[float], None]  # is told the seconds of audio that are done since the last call
+__all__ = ["Cancelled", "Recognizer", "Request", "load"]
+
 OnError = Literal["raise", "return"]
-
-POOL = 300.0  # seconds of audio held at once, to be sorted by length
-
-
-@dataclass
-class _Job:
-    """One recording on its way."""
-
-    duration: float = 0.0
-    segments: list[tuple[int, Segment]] = field(default_factory=list)
-    error: MynahError | None = None
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A window of a recording, waiting to be decoded."""
-
-    job: _Job
-    window: Window
-    feats: np.ndarray  # (T, F)
 
 
 class Recognizer:
@@ -94,85 +76,96 @@ class Recognizer:
     def transcribe(  # type: ignore[overload-overlap]
         self,
         audio: Audio,
+        request: Request | None = ...,
         *,
-        rate: int | None = ...,
-        channel: Channel = ...,
         method: str | None = ...,
         options: DecodingOptions | None = ...,
-        words: bool = ...,
+        words: bool | None = ...,
         language: str | None = ...,
+        rate: int | None = ...,
+        channel: Channel = ...,
         longest: float = ...,
         batch_seconds: float = ...,
         max_seconds: float = ...,
         partial: bool = ...,
         progress: Progress | None = ...,
+        stop: Stop | None = ...,
     ) -> Transcript: ...
 
     @overload
     def transcribe(
         self,
         audio: Sequence[Audio],
+        request: Request | None = ...,
         *,
-        rate: int | None = ...,
-        channel: Channel = ...,
         method: str | None = ...,
         options: DecodingOptions | None = ...,
-        words: bool = ...,
+        words: bool | None = ...,
         language: str | None = ...,
+        rate: int | None = ...,
+        channel: Channel = ...,
         longest: float = ...,
         batch_seconds: float = ...,
         max_seconds: float = ...,
         partial: bool = ...,
         progress: Progress | None = ...,
+        stop: Stop | None = ...,
     ) -> list[Transcript]: ...
 
     def transcribe(
         self,
         audio: Audio | Sequence[Audio],
+        request: Request | None = None,
         *,
-        rate: int | None = None,
-        channel: Channel = "mix",
         method: str | None = None,
         options: DecodingOptions | None = None,
-        words: bool = True,
+        words: bool | None = None,
         language: str | None = None,
+        rate: int | None = None,
+        channel: Channel = "mix",
         longest: float = LONGEST,
         batch_seconds: float = LONGEST,
         max_seconds: float = MAX_SECONDS,
         partial: bool = False,
         progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> Transcript | list[Transcript]:
         """Transcribe a recording, or each of a list or tuple of them.
 
         A recording is a path, ``"-"`` (standard input), the bytes of a file, an open file, a
         ``Waveform``, or an array of samples (S,) or (channels, S) at ``rate`` hertz (the model's
-        when not given). One longer than ``longest`` seconds is cut where it is quiet.
+        when not given). It is cut into windows of at most ``longest`` seconds where nobody speaks,
+        or, without voice activity detection, where it is quiet; memory does not grow with it.
 
-        ``method`` (``greedy``, ``prefix_beam``, ``rescoring``, ``attention``) replaces that of
-        ``options``, which replace the model's; ``words`` asks for words with times, which costs an
-        alignment; ``channel`` is a number or ``"mix"``. At most ``batch_seconds`` of audio, padding
-        included, are computed at once. A file of more than ``max_seconds`` is refused, and so is a
-        damaged one, unless ``partial`` takes what can be decoded. ``progress`` is called with
-        seconds of audio as they are done. What stands beside a recording does not change its text.
+        ``request`` says how to hear it; ``method``, ``options``, ``words`` and ``language``
+        replace what it says. ``channel`` is a number or ``"mix"``. At most ``batch_seconds`` of
+        audio, padding included, are computed at once. A file of more than ``max_seconds`` is
+        refused, and so is a damaged one, unless ``partial`` takes what can be decoded. ``progress``
+        is called with the seconds of audio that are done and the seconds that there are (``None``
+        where a header does not say). ``stop``, an event or a function, is asked between windows.
+        What stands beside a recording does not change its text.
 
         Raises:
             InputError: a recording cannot be read; the line names it and says why.
             ConfigError: a wrong method, option or language.
+            Cancelled: ``stop`` said so; it has what was heard until then.
         """
         many = isinstance(audio, (list, tuple))
         results = self.transcribe_all(
             audio if many else [audio],  # type: ignore[arg-type,list-item]
-            rate=rate,
-            channel=channel,
+            request,
             method=method,
             options=options,
             words=words,
             language=language,
+            rate=rate,
+            channel=channel,
             longest=longest,
             batch_seconds=batch_seconds,
             max_seconds=max_seconds,
             partial=partial,
             progress=progress,
+            stop=stop,
         )
         for result in results:
             if isinstance(result, MynahError):
@@ -183,105 +176,115 @@ class Recognizer:
     def transcribe_all(
         self,
         audios: Sequence[Audio],
+        request: Request | None = None,
         *,
-        rate: int | None = None,
-        channel: Channel = "mix",
         method: str | None = None,
         options: DecodingOptions | None = None,
-        words: bool = True,
+        words: bool | None = None,
         language: str | None = None,
+        rate: int | None = None,
+        channel: Channel = "mix",
         longest: float = LONGEST,
         batch_seconds: float = LONGEST,
         max_seconds: float = MAX_SECONDS,
         partial: bool = False,
         progress: Progress | None = None,
+        stop: Stop | None = None,
+        journals: Sequence[Journal | None] | None = None,
     ) -> list[Transcript | MynahError]:
         """As :meth:`transcribe` of a list, with the error in place of a transcript that failed.
 
+        A recording's journal, where it has one, keeps what was decoded and is asked before
+        anything is decoded.
+
         Raises:
             ConfigError: a wrong method, option or language.
+            Cancelled: ``stop`` said so; it has what was heard until then.
         """
         if longest <= 0 or batch_seconds <= 0:
             raise ConfigError("longest, batch_seconds: not above 0")
-        language = self.model.language(language)
-        decoder = Decoder(self.model, self.model.decoding_options(options, method))
-        run = _Run(decoder, words, batch_seconds, progress)
-        jobs = [_Job() for _ in audios]
-        for job, audio in zip(jobs, audios, strict=True):
-            blocks = sound_blocks(
-                audio,
-                self.model.rate,
-                samples_rate=rate,
-                channel=channel,
-                max_seconds=max_seconds,
-                partial=partial,
-            )
-            run.take(job, windows(blocks, self.model.rate, longest=longest))
-        run.flush()
-        return [
-            job.error
-            or make_transcript(
-                (segment for _, segment in sorted(job.segments, key=lambda item: item[0])),
-                language=language,
-                duration=job.duration,
-                model=self.model.name,
-            )
-            for job in jobs
-        ]
+        wanted = (request or Request()).changed(
+            method=method, options=options, words=words, language=language
+        )
+        planned = plan(self.model, wanted)
+        total = None
+        if progress is not None:
+            total = total_seconds(seconds_of(audio, rate or self.sample_rate) for audio in audios)
+        run = Run(planned, batch_seconds, progress, total, stop)
+        jobs = [Job(journal) for journal in journals or [None] * len(audios)]
+        try:
+            for job, audio in zip(jobs, audios, strict=True):
+                blocks = sound_blocks(
+                    audio,
+                    self.sample_rate,
+                    samples_rate=rate,
+                    channel=channel,
+                    max_seconds=max_seconds,
+                    partial=partial,
+                )
+                run.take(job, _windows(planned, job.count(blocks), longest))
+            run.flush()
+        except Cancelled:
+            raise Cancelled(tuple(run.transcript(job) for job in jobs)) from None
+        return [job.error or run.transcript(job) for job in jobs]
 
     def stream(
         self,
+        request: Request | None = None,
         *,
-        rate: int | None = None,
         method: str | None = None,
         options: DecodingOptions | None = None,
+        words: bool | None = None,
+        language: str | None = None,
+        endpointing: Endpointing | None = None,
+        rate: int | None = None,
         chunk: int | None = None,
         left: int | None = None,
-        endpointing: Endpointing | None = None,
-        words: bool = True,
-        language: str | None = None,
+        keep: bool = True,
     ) -> Session:
         """Start a live session for one stream of samples at ``rate`` hertz (the model's if None).
 
+        ``request`` says how to hear it; the other names of its attributes replace what it says.
         ``chunk`` (encoder frames) and ``left`` (chunks of left context) replace the model's own.
+        With ``keep`` the session keeps all segments for :meth:`Session.finish`; without, a stream
+        of days takes no more memory than one of a minute.
 
         Raises:
             ModelError: the model cannot stream; the line says why.
             ConfigError: a wrong method, option, chunk or language.
         """
-        return make_session(
-            self.model,
-            rate=rate,
-            options=self.model.decoding_options(options, method),
-            chunk=chunk,
-            left=left,
-            endpointing=endpointing,
-            words=words,
-            language=language,
+        wanted = (request or Request()).changed(
+            method=method, options=options, words=words, language=language, endpointing=endpointing
         )
+        return make_session(plan(self.model, wanted), rate=rate, chunk=chunk, left=left, keep=keep)
 
     def transcribe_live(
         self,
         audio: Audio,
+        request: Request | None = None,
         *,
-        rate: int | None = None,
-        channel: Channel = "mix",
         method: str | None = None,
         options: DecodingOptions | None = None,
-        words: bool = True,
+        words: bool | None = None,
         language: str | None = None,
+        rate: int | None = None,
+        channel: Channel = "mix",
         block: float = 0.1,
         max_seconds: float = MAX_SECONDS,
         partial: bool = False,
         on_event: Callable[[Event], None] | None = None,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> Transcript:
         """Transcribe a recording as a live stream, ``block`` seconds at a time, without waiting.
 
         Raises:
-            InputError, ConfigError, ModelError: as :meth:`transcribe` and :meth:`stream`.
+            InputError, ConfigError, ModelError, Cancelled: as :meth:`transcribe` and
+                :meth:`stream`.
         """
-        session = self.stream(method=method, options=options, words=words, language=language)
-        step = max(int(block * self.sample_rate), 1)
+        session = self.stream(
+            request, method=method, options=options, words=words, language=language
+        )
         sound = sound_blocks(
             audio,
             self.sample_rate,
@@ -290,14 +293,22 @@ class Recognizer:
             max_seconds=max_seconds,
             partial=partial,
         )
+        known = progress is not None
+        total = seconds_of(audio, rate or self.sample_rate) if known else None
+        tell = on_event or (lambda event: None)
+        step = max(int(block * self.sample_rate), 1)
+        done = 0
         for samples in sound:
             for first in range(0, len(samples), step):
+                if asked(stop):
+                    raise Cancelled((session.transcript(),))
                 for event in session.feed(samples[first : first + step]):
-                    if on_event is not None:
-                        on_event(event)
+                    tell(event)
+            done += len(samples)
+            if progress is not None:
+                progress(done / self.sample_rate, total)
         for event in session.feed(np.zeros(0, np.float32), last=True):
-            if on_event is not None:
-                on_event(event)
+            tell(event)
         return session.transcript()
 
     def batcher(self, max_rows: int = 32) -> Batcher:
@@ -319,92 +330,9 @@ def load(
     )
 
 
-@dataclass
-class _Run:
-    """Decodes windows of several recordings in batches of like length."""
-
-    decoder: Decoder
-    words: bool
-    batch_seconds: float
-    progress: Progress | None
-    pool: list[_Piece] = field(default_factory=list)
-    pooled: float = 0.0  # seconds
-
-    def take(self, job: _Job, found: Iterator[Window]) -> None:
-        """Read a recording; what is left of it waits in the pool."""
-        for piece in self._pieces(job, found):
-            self.pool.append(piece)
-            self.pooled += len(piece.window.samples) / self.decoder.model.rate
-            if self.pooled >= POOL:
-                self.flush()
-            if job.error is not None:
-                break
-
-    def _pieces(self, job: _Job, found: Iterator[Window]) -> Iterator[_Piece]:
-        """What there is to decode of a recording; what cannot be read is its error."""
-        model = self.decoder.model
-        try:
-            for window in found:
-                seconds = len(window.samples) / model.rate
-                job.duration += seconds
-                feats = None if window.silent else model.frontend(window.samples)
-                # too short for one encoder frame is as good as silent
-                if feats is None or len(feats) <= model.engine.overlap:
-                    self._done(seconds)
-                    continue
-                yield _Piece(job, window, feats)
-        except MynahError as error:
-            job.error = error
-
-    def flush(self) -> None:
-        """Decode what waits."""
-        pieces = [piece for piece in self.pool if piece.job.error is None]
-        pieces.sort(key=lambda piece: len(piece.feats), reverse=True)
-        self.pool, self.pooled = [], 0.0
-        frames = max(int(self.batch_seconds / self.decoder.model.frontend.frame_shift), 1)
-        first = 0
-        while first < len(pieces):
-            rows = max(frames // max(len(pieces[first].feats), 1), 1)
-            self._decode_or_blame(pieces[first : first + rows])
-            first += rows
-
-    def _decode_or_blame(self, pieces: list[_Piece]) -> None:
-        """Decode a batch; where it fails, piece by piece, so that one spoils no other."""
-        try:
-            self._decode(pieces)
-        except MynahError as error:
-            if len(pieces) == 1:
-                pieces[0].job.error = pieces[0].job.error or error
-                return
-            for piece in pieces:
-                self._decode_or_blame([piece])
-
-    def _decode(self, pieces: list[_Piece]) -> None:
-        model = self.decoder.model
-        feats, feat_lens = pad([piece.feats for piece in pieces])
-        encoded = model.engine.encode(feats, feat_lens)
-        heard = [
-            Heard(encoded.log_probs[row, :length], encoded.encoded[row, :length])
-            for row, length in enumerate(encoded.lens.tolist())
-        ]
-        best = self.decoder.best(heard)
-        segments = []
-        for piece, item, hypothesis in zip(pieces, heard, best, strict=True):
-            start = piece.window.start / model.rate
-            segment = make_segment(
-                model.tokenizer,
-                hypothesis.tokens,
-                item.log_probs,
-                clock=model.clock,
-                start=start,
-                end=start + len(piece.window.samples) / model.rate,
-                words=self.words,
-            )
-            segments.append(segment)
-        for piece, segment in zip(pieces, segments, strict=True):  # all or none of a batch
-            piece.job.segments.append((piece.window.start, segment))
-            self._done(len(piece.window.samples) / model.rate)
-
-    def _done(self, seconds: float) -> None:
-        if self.progress is not None:
-            self.progress(seconds)
+def _windows(planned: Plan, blocks: Iterator[Array], longest: float) -> Iterator[Window]:
+    """What there is to decode of a recording, a window at a time."""
+    rate = planned.model.rate
+    if planned.detector is None or planned.speech is None:
+        return windows(blocks, rate, longest=longest)
+    return speech_windows(blocks, rate, planned.detector, planned.speech, longest=longest)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mynah.errors import InputError, nearest
 
 FORMAT = "mynah.transcript"
-VERSION = 1
+VERSION = 2  # 1 had no times of characters, and is written where there are none
 
 Source = Literal["aligned", "interpolated"]
 Status = Literal["ok", "no_speech"]
@@ -27,7 +27,8 @@ class Word:
 
     ``source`` says where the times come from: ``"aligned"`` to the sound by the model, or
     ``"interpolated"`` between neighbours. ``confidence`` is a probability, or ``None`` where there
-    is nothing to take it from.
+    is nothing to take it from. ``chars`` are the start and end of each character of ``text``, empty
+    where they were not asked for or are not known.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Word:
     end: float
     confidence: float | None
     source: Source
+    chars: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Transcript:
         """The documented JSON object; times and confidences are rounded to four decimals."""
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if any(word.chars for word in self.words) else 1,
             "model": self.model,
             "language": self.language,
             "status": self.status,
@@ -94,16 +96,16 @@ class Transcript:
             InputError: another format or version, an unknown or missing key, a wrong type.
         """
         _check_keys(values, _TRANSCRIPT_KEYS, "")
-        if values["format"] != FORMAT or values["version"] != VERSION:
+        if values["format"] != FORMAT or values["version"] not in range(1, VERSION + 1):
             found = f"{values['format']!r} version {values['version']!r}"
-            raise InputError(f"transcript: {found}, this reads {FORMAT!r} version {VERSION}")
+            raise InputError(f"transcript: {found}, this reads {FORMAT!r} up to version {VERSION}")
         language, status = values["language"], values["status"]
         if language is not None and not isinstance(language, str):
             raise InputError("transcript: language is neither a string nor null")
         if status not in ("ok", "no_speech"):
             raise InputError(f"transcript: status is {status!r}, not 'ok' or 'no_speech'")
         segments = tuple(
-            _read_segment(item, f"segments[{number}]")
+            _read_segment(item, f"segments[{number}]", values["version"])
             for number, item in enumerate(_list(values["segments"], "segments"))
         )
         return cls(
@@ -184,13 +186,16 @@ def _segment_dict(segment: Segment) -> dict[str, Any]:
 
 
 def _word_dict(word: Word) -> dict[str, Any]:
-    return {
+    values: dict[str, Any] = {
         "text": word.text,
         "start": _rounded(word.start),
         "end": _rounded(word.end),
         "confidence": _rounded(word.confidence),
         "source": word.source,
     }
+    if word.chars:
+        values["chars"] = [[_rounded(start), _rounded(end)] for start, end in word.chars]
+    return values
 
 
 def _check_keys(values: Any, keys: tuple[str, ...], where: str) -> None:
@@ -245,7 +250,7 @@ def _span(values: Mapping[str, Any], where: str) -> tuple[float, float]:
     return start, end
 
 
-def _read_segment(values: Any, where: str) -> Segment:
+def _read_segment(values: Any, where: str, version: int) -> Segment:
     _check_keys(values, _SEGMENT_KEYS, where)
     start, end = _span(values, where)
     words = _list(values["words"], f"{where}.words")
@@ -254,20 +259,38 @@ def _read_segment(values: Any, where: str) -> Segment:
         start=start,
         end=end,
         confidence=_confidence(values["confidence"], f"{where}.confidence"),
-        words=tuple(_read_word(item, f"{where}.words[{n}]") for n, item in enumerate(words)),
+        words=tuple(
+            _read_word(item, f"{where}.words[{n}]", version) for n, item in enumerate(words)
+        ),
     )
 
 
-def _read_word(values: Any, where: str) -> Word:
-    _check_keys(values, _WORD_KEYS, where)
+def _read_word(values: Any, where: str, version: int) -> Word:
+    # the times of characters are there in version 2, for words of which they are known
+    has_chars = version > 1 and isinstance(values, Mapping) and "chars" in values
+    _check_keys(values, (*_WORD_KEYS, "chars") if has_chars else _WORD_KEYS, where)
     start, end = _span(values, where)
     source = values["source"]
     if source not in ("aligned", "interpolated"):
         raise InputError(f"transcript: {where}.source is {source!r}")
+    text = _text(values["text"], f"{where}.text")
     return Word(
-        text=_text(values["text"], f"{where}.text"),
+        text=text,
         start=start,
         end=end,
         confidence=_confidence(values["confidence"], f"{where}.confidence"),
         source=source,
+        chars=_read_chars(values["chars"], f"{where}.chars", text) if has_chars else (),
     )
+
+
+def _read_chars(values: Any, where: str, text: str) -> tuple[tuple[float, float], ...]:
+    pairs = _list(values, where)
+    if len(pairs) != len(text):
+        raise InputError(f"transcript: {where} has {len(pairs)} times for {len(text)} characters")
+    chars = []
+    for number, pair in enumerate(pairs):
+        if len(_list(pair, f"{where}[{number}]")) != 2:
+            raise InputError(f"transcript: {where}[{number}] is not a start and an end")
+        chars.append(_span({"start": pair[0], "end": pair[1]}, f"{where}[{number}]"))
+    return tuple(chars)

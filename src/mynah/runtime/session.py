@@ -2,66 +2,37 @@
 
 A session regroups the samples into chunks that depend only on how many samples there were, so the
 events do not depend on how they came. A chunk goes through front end, engine (with the stream's
-state) and search; after an endpoint, encoder and search start afresh.
+state) and search. A segment ends at the frame where a rule of :mod:`mynah.runtime.endpoint` says
+so; encoder and search start afresh there, and what had been computed beyond it is computed again,
+so that a segment is what a stream that began with it would give. With voice activity detection a
+segment begins with speech, and nothing is computed before.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import Resampler
-from mynah.decoding import DecodingOptions, Hypothesis
+from mynah.decoding import Hypothesis
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.runtime.batcher import Batcher, Row
 from mynah.runtime.chunker import Chunker
-from mynah.runtime.decode import Decoder, Heard
+from mynah.runtime.decode import Heard
+from mynah.runtime.endpoint import Cut, Endpointer, Endpointing, Reason
 from mynah.runtime.engine import Array
-from mynah.runtime.model import Model
-from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.request import Plan
+from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.runtime.sound import as_samples
-from mynah.runtime.words import TokenSpan, make_segment, make_words
+from mynah.runtime.voice import silenced
+from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
-Reason = Literal["nothing", "after_speech", "longest"]
+__all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
 
-
-@dataclass(frozen=True)
-class Endpointing:
-    """When a segment ends, in seconds; ``inf`` switches a rule off.
-
-    Attributes:
-        nothing: so long without a unit since the segment began.
-        after_speech: so long a silence after something was heard.
-        longest: the segment is so long.
-        blank: a frame is silence when its blank is at least this probable.
-
-    Raises:
-        ConfigError: a time that is not above 0, a probability outside 0..1.
-    """
-
-    nothing: float = 5.0
-    after_speech: float = 1.0
-    longest: float = 20.0
-    blank: float = 0.8
-
-    def __post_init__(self) -> None:
-        for name in ("nothing", "after_speech", "longest"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"endpointing.{name}: {getattr(self, name)} is not above 0")
-        if not 0 < self.blank < 1:
-            raise ConfigError(f"endpointing.blank: {self.blank} is not between 0 and 1")
-
-    def reason(self, *, spoken: bool, silence: float, length: float) -> Reason | None:
-        """The rule that ends a segment of ``length`` seconds, ``silence`` of them at its end."""
-        if not spoken and silence >= self.nothing:
-            return "nothing"
-        if spoken and silence >= self.after_speech:
-            return "after_speech"
-        return "longest" if length >= self.longest else None
+BEFORE = 4  # segments that what makes a text readable is told of
 
 
 @dataclass(frozen=True)
@@ -105,30 +76,16 @@ class Endpoint:
 Event: TypeAlias = Partial | Final | Endpoint
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a session was started with."""
-
-    rate: int  # hertz, of the samples that are fed
-    chunk: int  # encoder frames
-    left: int  # chunks
-    endpointing: Endpointing
-    words: bool
-    language: str | None
-
-
 def make_session(
-    model: Model,
+    plan: Plan,
     *,
-    options: DecodingOptions,
     rate: int | None = None,
     chunk: int | None = None,
     left: int | None = None,
-    endpointing: Endpointing | None = None,
-    words: bool = True,
-    language: str | None = None,
+    keep: bool = True,
 ) -> Session:
-    """A session of ``model``; see :meth:`mynah.Recognizer.stream`."""
+    """A session of a model; see :meth:`mynah.Recognizer.stream`."""
+    model = plan.model
     streaming = model.engine.info.streaming
     if not streaming.get("chunk"):
         reason = streaming.get("reason", "its model.toml gives no chunk to stream with")
@@ -139,38 +96,37 @@ def make_session(
         raise ConfigError(f"chunk: {chunk} is not a positive number of encoder frames")
     if left < 0:
         raise ConfigError(f"left: {left}; unlimited left context runs offline only")
-    settings = Settings(
-        rate=model.rate if rate is None else rate,
-        chunk=chunk,
-        left=left,
-        endpointing=endpointing or Endpointing(),
-        words=words,
-        language=model.language(language),
-    )
-    return Session(model, Decoder(model, options), settings)
+    return Session(plan, model.rate if rate is None else rate, chunk, left, keep)
 
 
 class Session:
-    """One live stream. It belongs to one thread at a time; :meth:`Recognizer.stream` makes it."""
+    """One live stream. It belongs to one thread at a time; :meth:`Recognizer.stream` makes it.
 
-    def __init__(self, model: Model, decoder: Decoder, settings: Settings) -> None:
-        self._model, self._decoder, self._settings = model, decoder, settings
-        self._resampler = (
-            Resampler(settings.rate, model.rate) if settings.rate != model.rate else None
-        )
-        self._chunker = Chunker(model, settings.chunk)
-        self._search = decoder.search()
-        self._segment = _OpenSegment(0, self._search.start())
+    It hears what ``plan`` says, in samples at ``rate`` hertz, ``chunk`` encoder frames at a time
+    with ``left`` chunks of left context, and ``keep``s what it heard or not.
+    """
+
+    def __init__(self, plan: Plan, rate: int, chunk: int, left: int, keep: bool = True) -> None:
+        self._plan, self._model, self._rate = plan, plan.model, rate
+        self._rules = plan.endpointing or Endpointing()
+        self._resampler = Resampler(rate, self._model.rate) if rate != self._model.rate else None
+        self._voice = plan.voice()
+        self._chunker = Chunker(self._model, chunk, self._voice)
+        self._search = plan.decoder.search()
+        self._segment = self._open()
+        self._quiet_since = 0  # feature frame from which speech is waited for
+        self._waited: list[Event] = []  # what happened meanwhile
         self._finals: list[Segment] = []
+        self._keep = keep
         self._fed = 0  # samples, at the rate of the caller
         self._closed = False
         self._own: Batcher | None = None
-        self.row = Row(settings.chunk * settings.left)
+        self.row = Row(chunk * left)
 
     @property
     def rate(self) -> int:
         """Samples a second that :meth:`feed` expects."""
-        return self._settings.rate
+        return self._rate
 
     @property
     def closed(self) -> bool:
@@ -196,11 +152,11 @@ class Session:
         return self.transcript()
 
     def transcript(self) -> Transcript:
-        """The final segments so far."""
+        """The final segments so far; the last few where they are not kept."""
         return make_transcript(
             self._finals,
-            language=self._settings.language,
-            duration=self._fed / self._settings.rate,
+            language=self._plan.language,
+            duration=self._fed / self._rate,
             model=self._model.name,
         )
 
@@ -221,55 +177,80 @@ class Session:
 
     def next_chunk(self) -> Array | None:
         """Features (T, F) of the next chunk, once; ``None`` when samples are missing."""
-        return self._chunker.next_chunk()
+        chunk = self._chunker.next_chunk()
+        while chunk is None and self._closed and self._segment.held:  # all is decided now
+            self._waited += self._advance()
+            chunk = self._chunker.next_chunk()
+        shift, nothing = self._model.frontend.frame_shift, self._rules.nothing
+        while not self._segment.encoded and (
+            (self._chunker.start - self._quiet_since) * shift >= nothing - 1e-9
+        ):
+            self._quiet_since += max(round(nothing / shift), 1)
+            self._waited.append(Endpoint(self._quiet_since * shift, "nothing"))
+        return chunk
 
     def absorb(self, log_probs: Array, encoded: Array) -> list[Event]:
         """Go on with what the engine gave for the last chunk: (T', V) and (T', D)."""
-        segment, search = self._segment, self._search
-        if self._chunker.loud:
-            segment.loud = True
-        segment.log_probs.append(log_probs)
+        segment = self._segment
+        segment.loud = segment.loud or self._chunker.loud
+        segment.held.append(log_probs)
         segment.encoded.append(encoded)
-        segment.frames += len(log_probs)
-        segment.search = search.advance(segment.search, log_probs)
-        quiet = log_probs[:, self._model.tokenizer.blank] >= math.log(
-            self._settings.endpointing.blank
-        )
-        heard = np.flatnonzero(~quiet)
-        segment.silence = len(quiet) - 1 - int(heard[-1]) if len(heard) else (
-            segment.silence + len(quiet)
-        )  # fmt: skip
-        best = search.nbest(segment.search, 1)[0]
-        spoken = bool(best.tokens) and segment.loud
-        step = self._model.clock.step
-        reason = self._settings.endpointing.reason(
-            spoken=spoken, silence=segment.silence * step, length=segment.frames * step
-        )
-        if reason is None:
-            return self._partial(best) if spoken else []
-        time = self._time(segment.frames)
-        return [*self._end_segment(spoken), Endpoint(time, reason)]
+        return self.waited() + self._advance()
+
+    def _advance(self) -> list[Event]:
+        """Go on with the frames of which it is known whether they are speech."""
+        segment, rules = self._segment, self._segment.rules
+        held = np.concatenate(segment.held)
+        if self._voice is not None:
+            first, step = self._time(segment.frames + 0.5), self._model.clock.step
+            speech = self._voice.decided(first, len(held), step)
+            segment.held = [held[len(speech) :]] if len(speech) < len(held) else []
+            held = held[: len(speech)]
+            held = silenced(held, speech, self._model.tokenizer.blank)
+            if speech.any():
+                segment.spoken = segment.frames + int(speech.nonzero()[0][-1]) + 1
+        else:
+            segment.held, segment.spoken = [], segment.frames + len(held)
+        segment.log_probs.append(held)
+        segment.frames += len(held)
+        rules.heard = segment.loud
+        cut = rules.feed(held)
+        if cut is not None:
+            time = self._time(cut.frames)
+            return [*self._end_segment(cut), Endpoint(time, cut.reason)]
+        best = rules.best()
+        return self._partial(best) if best.tokens and segment.loud else []
+
+    def waited(self) -> list[Event]:
+        """What happened while no chunk was computed."""
+        events, self._waited = self._waited, []
+        return events
 
     def close(self) -> list[Event]:
         """The events of a stream that has ended, once all its chunks were absorbed."""
-        segment = self._segment
-        return self._end_segment(segment.loud) if segment.frames else []
+        return self._end_segment(None) if self._segment.encoded else []
+
+    def _open(self) -> _OpenSegment:
+        step = self._model.clock.step
+        return _OpenSegment(Endpointer(self._rules, self._search, self._model.tokenizer, step))
 
     def _time(self, frame: float) -> float:
         """Seconds of a frame of the segment in progress, within the stream."""
-        shift = self._model.frontend.frame_shift
-        return self._segment.start * shift + self._model.clock.seconds(frame)
+        return self._start() + self._model.clock.seconds(frame)
+
+    def _start(self) -> float:
+        return self._chunker.start * self._model.frontend.frame_shift
 
     def _partial(self, best: Hypothesis) -> list[Event]:
         segment, tokenizer = self._segment, self._model.tokenizer
         if best.tokens == segment.tokens:
             return []
         segment.tokens = best.tokens
-        text = tokenizer.decode(list(best.tokens))
+        text = text_of(tokenizer, best)
         if text == segment.shown:
             return []
         segment.shown = text
-        if not self._settings.words:
+        if not self._plan.words:
             return [Partial(text, ())]
         confidences = best.token_confidences or (None,) * len(best.times)
         spans = [
@@ -277,49 +258,60 @@ class Session:
             for time, confidence in zip(best.times, confidences, strict=True)
         ]
         words = make_words(
-            tokenizer,
-            best.tokens,
+            pieces_of(tokenizer, best),
             spans,
             clock=self._model.clock,
-            start=segment.start * self._model.frontend.frame_shift,
+            start=self._start(),
             end=self._time(segment.frames),
+            calibration=self._model.calibration,
         )
         return [Partial(text, words)]
 
-    def _end_segment(self, spoken: bool) -> list[Event]:
-        """Close the segment in progress and start another."""
-        segment, events = self._segment, list[Event]()
-        if spoken:
-            heard = Heard(np.concatenate(segment.log_probs), np.concatenate(segment.encoded))
-            nbest = self._search.nbest(segment.search)
-            best = self._decoder.choose([heard], [nbest])[0]
-            final = make_segment(
-                self._model.tokenizer,
-                best.tokens,
-                heard.log_probs,
-                clock=self._model.clock,
-                start=segment.start * self._model.frontend.frame_shift,
-                end=min(self._time(segment.frames), self._fed / self._settings.rate),
-                words=self._settings.words,
-            )
-            if final.text:
-                self._finals.append(final)
-                events.append(Final(final))
-        self._segment = _OpenSegment(self._chunker.restart(), self._search.start())
+    def _end_segment(self, cut: Cut | None) -> list[Event]:
+        """Close the segment in progress, at ``cut`` or with the stream, and start another."""
+        segment = self._segment
+        frames = segment.frames if cut is None else cut.frames
+        said = segment.loud and (cut is None or bool(segment.rules.best().tokens))
+        final = self._final(frames) if said else None
+        self._segment = self._open()
+        self._chunker.restart(frames)
+        self._quiet_since = self._chunker.start
         self.row.fresh = True
-        return events
+        if final is None or not final.text:
+            return []
+        if self._plan.readable is not None:
+            before = join_texts(said.text for said in self._finals[-BEFORE:])
+            final = self._plan.readable(final, before)
+        self._finals.append(final)
+        if not self._keep:
+            del self._finals[:-BEFORE]
+        return [Final(final)]
+
+    def _final(self, frames: int) -> Segment | None:
+        """What the first ``frames`` of the segment in progress say."""
+        segment, rules = self._segment, self._segment.rules
+        kept = min(frames, segment.spoken)  # noise behind the speech says nothing
+        log_probs = np.concatenate(segment.log_probs)[:kept]
+        if rules.frames == frames:
+            nbest = self._search.nbest(rules.state)
+        else:
+            nbest = self._search.nbest(self._search.advance(self._search.start(), log_probs))
+        heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept])
+        best = self._plan.decoder.choose([heard], [nbest])[0]
+        end = min(self._time(frames), self._fed / self._rate)
+        return self._plan.segment(best, heard, start=self._start(), end=end)
 
 
 @dataclass
 class _OpenSegment:
     """The segment in progress."""
 
-    start: int  # feature frame of the stream
-    search: Any  # state of the search
-    frames: int = 0  # encoder frames
-    silence: int = 0  # of them, at the end, that are blank
+    rules: Endpointer
+    frames: int = 0  # encoder frames that the rules were given
+    spoken: int = 0  # of them, up to the last that is speech
     loud: bool = False  # whether there was anything to hear
     tokens: tuple[int, ...] = ()  # of the last partial
     shown: str = ""
-    log_probs: list[Array] = field(default_factory=list)
+    log_probs: list[Array] = field(default_factory=list)  # of these frames
+    held: list[Array] = field(default_factory=list)  # of those behind, which may yet be speech
     encoded: list[Array] = field(default_factory=list)

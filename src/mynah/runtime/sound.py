@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import Resampler, Waveform, blocks
-from mynah.audio.files import MAX_SECONDS, Channel
+from mynah.audio.files import MAX_SECONDS, Channel, announced
 from mynah.errors import InputError
 from mynah.runtime.engine import Array
 
 # a path, "-" for standard input, the bytes of a file, an open file, samples, or samples and rate
 Audio: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[np.generic] | Waveform
 
+MAX_CHANNELS = 64  # of an array; more rows than this are samples
 _BLOCK = 10.0  # seconds of samples handled at once
 
 
@@ -50,6 +51,16 @@ def sound_blocks(
         )
 
 
+def seconds_of(audio: Audio, samples_rate: int) -> float | None:
+    """How long ``audio`` is, as far as that can be known without decoding it; ``samples_rate`` is
+    that of samples given as an array."""
+    if isinstance(audio, np.ndarray):
+        return audio.shape[-1] / samples_rate if audio.ndim else None
+    if isinstance(audio, Waveform):
+        return audio.seconds
+    return None if isinstance(audio, (list, tuple)) else announced(audio)
+
+
 def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:
     if array.ndim == 2 and channel != "mix":
         if not isinstance(channel, int) or not 0 <= channel < len(array):
@@ -68,11 +79,14 @@ def as_samples(array: npt.ArrayLike) -> Array:
     """Samples as float32 (S,) in [-1, 1]: integers are scaled, channels (channels, S) are mixed.
 
     Raises:
-        InputError: not one or two dimensions, not numbers, or not finite.
+        InputError: not one or two dimensions, channels last, not numbers, or not finite.
     """
     samples = np.asarray(array)
     if samples.ndim not in (1, 2):
         raise InputError(f"samples: {samples.ndim} dimensions; (S,) or (channels, S) is expected")
+    if samples.ndim == 2 and len(samples) > MAX_CHANNELS and len(samples) > samples.shape[1]:
+        shape = " x ".join(map(str, samples.shape))
+        raise InputError(f"samples: {shape} is (S, channels); give (channels, S), transposed")
     if samples.dtype == np.int16:
         samples = samples * np.float32(2.0**-15)
     elif samples.dtype == np.int32:

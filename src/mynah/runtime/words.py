@@ -7,16 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mynah.decoding import force_align
+from mynah.decoding import Hypothesis, force_align
 from mynah.errors import InputError
+from mynah.runtime.confidence import Calibration, word_facts
 from mynah.runtime.engine import Array
 from mynah.runtime.model import FrameClock
-from mynah.runtime.result import Segment, Source, Word
+from mynah.runtime.result import Segment, Source, Word, join_texts
 from mynah.text import Tokenizer
 
-# CTC marks a unit by a spike, so a word reaches beyond its frames: half-way to the next, and at
-# most this far.
-MARGIN = 0.08  # seconds
+Piece = tuple[str, int, int]  # a word: its text, index of its first unit and one past the last
 
 
 @dataclass(frozen=True)
@@ -54,40 +53,89 @@ def _spread(frames: int, count: int) -> list[TokenSpan]:
     ]
 
 
+def pieces_of(tokenizer: Tokenizer, hypothesis: Hypothesis) -> tuple[Piece, ...]:
+    """The words of a hypothesis: those that its search knew, or those that its units spell."""
+    return hypothesis.words or tuple(tokenizer.words(list(hypothesis.tokens)))
+
+
+def text_of(tokenizer: Tokenizer, hypothesis: Hypothesis) -> str:
+    """The text of a hypothesis: the words that its search knew, or what its units spell."""
+    if hypothesis.words:
+        return join_texts(text for text, _, _ in hypothesis.words)
+    return tokenizer.decode(list(hypothesis.tokens))
+
+
 def make_words(
-    tokenizer: Tokenizer,
-    tokens: Sequence[int],
+    pieces: Sequence[Piece],
     spans: Sequence[TokenSpan],
     *,
     clock: FrameClock,
     start: float,
     end: float,
+    calibration: Calibration | None = None,
+    units: Sequence[str] = (),
 ) -> tuple[Word, ...]:
-    """Words of ``tokens``; ``start`` and ``end`` are the seconds that the frames were taken from.
+    """Words of ``pieces``; ``start`` and ``end`` are the seconds that the frames were taken from.
 
-    A word's confidence is the geometric mean of its units' probabilities.
+    CTC marks a unit by a spike, so a word reaches beyond its frames: half-way to its neighbours,
+    and at most as far as the clock says. Its confidence is what ``calibration`` makes of its units'
+    probabilities, or their geometric mean. With ``units``, the text of each unit, words whose
+    units spell them have times for their characters.
     """
-    pieces = [(text, spans[first:stop]) for text, first, stop in tokenizer.words(list(tokens))]
-    pieces = [(text, group) for text, group in pieces if group]
+    kept = [(text, first, stop) for text, first, stop in pieces if spans[first:stop]]
     words = []
-    for number, (text, group) in enumerate(pieces):
-        first = start + clock.seconds(group[0].first)
-        last = start + clock.seconds(group[-1].stop)
+    for number, (text, first, stop) in enumerate(kept):
+        group = spans[first:stop]
         before, after = start, end
         if number:
-            before = start + clock.seconds((pieces[number - 1][1][-1].stop + group[0].first) / 2)
-        if number + 1 < len(pieces):
-            after = start + clock.seconds((pieces[number + 1][1][0].first + group[-1].stop) / 2)
+            gap = spans[kept[number - 1][2] - 1].stop + group[0].first
+            before = start + clock.spoken(gap / 2)
+        if number + 1 < len(kept):
+            gap = spans[kept[number + 1][1]].first + group[-1].stop
+            after = start + clock.spoken(gap / 2)
+        begins = start + clock.spoken(group[0].first) - clock.before
+        ends = start + clock.spoken(group[-1].stop) + clock.after
+        begins = min(max(begins, before, start), end)
+        ends = max(min(ends, after, end), begins)
+        chars: tuple[tuple[float, float], ...] = ()
+        if units:
+            edges = [start + clock.spoken((a.stop + b.first) / 2) for a, b in _pairs(group)]
+            chars = char_times(text, units[first:stop], [begins, *edges, ends])
         words.append(
-            Word(
-                text=text,
-                start=min(max(first - MARGIN, before, start), end),
-                end=max(min(last + MARGIN, after, end), start),
-                confidence=mean_confidence(group),
-                source=group[0].source,
-            )
+            Word(text, begins, ends, word_confidence(group, calibration), group[0].source, chars)
         )
     return tuple(words)
+
+
+def _pairs(spans: Sequence[TokenSpan]) -> list[tuple[TokenSpan, TokenSpan]]:
+    return list(itertools.pairwise(spans))
+
+
+def char_times(
+    text: str, units: Sequence[str], edges: Sequence[float]
+) -> tuple[tuple[float, float], ...]:
+    """Start and end of each character of ``text``, which ``units`` spell between ``edges``.
+
+    A unit of several characters is divided evenly. Empty where the units do not spell the text.
+    """
+    if "".join(units) != text:
+        return ()
+    times = []
+    for unit, (first, last) in zip(units, itertools.pairwise(edges), strict=True):
+        first, last = min(max(first, edges[0]), edges[-1]), min(max(last, edges[0]), edges[-1])
+        cuts = [first + (last - first) * n / len(unit) for n in range(len(unit))] + [last]
+        times += list(itertools.pairwise(cuts)) if unit else []
+    return tuple(times)
+
+
+def word_confidence(spans: Sequence[TokenSpan], calibration: Calibration | None) -> float | None:
+    """The probability that the word of these units is right; ``None`` when a unit has none."""
+    if calibration is None:
+        return mean_confidence(spans)
+    probabilities = [span.confidence for span in spans if span.confidence is not None]
+    if len(probabilities) < len(spans):
+        return None
+    return calibration(word_facts(probabilities, spans[-1].stop - spans[0].first))
 
 
 def mean_confidence(spans: Sequence[TokenSpan]) -> float | None:
@@ -100,25 +148,48 @@ def mean_confidence(spans: Sequence[TokenSpan]) -> float | None:
     return min(math.exp(total / len(spans)), 1.0)
 
 
+def segment_confidence(
+    words: Sequence[Word], spans: Sequence[TokenSpan], calibration: Calibration | None
+) -> float | None:
+    """The share of the words that should be right, or the geometric mean of all units."""
+    if calibration is None:
+        return mean_confidence(spans)
+    known = [word.confidence for word in words if word.confidence is not None]
+    return sum(known) / len(known) if len(known) == len(words) else None
+
+
 def make_segment(
     tokenizer: Tokenizer,
-    tokens: Sequence[int],
+    hypothesis: Hypothesis,
     log_probs: Array,
     *,
     clock: FrameClock,
     start: float,
     end: float,
     words: bool = True,
+    calibration: Calibration | None = None,
+    chars: bool = False,
 ) -> Segment:
-    """The segment that ``tokens`` make, heard in ``log_probs`` (T, V) from ``start`` to ``end``.
+    """The segment that ``hypothesis`` makes, heard in ``log_probs`` (T, V) from ``start`` to
+    ``end``.
 
     Without ``words`` nothing is aligned, and the segment has those times and no confidence.
+    ``chars`` asks for the times of characters too.
     """
-    text = tokenizer.decode(list(tokens))
+    text, tokens = text_of(tokenizer, hypothesis), hypothesis.tokens
     if not words or not text:
         return Segment(text, start, end, None)
     spans = align_tokens(log_probs, tokens, tokenizer.blank)
-    timed = make_words(tokenizer, tokens, spans, clock=clock, start=start, end=end)
+    timed = make_words(
+        pieces_of(tokenizer, hypothesis),
+        spans,
+        clock=clock,
+        start=start,
+        end=end,
+        calibration=calibration,
+        units=[tokenizer.decode([token]) for token in tokens] if chars else (),
+    )
     if not timed:
         return Segment(text, start, end, None)
-    return Segment(text, timed[0].start, timed[-1].end, mean_confidence(spans), timed)
+    confidence = segment_confidence(timed, spans, calibration)
+    return Segment(text, timed[0].start, timed[-1].end, confidence, timed)

@@ -1,60 +1,88 @@
-"""A transcript as text, JSON, subtitles (SubRip, WebVTT) or a table. All files are UTF-8.
+"""A transcript as text, JSON, subtitles, tables or annotations. All files are UTF-8.
 
-SubRip has no escapes, so what its readers would take for structure is replaced; WebVTT has the
-character references of https://www.w3.org/TR/webvtt1/.
+``txt`` and ``tsv`` are for people and spreadsheets, ``json`` is all there is, ``srt`` and ``vtt``
+are subtitles (:mod:`mynah.runtime.subtitles`), ``textgrid`` is what Praat opens
+(https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), ``ctm`` what NIST's scoring
+tools read: recording, channel, start, duration, word, confidence.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mynah.errors import ConfigError, InputError, nearest
 from mynah.runtime.result import Segment, Transcript, Word
+from mynah.runtime.subtitles import Layout, plain, srt, vtt
 
-LINE_LENGTH = 42  # characters, the usual limit of subtitles
-LINES = 2
-LONGEST_CUE = 6.0  # seconds
-CUE_GAP = 1.0  # a silence of this many seconds ends a cue
+# format -> what the name of its file ends in
+SUFFIXES = {
+    "txt": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt", "tsv": ".tsv",
+    "textgrid": ".TextGrid", "ctm": ".ctm",
+}  # fmt: skip
+_TICKS = 10000  # a second in a TextGrid, of which no interval is empty
 
 
 @dataclass(frozen=True)
-class Cue:
-    """What is on the screen at once; ``start`` and ``end`` in milliseconds."""
+class _How:
+    """How to write."""
 
-    start: int
-    end: int
-    lines: tuple[str, ...]
+    words: bool
+    layout: Layout
+    recording: str
 
 
-def render(transcript: Transcript, kind: str, *, words: bool = False) -> str:
+def render(
+    transcript: Transcript,
+    kind: str,
+    *,
+    words: bool = False,
+    layout: Layout | None = None,
+    recording: str = "recording",
+) -> str:
     """The transcript in the format ``kind``, one of :data:`FORMATS`, with a final line break.
 
-    ``words`` asks for a line a word, with its times, in ``txt`` and ``tsv``.
+    ``words`` asks for a line a word, with its times, in ``txt`` and ``tsv``; ``layout`` is that of
+    subtitles; ``recording`` is the name that stands in a ``ctm``.
 
     Raises:
         ConfigError: an unknown format.
+        InputError: a ``ctm`` of a transcript whose words have no times.
     """
     if kind not in FORMATS:
         raise ConfigError(f"unknown format {kind!r}{nearest(kind, FORMATS)}")
-    return FORMATS[kind](transcript, words)
+    return FORMATS[kind](transcript, _How(words, layout or Layout(), recording))
 
 
-def save(transcript: Transcript, path: str | Path, kind: str, *, words: bool = False) -> None:
+def save(
+    transcript: Transcript,
+    path: str | Path,
+    kind: str,
+    *,
+    words: bool = False,
+    layout: Layout | None = None,
+    recording: str | None = None,
+) -> None:
     """Write the transcript to ``path``, whole or not at all; missing directories are made.
 
+    The name in a ``ctm`` is that of the file, unless ``recording`` gives another.
+
     Raises:
-        ConfigError: an unknown format.
-        InputError: the file cannot be written.
+        ConfigError, InputError: as :func:`render`, or the file cannot be written.
     """
-    write_atomic(Path(path), render(transcript, kind, words=words))
+    path = Path(path)
+    name = path.stem if recording is None else recording
+    write_atomic(path, render(transcript, kind, words=words, layout=layout, recording=name))
 
 
 def write_atomic(path: Path, text: str) -> None:
     """Write ``text`` beside ``path`` and move it there, so that no reader sees half of it.
+
+    What is no file, such as ``/dev/stdout``, is written to as it is.
 
     Raises:
         InputError: the file cannot be written.
@@ -62,6 +90,9 @@ def write_atomic(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a device or pipe is written to, not replaced
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
         try:
             part.write_text(text, encoding="utf-8", newline="\n")
             os.replace(part, path)
@@ -71,141 +102,114 @@ def write_atomic(path: Path, text: str) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def cues(transcript: Transcript) -> Iterator[Cue]:
-    """Cut the transcript into subtitles of at most two lines.
-
-    A new one starts with a segment, after a silence, when the lines are full, or after six seconds.
-    Cues do not overlap, and each lasts at least a millisecond.
-    """
-    last = 0
-    for segment in transcript.segments:
-        for text, start, end in _cue_spans(segment):
-            first = max(_milliseconds(start), last)
-            last = max(_milliseconds(end), first + 1)
-            yield Cue(first, last, _wrap(text))
-
-
-def _cue_spans(segment: Segment) -> Iterator[tuple[str, float, float]]:
-    """Text, start and end of each cue of a segment."""
-    if not segment.words:
-        yield segment.text, segment.start, segment.end
-        return
-    spans = word_spans(segment.text, segment.words)
-    group: list[int] = []
-    for number in range(len(segment.words)):
-        if group and not _fits(segment, spans, group, number):
-            yield _group_text(segment, spans, group)
-            group = []
-        group.append(number)
-    yield _group_text(segment, spans, group)
-
-
-def _fits(segment: Segment, spans: Sequence[tuple[int, int]], group: list[int], new: int) -> bool:
-    first, before, word = segment.words[group[0]], segment.words[group[-1]], segment.words[new]
-    text = segment.text[spans[group[0]][0] : spans[new][1]]
-    return (
-        word.start - before.end < CUE_GAP
-        and word.end - first.start <= LONGEST_CUE
-        and len(_wrap(text)) <= LINES
-    )
-
-
-def _group_text(
-    segment: Segment, spans: Sequence[tuple[int, int]], group: list[int]
-) -> tuple[str, float, float]:
-    first, last = group[0], group[-1]
-    begin = 0 if first == 0 else spans[first][0]
-    # what follows the last word and precedes the next (punctuation) stays with the last
-    stop = len(segment.text) if last + 1 == len(spans) else spans[last + 1][0]
-    text = segment.text[begin:stop].strip()
-    return text, segment.words[first].start, segment.words[last].end
-
-
-def word_spans(text: str, words: Sequence[Word]) -> list[tuple[int, int]]:
-    """Where each word stands in ``text``: first and one-past-last character."""
-    spans, position = [], 0
-    for word in words:
-        found = text.find(word.text, position)
-        start = found if found >= 0 else position
-        position = start + len(word.text) if found >= 0 else position
-        spans.append((start, position))
-    return spans
-
-
-def _wrap(text: str) -> tuple[str, ...]:
-    """Break a text into lines at spaces, or anywhere in a script without spaces."""
-    lines: list[str] = []
-    for piece in " ".join(text.split()).split(" "):
-        while True:
-            if lines and len(lines[-1]) + 1 + len(piece) <= LINE_LENGTH:
-                lines[-1] += f" {piece}"
-                break
-            lines.append(piece[:LINE_LENGTH])
-            piece = piece[LINE_LENGTH:]
-            if not piece:
-                break
-    return tuple(lines)
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(round(seconds * 1000), 0)
-
-
-def clock(milliseconds: int, separator: str = ".") -> str:
-    """``hh:mm:ss.mmm``; hours have two digits or more."""
-    seconds, rest = divmod(milliseconds, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{rest:03d}"
-
-
-def _txt(transcript: Transcript, words: bool) -> str:
-    if not words:
-        return "".join(f"{' '.join(segment.text.split())}\n" for segment in transcript.segments)
+def _txt(transcript: Transcript, how: _How) -> str:
+    if not how.words:
+        return "".join(f"{plain(segment.text)}\n" for segment in transcript.segments)
     return "".join(
         f"{word.start:8.2f} {word.end:8.2f}  "
-        f"{'    ' if word.confidence is None else f'{word.confidence:4.2f}'}  {word.text}\n"
+        f"{'    ' if word.confidence is None else f'{word.confidence:4.2f}'}  {plain(word.text)}\n"
         for word in transcript.words
     )
 
 
-def _json(transcript: Transcript, words: bool) -> str:
+def _json(transcript: Transcript, how: _How) -> str:
     return transcript.to_json() + "\n"
 
 
-def _srt(transcript: Transcript, words: bool) -> str:
-    blocks = []
-    for number, cue in enumerate(cues(transcript), start=1):
-        times = f"{clock(cue.start, ',')} --> {clock(cue.end, ',')}"
-        lines = "\n".join(line.replace("-->", "->") for line in cue.lines)
-        blocks.append(f"{number}\n{times}\n{lines}\n")
-    return "\n".join(blocks)
-
-
-def _vtt(transcript: Transcript, words: bool) -> str:
-    blocks = ["WEBVTT\n"]
-    for cue in cues(transcript):
-        lines = "\n".join(cue.lines)
-        for character, reference in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-            lines = lines.replace(character, reference)
-        blocks.append(f"{clock(cue.start)} --> {clock(cue.end)}\n{lines}\n")
-    return "\n".join(blocks)
-
-
-def _tsv(transcript: Transcript, words: bool) -> str:
-    rows: Sequence[Segment | Word] = transcript.words if words else transcript.segments
+def _tsv(transcript: Transcript, how: _How) -> str:
+    rows: Sequence[Segment | Word] = transcript.words if how.words else transcript.segments
     lines = ["start\tend\tconfidence\ttext"]
     for row in rows:
         confidence = "" if row.confidence is None else f"{row.confidence:.3f}"
-        text = " ".join(row.text.split())  # no tab or line break can be within
-        lines.append(f"{row.start:.3f}\t{row.end:.3f}\t{confidence}\t{text}")
+        lines.append(f"{row.start:.3f}\t{row.end:.3f}\t{confidence}\t{plain(row.text)}")
     return "\n".join(lines) + "\n"
 
 
-FORMATS: dict[str, Callable[[Transcript, bool], str]] = {
+def _textgrid(transcript: Transcript, how: _How) -> str:
+    words = transcript.words
+    tiers = {
+        "segments": _intervals((s.start, s.end, s.text) for s in transcript.segments),
+        "words": _intervals((word.start, word.end, word.text) for word in words),
+    }
+    if any(word.chars for word in words):
+        tiers["chars"] = _intervals(
+            (start, end, char)
+            for word in words
+            for char, (start, end) in zip(word.text, word.chars, strict=False)
+        )
+    ends = [tier[-1][1] for tier in tiers.values() if tier]
+    length = max([round(transcript.duration * _TICKS), 1, *ends])
+    lines = [
+        'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0",
+        f"xmax = {_praat(length)}", "tiers? <exists>", f"size = {len(tiers)}", "item []:",
+    ]  # fmt: skip
+    for number, (name, tier) in enumerate(tiers.items(), start=1):
+        filled = _fill(tier, length)
+        lines += [
+            f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"',
+            "        xmin = 0", f"        xmax = {_praat(length)}",
+            f"        intervals: size = {len(filled)}",
+        ]  # fmt: skip
+        for place, (start, end, text) in enumerate(filled, start=1):
+            quoted = text.replace('"', '""')
+            lines += [
+                f"        intervals [{place}]:", f"            xmin = {_praat(start)}",
+                f"            xmax = {_praat(end)}", f'            text = "{quoted}"',
+            ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _intervals(rows: Iterable[tuple[float, float, str]]) -> list[tuple[int, int, str]]:
+    """Intervals one after another, none empty and none overlapping, in ticks."""
+    found: list[tuple[int, int, str]] = []
+    at = 0
+    for start, end, text in rows:
+        first = max(round(start * _TICKS), at)
+        at = max(round(end * _TICKS), first + 1)
+        found.append((first, at, plain(text)))
+    return found
+
+
+def _fill(tier: list[tuple[int, int, str]], length: int) -> list[tuple[int, int, str]]:
+    """The tier without gaps, from 0 to ``length``."""
+    filled, at = [], 0
+    for start, end, text in tier:
+        if start > at:
+            filled.append((at, start, ""))
+        filled.append((start, end, text))
+        at = end
+    return filled + [(at, length, "")] if at < length else filled
+
+
+def _praat(ticks: int) -> str:
+    return f"{ticks / _TICKS:.4f}".rstrip("0").rstrip(".")
+
+
+def _ctm(transcript: Transcript, how: _How) -> str:
+    if transcript.segments and not transcript.words:
+        raise InputError("ctm: the transcript has no times of words")
+    name = _token(how.recording).lstrip(";") or "recording"  # ;; begins a comment
+    lines = []
+    for word in sorted(transcript.words, key=lambda word: word.start):
+        text = _token(word.text)
+        if text:
+            confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
+            length = max(word.end - word.start, 0.0)
+            lines.append(f"{name} 1 {word.start:.3f} {length:.3f} {text}{confidence}\n")
+    return "".join(lines)
+
+
+def _token(text: str) -> str:
+    """``text`` without white space, which would be the end of it."""
+    return re.sub(r"\s+", "_", plain(text))
+
+
+FORMATS: dict[str, Callable[[Transcript, _How], str]] = {
     "txt": _txt,
     "json": _json,
-    "srt": _srt,
-    "vtt": _vtt,
+    "srt": lambda transcript, how: srt(transcript, how.layout),
+    "vtt": lambda transcript, how: vtt(transcript, how.layout),
     "tsv": _tsv,
+    "textgrid": _textgrid,
+    "ctm": _ctm,
 }

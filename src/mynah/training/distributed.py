@@ -42,6 +42,11 @@ class Workers:
         ).tolist()
         return total
 
+    def agree(self, value: float) -> bool:
+        """Whether all workers have the same ``value``; all get the same answer."""
+        total, squares = self.sum_numbers([value, value * value])
+        return squares * self.world == total * total
+
     def barrier(self) -> None:
         """Wait for all workers."""
         if self.world > 1:

@@ -251,6 +251,11 @@ class Trainer:
             self.checkpoints.clean()
         self.workers.barrier()
         checkpoint = self.checkpoints.latest()
+        if not self.workers.agree(0 if checkpoint is None else checkpoint.step):
+            raise TrainingError(
+                f"{self.checkpoints.path}: the workers do not see the same checkpoints; the run's "
+                "folder must be on a file system that all machines share"
+            )
         if checkpoint is None:
             return None
         progress = checkpoint.progress()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from mynah.audio.features import Frontend, make_frontend
 from mynah.config import as_dict
+from mynah.data.items import Examples
 from mynah.data.loader import DataConfig, Loader
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
@@ -21,6 +23,7 @@ from mynah.text import Tokenizer
 from mynah.training.config import TrainConfig, section
 from mynah.training.distributed import Workers
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
+from mynah.training.loop import Batches
 from mynah.training.optimisation import mix
 from mynah.training.source import base_tokenizer, make_tokenizer, training_cmvn
 from mynah.training.task import Task
@@ -32,9 +35,9 @@ class Setup:
     """A task with its data, ready for the loop."""
 
     task: Task
-    train: Loader
-    dev: Loader | None
-    tokenizer: Tokenizer
+    train: Batches
+    dev: Batches | None
+    tokenizer: Tokenizer | None  # none where frames are labelled
     frame_shift: float  # seconds
     template: ModelInfo
     notes: tuple[str, ...]  # lines for the user
@@ -51,20 +54,30 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         ConfigError, InputError, ModelError, MissingDependency: see :func:`mynah.training.run.train`
     """
     tasks = importlib.import_module(TASKS[section(config.task, "task", tuple(TASKS))])
+    if hasattr(tasks, "prepare"):  # its data are not recordings
+        setup: Setup = tasks.prepare(config, workers)
+        return setup
     options = tasks.make_options(config.task)
     base = read_model_folder(find_model(config.init)) if config.init else None
     frontend = make_frontend(config.frontend or (base.info.frontend if base else {"kind": "fbank"}))
     notes: list[str] = []
-    with workers.first_goes_first():
-        tokenizer = make_tokenizer(config, base, out / "tokenizer", notes)
+    tokenizer = None
+    if tasks.LABELS == "text":
+        with workers.first_goes_first():
+            tokenizer = make_tokenizer(config, base, out / "tokenizer", notes)
+    elif config.tokenizer:
+        raise ConfigError("tokenizer: this task labels frames, not text; leave it out")
     values = _model_values(config, base)
     torch.manual_seed(mix(config.seed, "weights"))
     model = tasks.make_model(values, tokenizer, frontend.dim)
-    config = dataclasses.replace(config, data=_fitting(config.data, model.subsampling))
+    config = dataclasses.replace(config, data=_fitting(config.data, model.subsampling, tasks))
+    make = partial(_examples, config, frontend, tasks, options)
     if base is not None:
         notes.append(_take(model, config, base, tokenizer, values, frontend.dim, tasks))
     if config.cmvn != "none" and (config.cmvn or base is None):
-        mean, istd, note = training_cmvn(config, tokenizer, frontend, out / "cmvn.json", workers)
+        mean, istd, note = training_cmvn(
+            config, tokenizer, frontend, out / "cmvn.json", workers, make("train")
+        )
         model.mean.copy_(mean)
         model.istd.copy_(istd)
         notes.append(note)
@@ -73,23 +86,38 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         notes.append(f"freeze: {count} tensors of {', '.join(config.freeze)} are not trained")
     model.to(workers.device)
     task: Task = tasks.make_task(model, tokenizer, options, config.evaluate)
-    loaders = _loaders(config, tokenizer, frontend, workers, out)
+    loaders = _loaders(config, tokenizer, frontend, workers, out, make)
     template = _describe(config, base, tokenizer, frontend, tasks, options, model)
     return Setup(task, *loaders, tokenizer, frontend.frame_shift, template, tuple(notes))
 
 
-def _fitting(data: DataConfig, subsampling: int) -> DataConfig:
+def _fitting(data: DataConfig, subsampling: int, tasks: Any) -> DataConfig:
     """The data with the model's subsampling, so that CTC has room for every text that is kept."""
     if data.subsampling not in (None, subsampling):
         raise ConfigError(
             f"data.subsampling: {data.subsampling} in the recipe, {subsampling} by the model; "
             "leave it out"
         )
-    return dataclasses.replace(data, subsampling=subsampling)
+    return dataclasses.replace(data, subsampling=subsampling, needs_text=tasks.LABELS == "text")
+
+
+def _examples(
+    config: TrainConfig, frontend: Frontend, tasks: Any, options: Any, which: str
+) -> Examples | None:
+    """What makes examples of the recordings of a set, where the task labels frames."""
+    if tasks.LABELS == "text":
+        return None
+    examples: Examples = tasks.make_examples(options, config.data, which, frontend)
+    return examples
 
 
 def _loaders(
-    config: TrainConfig, tokenizer: Tokenizer, frontend: Frontend, workers: Workers, out: Path
+    config: TrainConfig,
+    tokenizer: Tokenizer | None,
+    frontend: Frontend,
+    workers: Workers,
+    out: Path,
+    examples: Callable[[str], Examples | None],
 ) -> tuple[Loader, Loader | None]:
     def make(which: str, augment: bool) -> Loader:
         return Loader(
@@ -102,6 +130,7 @@ def _loaders(
             world=workers.world,
             augment=augment,
             quarantine=out / "quarantine.jsonl",
+            examples=examples(which),
         )
 
     return make("train", True), make("dev", False) if config.data.dev else None
@@ -133,7 +162,7 @@ def _take(
     model: torch.nn.Module,
     config: TrainConfig,
     base: ModelFolder,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     values: dict[str, Any],
     feature_dim: int,
     tasks: Any,
@@ -143,7 +172,7 @@ def _take(
     if parts and not config.cmvn:
         parts = (*parts, *tasks.STATISTICS)  # an encoder goes with the features that it knows
     remake: frozenset[str] = frozenset()
-    if base_tokenizer(base).units != tokenizer.units:
+    if tokenizer is not None and base_tokenizer(base).units != tokenizer.units:
         remake = vocabulary_tensors(
             lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
         )
@@ -155,7 +184,7 @@ def _take(
 def _describe(
     config: TrainConfig,
     base: ModelFolder | None,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     frontend: Frontend,
     tasks: Any,
     options: Any,
@@ -171,7 +200,7 @@ def _describe(
         license=card.license,
         config=as_dict(model.config),
         frontend=as_dict(frontend.config),
-        tokenizer=tokenizer.to_dict(),
+        tokenizer=tokenizer.to_dict() if tokenizer else {},
         streaming=config.streaming or tasks.streaming(model, options),
         decoding=config.decoding or tasks.decoding(model, options),
         training_data=card.training_data,

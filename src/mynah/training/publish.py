@@ -17,14 +17,15 @@ def publish(
     folder: Path,
     info: ModelInfo,
     weights: Mapping[str, Tensor],
-    save_tokenizer: Callable[[Path], None],
+    save_tokenizer: Callable[[Path], None] | None,
     card: str,
 ) -> None:
-    """Write the model folder ``folder`` with ``weights.safetensors``, tokenizer and card."""
+    """Write the model folder ``folder``: ``weights.safetensors``, the card, a tokenizer if any."""
     with write_model_folder(folder, info) as work:
         write_weights(weights, work / "weights.safetensors")
-        (work / "tokenizer").mkdir()
-        save_tokenizer(work / "tokenizer")
+        if save_tokenizer is not None:
+            (work / "tokenizer").mkdir()
+            save_tokenizer(work / "tokenizer")
         (work / "CARD.md").write_text(card, encoding="utf-8")
 
 
@@ -35,9 +36,10 @@ def card_text(
     lines = [f"# {info.name}", ""]
     if card.summary:
         lines += [card.summary, ""]
+    heard = f"audio: {info.sample_rate} Hz; " if info.sample_rate else ""
     lines += [
         f"- family: {info.family}, {parameters / 1e6:.2f} million parameters",
-        f"- audio: {info.sample_rate} Hz; languages: {', '.join(info.languages) or 'not said'}",
+        f"- {heard}languages: {', '.join(info.languages) or 'not said'}",
         f"- licence: {info.license or 'not said'}",
         f"- weights: the mean of {len(averaged)} checkpoints, of the steps "
         + ", ".join(str(c.step) for c in sorted(averaged, key=lambda c: c.step)),
@@ -47,7 +49,7 @@ def card_text(
     if info.streaming.get("chunk"):
         setting = ", ".join(f"{key} {value}" for key, value in info.streaming.items())
         lines.append(f"- live: {setting}")
-    else:
+    elif info.sample_rate:
         reason = info.streaming.get("reason")
         lines.append("- live: this model does not stream" + (f"; {reason}" if reason else ""))
     lines += ["", "## Training data", ""]

@@ -15,6 +15,7 @@ from mynah.errors import ConfigError
 from mynah.training.checkpoint import average, write_whole
 from mynah.training.config import TrainConfig, changes, recipe_values
 from mynah.training.distributed import Workers, join_workers
+from mynah.training.lock import locked
 from mynah.training.loop import Trainer
 from mynah.training.prepare import Setup, prepare
 from mynah.training.progress import Record, Recorder, Report, format_seconds, log_record
@@ -41,7 +42,8 @@ def train(
     ``out/log.jsonl``; the result is ``out/model``.
 
     Raises:
-        ConfigError: a value of the recipe is wrong, or ``out`` holds a run of another recipe.
+        ConfigError: a value of the recipe is wrong, ``out`` holds a run of another recipe, or
+            another process trains in it.
         InputError: the training data cannot be read.
         ModelError: ``init`` cannot be used.
         TrainingError: the loss diverged, or there is nothing to train on.
@@ -49,9 +51,9 @@ def train(
     """
     if threads:
         torch.set_num_threads(threads)
-    with join_workers(device) as workers:
+    with join_workers(device) as workers, contextlib.ExitStack() as held:
         if workers.first:
-            claim(config, out, fresh=fresh)
+            held.enter_context(claimed(config, out, fresh=fresh))
         workers.barrier()
         setup = prepare(config, out, workers)
         recorder: Recorder | None = None
@@ -76,9 +78,7 @@ def train(
                 setup.task.compile()
             with matmul_precision(config.loop.precision):
                 if not trainer.fit():
-                    step = trainer.progress.step
-                    text = f"stopped after step {step}, saved; the same command goes on"
-                    say({"event": "note", "step": step, "text": text})
+                    say(_stopped(trainer.progress.step))
                     return False
                 _finish(config, out, setup, trainer, say)
         finally:
@@ -101,6 +101,14 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         settings.fp32_precision = before
+
+
+@contextlib.contextmanager
+def claimed(config: TrainConfig, out: Path, *, fresh: bool = False) -> Iterator[None]:
+    """Hold ``out``, claimed for this recipe, while the block runs."""
+    with locked(out):
+        claim(config, out, fresh=fresh)
+        yield
 
 
 def claim(config: TrainConfig, out: Path, *, fresh: bool = False) -> None:
@@ -129,6 +137,11 @@ def claim(config: TrainConfig, out: Path, *, fresh: bool = False) -> None:
         write_whole(recipe, dumps_toml(recipe_values(config)))
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _stopped(step: int) -> Record:
+    text = f"stopped after step {step}, saved; the same command goes on"
+    return {"event": "note", "step": step, "text": text}
 
 
 def _start(
@@ -169,7 +182,8 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
         info = setup.info(results)
         parameters = sum(p.numel() for p in model.parameters())
         card = card_text(info, config.card, parameters, chosen, config.init)
-        publish(out / "model", info, weights, setup.tokenizer.save, card)
+        save = None if setup.tokenizer is None else setup.tokenizer.save
+        publish(out / "model", info, weights, save, card)
         spent = format_seconds(trainer.progress.seconds)
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
         say({"event": "end", "step": trainer.progress.step, "text": text})

@@ -17,7 +17,7 @@ from mynah.corpus.cut import Cut
 from mynah.corpus.manifest import Manifest, StreamManifest, locate
 from mynah.corpus.statistics import read_cmvn
 from mynah.data.index import chosen, open_sources
-from mynah.data.items import shape_text
+from mynah.data.items import Examples, shape_text
 from mynah.data.loader import Loader
 from mynah.errors import ConfigError, InputError
 from mynah.model_folder import ModelFolder
@@ -139,7 +139,12 @@ def _train(config: TrainConfig, values: dict[str, Any]) -> Tokenizer:
 
 
 def training_cmvn(
-    config: TrainConfig, tokenizer: Tokenizer, frontend: Frontend, file: Path, workers: Workers
+    config: TrainConfig,
+    tokenizer: Tokenizer | None,
+    frontend: Frontend,
+    file: Path,
+    workers: Workers,
+    examples: Examples | None = None,
 ) -> tuple[Tensor, Tensor, str]:
     """Mean and inverse standard deviation (F,) of the training features, and a line to the user.
 
@@ -154,7 +159,7 @@ def training_cmvn(
         return *_read_cmvn(Path(config.cmvn), frontend), f"cmvn: from {config.cmvn}"
     with workers.first_goes_first():
         if workers.first and not file.is_file():
-            write_whole(file, json.dumps(_statistics(config, tokenizer, frontend)) + "\n")
+            write_whole(file, json.dumps(_statistics(config, tokenizer, frontend, examples)) + "\n")
     mean, istd = _read_cmvn(file, frontend)
     frames = json.loads(file.read_text("utf-8"))["frames"]
     return (
@@ -164,14 +169,21 @@ def training_cmvn(
     )
 
 
-def _statistics(config: TrainConfig, tokenizer: Tokenizer, frontend: Frontend) -> dict[str, Any]:
+def _statistics(
+    config: TrainConfig,
+    tokenizer: Tokenizer | None,
+    frontend: Frontend,
+    examples: Examples | None,
+) -> dict[str, Any]:
     loader = Loader(
         config.data,
         "train",
         tokenizer,
         frontend,
         seed=config.seed,
+        workers=0,  # it may stop early, with nothing read ahead in vain
         augment=False,
+        examples=examples,
     )
     total = torch.zeros(frontend.dim, dtype=torch.float64)
     squares, frames, utterances = torch.zeros_like(total), 0, 0

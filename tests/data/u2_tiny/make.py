@@ -1,11 +1,14 @@
-"""How the tiny WeNet checkpoint beside this file was made: random weights in WeNet's layout.
+"""How the tiny WeNet checkpoints were made: random weights in WeNet's layout.
 
-Run from this directory; `reference.npz` is written by tests/unit/models/wenet_float64.py.
+Three kinds: U2++ beside this file, and beside this folder a U2 transformer with absolute positions
+and a conformer with batch norm and symmetric convolution. Run from this directory; their
+`reference.npz` are written by tests/unit/models/wenet_float64.py.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,18 @@ output_dim: {VOCAB}
 tokenizer: char
 """
 
+TRANSFORMER = TRAIN_YAML.replace("conformer", "transformer").replace("bitransformer", "transformer")
+TRANSFORMER = TRANSFORMER.replace("rel_pos", "abs_pos").replace("rel_selfattn", "selfattn")
+BATCHNORM = TRAIN_YAML.replace("bitransformer", "transformer").replace("conv2d", "conv2d6")
+BATCHNORM = BATCHNORM.replace("layer_norm", "batch_norm").replace("causal: true", "causal: false")
+BATCHNORM = BATCHNORM.replace("use_dynamic_chunk: true", "use_dynamic_chunk: false")
+WITHOUT = re.compile(r"  (r_num_blocks|reverse_weight|activation_type|causal|cnn_module\w+): .*\n")
+KINDS = {
+    "u2_tiny": TRAIN_YAML,
+    "transformer_tiny": WITHOUT.sub("", TRANSFORMER),
+    "batchnorm_tiny": re.sub("  (r_num_blocks|reverse_weight): .*\n", "", BATCHNORM),
+}
+
 
 def linear(table: dict[str, tuple[int, ...]], name: str, out: int, *into: int) -> None:
     table |= {f"{name}.weight": (out, *into), f"{name}.bias": (out,)}
@@ -70,30 +85,47 @@ def attention(table: dict[str, tuple[int, ...]], name: str) -> None:
         linear(table, f"{name}.linear_{part}", DIM, DIM)
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def encoder_layer(table: dict[str, tuple[int, ...]], layer: str, kind: str) -> None:
+    attention(table, f"{layer}.self_attn")
+    if kind == "transformer_tiny":
+        linear(table, f"{layer}.feed_forward.w_1", HIDDEN, DIM)
+        linear(table, f"{layer}.feed_forward.w_2", DIM, HIDDEN)
+        norm(table, f"{layer}.norm1")
+        norm(table, f"{layer}.norm2")
+        return
+    table[f"{layer}.self_attn.linear_pos.weight"] = (DIM, DIM)
+    table[f"{layer}.self_attn.pos_bias_u"] = (HEADS, DIM // HEADS)
+    table[f"{layer}.self_attn.pos_bias_v"] = (HEADS, DIM // HEADS)
+    for part in ("feed_forward", "feed_forward_macaron"):
+        linear(table, f"{layer}.{part}.w_1", HIDDEN, DIM)
+        linear(table, f"{layer}.{part}.w_2", DIM, HIDDEN)
+    linear(table, f"{layer}.conv_module.pointwise_conv1", 2 * DIM, DIM, 1)
+    linear(table, f"{layer}.conv_module.depthwise_conv", DIM, 1, KERNEL)
+    norm(table, f"{layer}.conv_module.norm")
+    if kind == "batchnorm_tiny":
+        table[f"{layer}.conv_module.norm.running_mean"] = (DIM,)
+        table[f"{layer}.conv_module.norm.running_var"] = (DIM,)
+    linear(table, f"{layer}.conv_module.pointwise_conv2", DIM, DIM, 1)
+    for part in ("ff", "mha", "ff_macaron", "conv", "final"):
+        norm(table, f"{layer}.norm_{part}")
+
+
+def shapes(kind: str) -> dict[str, tuple[int, ...]]:
     table: dict[str, tuple[int, ...]] = {}
     linear(table, "encoder.embed.conv.0", DIM, 1, 3, 3)
-    linear(table, "encoder.embed.conv.2", DIM, DIM, 3, 3)
-    linear(table, "encoder.embed.out.0", DIM, DIM * (((BINS - 1) // 2 - 1) // 2))
+    bins = (BINS - 1) // 2
+    if kind == "batchnorm_tiny":
+        linear(table, "encoder.embed.conv.2", DIM, DIM, 5, 5)
+        linear(table, "encoder.embed.linear", DIM, DIM * ((bins - 2) // 3))
+    else:
+        linear(table, "encoder.embed.conv.2", DIM, DIM, 3, 3)
+        linear(table, "encoder.embed.out.0", DIM, DIM * ((bins - 1) // 2))
     for i in range(LAYERS):
-        layer = f"encoder.encoders.{i}"
-        attention(table, f"{layer}.self_attn")
-        table[f"{layer}.self_attn.linear_pos.weight"] = (DIM, DIM)
-        table[f"{layer}.self_attn.pos_bias_u"] = (HEADS, DIM // HEADS)
-        table[f"{layer}.self_attn.pos_bias_v"] = (HEADS, DIM // HEADS)
-        for part in ("feed_forward", "feed_forward_macaron"):
-            linear(table, f"{layer}.{part}.w_1", HIDDEN, DIM)
-            linear(table, f"{layer}.{part}.w_2", DIM, HIDDEN)
-        linear(table, f"{layer}.conv_module.pointwise_conv1", 2 * DIM, DIM, 1)
-        linear(table, f"{layer}.conv_module.depthwise_conv", DIM, 1, KERNEL)
-        norm(table, f"{layer}.conv_module.norm")
-        linear(table, f"{layer}.conv_module.pointwise_conv2", DIM, DIM, 1)
-        for part in ("ff", "mha", "ff_macaron", "conv", "final"):
-            norm(table, f"{layer}.norm_{part}")
+        encoder_layer(table, f"encoder.encoders.{i}", kind)
     norm(table, "encoder.after_norm")
     linear(table, "ctc.ctc_lo", VOCAB, DIM)
-    for side, layers in (("left", 2), ("right", 1)):
-        decoder = f"decoder.{side}_decoder"
+    sides = (("decoder.left_decoder", 2), ("decoder.right_decoder", 1))
+    for decoder, layers in sides if kind == "u2_tiny" else (("decoder", 2),):
         table[f"{decoder}.embed.0.weight"] = (VOCAB, DIM)
         for i in range(layers):
             layer = f"{decoder}.decoders.{i}"
@@ -108,27 +140,40 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return table
 
 
-def main() -> None:
-    here, rng = Path(__file__).parent, np.random.default_rng(7)
+def make(kind: str, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(7)
     tensors = {}
-    for name, shape in shapes().items():
+    for name, shape in shapes(kind).items():
         fan = int(np.prod(shape[1:])) if len(shape) > 1 else 8
         value = rng.standard_normal(shape) / np.sqrt(fan)
         if "norm" in name and name.endswith("weight"):
             value = 1 + 0.3 * value
+        if name.endswith("running_var"):
+            value = 0.5 + value**2
         tensors[name] = torch.from_numpy(value.astype(np.float32))
     tensors["encoder.embed.pos_enc.pe"] = torch.zeros(1, 3, DIM)  # a table, which is not needed
-    torch.save(tensors, here / "final.pt")
-    (here / "train.yaml").write_text(TRAIN_YAML)
+    if kind == "batchnorm_tiny":
+        for i in range(LAYERS):  # an average of checkpoints makes it a number with a fraction
+            name = f"encoder.encoders.{i}.conv_module.norm.num_batches_tracked"
+            tensors[name] = torch.tensor(12.5)
+    torch.save(tensors, folder / "final.pt")
+    (folder / "train.yaml").write_text(KINDS[kind])
     units = ["<blank>", "<unk>", *"abcdefghijk", "<sos/eos>"]
-    (here / "units.txt").write_text("".join(f"{u} {i}\n" for i, u in enumerate(units)))
+    (folder / "units.txt").write_text("".join(f"{u} {i}\n" for i, u in enumerate(units)))
     frames = rng.standard_normal((500, BINS)) * rng.uniform(0.5, 3, BINS) + rng.uniform(-2, 2, BINS)
     stats = {
         "mean_stat": frames.sum(0).tolist(),
         "var_stat": (frames**2).sum(0).tolist(),
         "frame_num": 500,
     }
-    (here / "global_cmvn").write_text(json.dumps(stats))
+    (folder / "global_cmvn").write_text(json.dumps(stats))
+
+
+def main() -> None:
+    here = Path(__file__).resolve().parent
+    for kind in KINDS:
+        make(kind, here.parent / kind)
 
 
 if __name__ == "__main__":

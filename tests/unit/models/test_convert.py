@@ -49,17 +49,26 @@ def edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callabl
     return spoil
 
 
-def test_reference_is_what_the_float64_program_computes(repository: Path) -> None:
-    folder = repository / "tests" / "data" / "u2_tiny"
-    saved = np.load(folder / "reference.npz")
-    for name, value in numbers(load(folder)).items():
-        assert np.allclose(saved[name], value, atol=1e-9), name
+TINY = ("u2_tiny", "transformer_tiny", "batchnorm_tiny")
 
 
-def test_imported_model_equals_the_float64_reference(tiny: Path, tmp_path: Path) -> None:
-    model = load_model(import_wenet(tiny, tmp_path / "out"))
+@pytest.mark.parametrize("name", TINY)
+def test_reference_is_what_the_float64_program_computes(repository: Path, name: str) -> None:
+    folder = repository / "tests" / "data" / name
+    saved, computed = np.load(folder / "reference.npz"), numbers(load(folder))
+    assert set(saved) == set(computed)
+    for key, value in computed.items():
+        assert np.allclose(saved[key], value, atol=1e-9), key
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_imported_model_equals_the_float64_reference(
+    repository: Path, tmp_path: Path, kind: str
+) -> None:
+    source = repository / "tests" / "data" / kind
+    model = load_model(import_wenet(source, tmp_path / "out"))
     assert isinstance(model, U2)
-    expected = {k: torch.from_numpy(v) for k, v in np.load(tiny / "reference.npz").items()}
+    expected = {k: torch.from_numpy(v) for k, v in np.load(source / "reference.npz").items()}
     feats, lens = expected["feats"][None], torch.tensor([len(expected["feats"])])
     tokens, token_lens = expected["tokens"][None], torch.tensor([len(expected["tokens"])])
 
@@ -69,11 +78,15 @@ def test_imported_model_equals_the_float64_reference(tiny: Path, tmp_path: Path)
     with torch.no_grad():
         encoded, encoded_lens, _ = model(feats, lens)
         close(encoded, "encoded")
+        close(model.ctc_log_probs(encoded), "log_probs")
+        close(model.decode(encoded, encoded_lens, tokens, token_lens), "logits")
+        if "reverse_logits" in expected:
+            backward = model.decode(encoded, encoded_lens, tokens, token_lens, reverse=True)
+            close(backward, "reverse_logits")
+        if "encoded_chunk3" not in expected:
+            return
         close(model(feats, lens, chunk=4, left=2)[0], "encoded_chunk4_left2")
         close(model(feats, lens, chunk=3)[0], "encoded_chunk3")
-        close(model.ctc_log_probs(encoded), "log_probs")
-        for reverse, name in ((False, "logits"), (True, "reverse_logits")):
-            close(model.decode(encoded, encoded_lens, tokens, token_lens, reverse=reverse), name)
         state = model.init_state(1, capacity=8)
         parts = []
         for first, end in ((0, 19), (19, 35), (35, 51), (51, 67), (67, 83), (83, 91)):

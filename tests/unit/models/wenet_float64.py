@@ -1,8 +1,9 @@
-"""WeNet's U2++ written a second time: plain numpy in float64, one utterance, no cache, no batch.
+"""WeNet's models written a second time: plain numpy in float64, one utterance, no cache, no batch.
 
 Independent of the package: it reads WeNet's tensors by WeNet's names and follows the papers and
-the behaviour that the parity folders describe. Run as a program, it writes the reference numbers
-of tests/data/u2_tiny.
+the behaviour that the parity folders describe. Whether a model is a conformer or a transformer,
+causal or not, is told by the names. Run as a program, it writes the reference numbers of
+tests/data/*_tiny.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Reference:
         self.w = {k: np.asarray(v, dtype=np.float64) for k, v in weights.items()}
         self.heads, self.sos = heads, sos
 
+    @property
+    def both_sides(self) -> bool:
+        return "decoder.right_decoder.after_norm.weight" in self.w
+
     def linear(self, name: str, x: Array) -> Array:
         return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0.0)
 
@@ -32,10 +37,11 @@ class Reference:
         y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
         return y * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
 
-    def conv2d(self, name: str, x: Array, stride: int) -> Array:
-        """(channels, time, bins), no padding."""
+    def conv2d(self, name: str, x: Array) -> Array:
+        """(channels, time, bins), no padding; kernels of 3 go by 2, of 5 by 3."""
         weight, bias = self.w[f"{name}.weight"], self.w[f"{name}.bias"]
         k = weight.shape[2]
+        stride = {3: 2, 5: 3}[k]
         times, bins = ((n - k) // stride + 1 for n in x.shape[1:])
         y = np.empty((len(weight), times, bins))
         for t in range(times):
@@ -67,31 +73,56 @@ class Reference:
         return self.linear(f"{name}.w_2", act(self.linear(f"{name}.w_1", x)))
 
     def convolution(self, name: str, x: Array) -> Array:
-        """Causal: zeros come before the first frame, and pass through the gate."""
+        """Causal: zeros come before the first frame, and pass through the gate.
+
+        Symmetric (those with batch norm): zeros come on both sides, after the gate.
+        """
         kernel = self.w[f"{name}.depthwise_conv.weight"][:, 0]  # (D, K)
-        x = np.concatenate((np.zeros((kernel.shape[1] - 1, x.shape[1])), x))
+        causal = f"{name}.norm.running_mean" not in self.w
+        if causal:
+            x = np.concatenate((np.zeros((kernel.shape[1] - 1, x.shape[1])), x))
         gate = x @ self.w[f"{name}.pointwise_conv1.weight"][:, :, 0].T
         a, b = np.split(gate + self.w[f"{name}.pointwise_conv1.bias"], 2, axis=-1)
         x = a / (1 + np.exp(-b))
+        if not causal:
+            x = np.pad(x, ((kernel.shape[1] // 2,) * 2, (0, 0)))
         y = np.stack(
             [
                 (x[t : t + kernel.shape[1]].T * kernel).sum(1)
                 for t in range(len(x) - kernel.shape[1] + 1)
             ]
         )
-        y = swish(self.norm(f"{name}.norm", y + self.w[f"{name}.depthwise_conv.bias"]))
+        y = y + self.w[f"{name}.depthwise_conv.bias"]
+        if causal:
+            y = swish(self.norm(f"{name}.norm", y))
+        else:
+            mean, var = (self.w[f"{name}.norm.running_{part}"] for part in ("mean", "var"))
+            y = (y - mean) / np.sqrt(var + 1e-5) * self.w[f"{name}.norm.weight"]
+            y = swish(y + self.w[f"{name}.norm.bias"])
         y = y @ self.w[f"{name}.pointwise_conv2.weight"][:, :, 0].T
         return y + self.w[f"{name}.pointwise_conv2.bias"]
 
     def encode(self, feats: Array, chunk: int = 0, left: int = -1) -> Array:
         """(T, F) -> (T', D). Chunks of ``chunk`` frames see ``left`` before them (-1: all)."""
         x = (feats - self.w["encoder.global_cmvn.mean"]) * self.w["encoder.global_cmvn.istd"]
-        x = self.conv2d("encoder.embed.conv.2", self.conv2d("encoder.embed.conv.0", x[None], 2), 2)
-        x = self.linear("encoder.embed.out.0", x.transpose(1, 0, 2).reshape(x.shape[1], -1))
+        x = self.conv2d("encoder.embed.conv.2", self.conv2d("encoder.embed.conv.0", x[None]))
+        out = (
+            "encoder.embed.linear"
+            if "encoder.embed.linear.weight" in self.w
+            else "encoder.embed.out.0"
+        )
+        x = self.linear(out, x.transpose(1, 0, 2).reshape(x.shape[1], -1))
         x *= math.sqrt(x.shape[1])
         block = np.arange(len(x)) // (chunk or len(x))
         behind = block[:, None] - block
         mask = (behind >= 0) & ((left < 0) | (behind <= left))
+        if "encoder.encoders.0.norm1.weight" in self.w:
+            x = self.transformer(x + sinusoid(*x.shape), mask)
+        else:
+            x = self.conformer(x, mask)
+        return self.norm("encoder.after_norm", x)
+
+    def conformer(self, x: Array, mask: Array) -> Array:
         layer = 0
         while f"encoder.encoders.{layer}.norm_ff.weight" in self.w:
             name = f"encoder.encoders.{layer}"
@@ -104,14 +135,25 @@ class Reference:
             x = x + 0.5 * self.feed_forward(f"{name}.feed_forward", y, swish)
             x = self.norm(f"{name}.norm_final", x)
             layer += 1
-        return self.norm("encoder.after_norm", x)
+        return x
+
+    def transformer(self, x: Array, mask: Array) -> Array:
+        layer = 0
+        while f"encoder.encoders.{layer}.norm1.weight" in self.w:
+            name = f"encoder.encoders.{layer}"
+            y = self.norm(f"{name}.norm1", x)
+            x = x + self.attention(f"{name}.self_attn", y, y, mask)
+            y = self.norm(f"{name}.norm2", x)
+            x = x + self.feed_forward(f"{name}.feed_forward", y, lambda z: np.maximum(z, 0))
+            layer += 1
+        return x
 
     def ctc(self, encoded: Array) -> Array:
         return log_softmax(self.linear("ctc.ctc_lo", encoded))
 
     def decode(self, encoded: Array, tokens: list[int], side: str) -> Array:
         """Logits (U + 1, V) after <sos> and each token, in the order that the side reads."""
-        name = f"decoder.{side}_decoder"
+        name = f"decoder.{side}_decoder" if self.both_sides else "decoder"
         inputs = [self.sos, *(tokens if side == "left" else tokens[::-1])]
         x = self.w[f"{name}.embed.0.weight"][inputs]
         x = x * math.sqrt(x.shape[1]) + sinusoid(*x.shape)
@@ -156,23 +198,26 @@ def load(folder: Path) -> Reference:
 
 
 def numbers(reference: Reference) -> dict[str, Array]:
-    """What tests/data/u2_tiny/reference.npz holds."""
+    """What a folder's reference.npz holds."""
     rng = np.random.default_rng(11)
     feats = (rng.standard_normal((91, 16)) * 2).astype(np.float32)
     tokens = [2, 7, 7, 4, 12]
     whole = reference.encode(feats)
-    return {
+    found = {
         "feats": feats,
         "tokens": np.array(tokens),
         "encoded": whole,
-        "encoded_chunk4_left2": reference.encode(feats, 4, 2),
-        "encoded_chunk3": reference.encode(feats, 3),
         "log_probs": reference.ctc(whole),
         "logits": reference.decode(whole, tokens, "left"),
-        "reverse_logits": reference.decode(whole, tokens, "right"),
     }
+    if "encoder.encoders.0.conv_module.norm.running_mean" not in reference.w:
+        found["encoded_chunk4_left2"] = reference.encode(feats, 4, 2)
+        found["encoded_chunk3"] = reference.encode(feats, 3)
+    if reference.both_sides:
+        found["reverse_logits"] = reference.decode(whole, tokens, "right")
+    return found
 
 
 if __name__ == "__main__":
-    tiny = Path(__file__).parents[2] / "data" / "u2_tiny"
-    np.savez_compressed(tiny / "reference.npz", **numbers(load(tiny)))
+    for tiny in sorted((Path(__file__).parents[2] / "data").glob("*_tiny")):
+        np.savez_compressed(tiny / "reference.npz", **numbers(load(tiny)))

@@ -54,6 +54,18 @@ def test_batch_norm_equals_torch_on_valid_frames() -> None:
     assert torch.allclose(ours(x, valid)[valid], theirs(x[valid]), atol=1e-5)
 
 
+def test_batch_norm_statistics_outlive_a_bad_batch() -> None:
+    norm = MaskedBatchNorm(3)
+    x = torch.randn(2, 5, 3)
+    norm(x, torch.ones(2, 5, dtype=torch.bool))
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    x[0, 0, 1] = float("nan")
+    norm(x, torch.ones(2, 5, dtype=torch.bool))
+    assert torch.isfinite(norm.running_mean).all() and torch.isfinite(norm.running_var).all()
+    assert norm.running_mean[1] == before[0][1] and norm.running_var[1] == before[1][1]
+    assert norm.running_mean[0] != before[0][0]
+
+
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("causal", [True, False])
 def test_padding_changes_nothing(causal: bool, norm: Literal["layer", "batch"]) -> None:

@@ -188,3 +188,17 @@ def test_a_graph_hears_the_same(folder: Path, tmp_path: Path) -> None:
     assert session.finish().text == "ab cad"
     with pytest.raises(ConfigError, match="a graph takes no hotwords"):
         Decoder(recognizer.model, options, hotwords=Hotwords.parse(["ab"])).search()
+
+
+def test_a_graph_of_another_toolkit(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("kaldi_decoder", reason="needs kaldi-decoder ([lm])")
+    source = read_model_folder(folder / "plain")
+    add_lexicon(source, tmp_path / "graph", ngram=folder / "words.arpa", graph=True)
+    files = [str(tmp_path / "graph" / "lm" / name) for name in ("TLG.fst", "words.txt")]
+    target = tmp_path / "wenet"
+    assert main(["lexicon", str(folder / "plain"), str(target), "--tlg", *files]) == 0
+    recognizer = mynah.load(target)
+    options = recognizer.model.decoding_options()
+    assert (options.method, options.blank_skip) == ("graph", 0.98)
+    assert recognizer.transcribe(speak("ab cad"), rate=RATE).text == "ab cad"
+    assert main(["lexicon", str(folder / "plain"), str(target), "--tlg", files[1], files[1]]) == 2

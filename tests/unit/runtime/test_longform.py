@@ -10,7 +10,7 @@ import pytest
 from mynah.audio import Waveform
 from mynah.errors import InputError
 from mynah.runtime.longform import Window, is_silent, quietest, windows
-from mynah.runtime.sound import as_samples, sound_blocks
+from mynah.runtime.sound import as_samples, seconds_of, sound_blocks
 
 RATE = 1000
 
@@ -93,6 +93,7 @@ def test_integers_are_scaled_and_channels_mixed() -> None:
         np.array([np.inf]),
         np.array([1, 2]),
         np.array(["a"]),
+        np.zeros((16000, 2), np.float32),  # channels last
     ],
 )
 def test_wrong_samples(wrong: np.ndarray) -> None:
@@ -110,5 +111,7 @@ def test_arrays_are_resampled_and_a_channel_chosen() -> None:
     np.testing.assert_array_equal(first, again)
     spectrum = np.abs(np.fft.rfft(first))
     assert spectrum.argmax() * 16000 / len(first) == pytest.approx(1500, abs=2)
+    assert seconds_of(both, 8000) == seconds_of(Waveform(high, 8000), 16000) == 2.0
+    assert seconds_of("-", 8000) is None
     with pytest.raises(InputError, match="no channel 2"):
         list(sound_blocks(both, 16000, samples_rate=8000, channel=2))

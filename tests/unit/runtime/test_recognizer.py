@@ -16,6 +16,7 @@ from mynah.audio import Waveform, write
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.runtime.engine import Encoded, Engine
+from mynah.runtime.offline import Cancelled
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.result import Transcript
 from tone_model import RATE, UNITS, speak, write_tone_model
@@ -79,11 +80,12 @@ def test_long_recordings_are_cut_where_it_is_quiet(tones: Recognizer) -> None:
     words = " ".join("abcde" for _ in range(24))
     samples = speak(words)
     assert len(samples) > 48 * RATE
-    done: list[float] = []
-    result = tones.transcribe(samples, progress=done.append)
+    done: list[tuple[float, float | None]] = []
+    result = tones.transcribe(samples, progress=lambda *so_far: done.append(so_far))
     assert result.text == words
     assert len(result.segments) == 2
-    assert sum(done) == pytest.approx(result.duration)
+    assert done == sorted(done)
+    assert done[-1] == (pytest.approx(result.duration), pytest.approx(result.duration))
     alone = tones.transcribe(samples, longest=60.0)
     assert alone.text == words
     for one, other in zip(result.words, alone.words, strict=True):
@@ -137,6 +139,46 @@ def test_a_bad_one_among_many(tones: Recognizer, tmp_path: Path) -> None:
         tones.transcribe(audios)
 
 
+def test_stopped_between_windows(tones: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mynah.runtime.offline.POOL", 10.0)
+    samples = speak(" ".join("abcde" for _ in range(24)))
+    whole = tones.transcribe([samples, speak("ab")], longest=8.0)
+    for allowed in range(9):
+        asked = iter([False] * allowed + [True] * 100)
+        with pytest.raises(Cancelled, match="cancelled") as stopped:
+            tones.transcribe([samples, speak("ab")], longest=8.0, stop=asked.__next__)
+        partial, other = stopped.value.transcripts
+        count = len(partial.segments)
+        assert partial.segments == whole[0].segments[:count]
+        assert partial.duration <= whole[0].duration
+        assert (other.text, other.duration) in [("", 0.0), ("ab", whole[1].duration)]
+        if count:
+            assert partial.segments[-1].end <= partial.duration
+    event = threading.Event()
+    assert tones.transcribe(samples, longest=8.0, stop=event) == whole[0]
+    event.set()
+    with pytest.raises(Cancelled):
+        tones.transcribe(samples, stop=event)
+    with pytest.raises(Cancelled) as stopped:
+        tones.transcribe_live(samples, stop=event)
+    assert stopped.value.transcripts[0].status == "no_speech"
+
+
+def test_progress_of_several(tones: Recognizer, tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", speak("abc de"), RATE)
+    told: list[tuple[float, float | None]] = []
+    tones.transcribe(
+        [tmp_path / "a.wav", speak("ab")], progress=lambda *so_far: told.append(so_far)
+    )
+    length = (len(speak("abc de")) + len(speak("ab"))) / RATE
+    assert told[-1] == (pytest.approx(length), pytest.approx(length))
+    tones.transcribe(
+        io.BytesIO((tmp_path / "a.wav").read_bytes()),
+        progress=lambda *so_far: told.append(so_far),
+    )
+    assert told[-1] == (pytest.approx(len(speak("abc de")) / RATE), None)
+
+
 class Spoils:
     """The tones' engine, but its log-probabilities are no numbers for recordings with an ``e``."""
 
@@ -157,7 +199,7 @@ class Spoils:
 def test_an_engine_that_fails_for_one(
     tones: Recognizer, monkeypatch: pytest.MonkeyPatch, pool: float
 ) -> None:
-    monkeypatch.setattr("mynah.runtime.recognizer.POOL", pool)
+    monkeypatch.setattr("mynah.runtime.offline.POOL", pool)
     engine: Any = Spoils(tones.model.engine)
     spoiling = Recognizer(dataclasses.replace(tones.model, engine=engine))
     pause = np.zeros(RATE, np.float32)

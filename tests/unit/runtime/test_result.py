@@ -47,7 +47,7 @@ def test_unicode_is_kept_readable() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
-        (("version",), 2, "version 2"),
+        (("version",), 3, "version 3"),
         (("format",), "other", "'other'"),
         (("txt",), "", "unknown key 'txt' (did you mean 'text'?)"),
         (("status",), "maybe", "status is 'maybe'"),
@@ -101,3 +101,28 @@ def test_the_documented_example(repository: Path) -> None:
     assert Transcript.from_json(found.to_json()) == found
     for key in (*found.to_dict(), *found.to_dict()["segments"][0], "source"):
         assert f"`{key}`" in text
+
+
+def test_times_of_characters_are_version_2() -> None:
+    word = Word("hi", 0.0, 0.5, None, "aligned", ((0.0, 0.2), (0.2, 0.5)))
+    other = Word("you", 0.5, 0.9, None, "aligned")
+    said = make_transcript(
+        [Segment("hi you", 0.0, 0.9, None, (word, other))], language="en", duration=1
+    )
+    values = said.to_dict()
+    assert values["version"] == 2
+    assert values["segments"][0]["words"][0]["chars"] == [[0.0, 0.2], [0.2, 0.5]]
+    assert Transcript.from_dict(values) == said
+    for chars, message in (
+        ([[0, 1]], "1 times for 2 characters"),
+        ([[0, 1], [1]], "is not a start and an end"),
+        ([[0, 1], [1, 0]], "ends before it starts"),
+        ("ab", "is not a list"),
+    ):
+        values["segments"][0]["words"][0]["chars"] = chars
+        with pytest.raises(InputError, match=message):
+            Transcript.from_dict(values)
+    values["segments"][0]["words"][0]["chars"] = [[0, 1], [1, 2]]
+    values["version"] = 1  # which knew nothing of them
+    with pytest.raises(InputError, match="unknown key 'chars'"):
+        Transcript.from_dict(values)

@@ -11,6 +11,7 @@ import pytest
 from mynah.errors import ConfigError, InputError
 from mynah.runtime import writers
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.subtitles import LINE_WIDTH, clock, cues
 
 
 def transcript(*texts: str, step: float = 0.4, gap: float = 0.0, joint: str = " ") -> Transcript:
@@ -37,7 +38,7 @@ def transcript(*texts: str, step: float = 0.4, gap: float = 0.0, joint: str = " 
     ],
 )
 def test_clock_carries(seconds: float, shown: str) -> None:
-    assert writers.clock(round(seconds * 1000)) == shown
+    assert clock(round(seconds * 1000)) == shown
 
 
 def test_srt() -> None:
@@ -59,36 +60,36 @@ def test_vtt_escapes() -> None:
 def test_cues_are_short_ordered_and_complete() -> None:
     spoken = " ".join(f"word{number}" for number in range(200))
     said = transcript(spoken, spoken)
-    cues = list(writers.cues(said))
-    for cue, following in zip(cues, [*cues[1:], None], strict=True):
-        assert len(cue.lines) <= writers.LINES
-        assert all(len(line) <= writers.LINE_LENGTH for line in cue.lines)
-        assert 0 < cue.end - cue.start <= writers.LONGEST_CUE * 1000
+    found = list(cues(said))
+    for cue, following in zip(found, [*found[1:], None], strict=True):
+        assert len(cue.lines) <= 2
+        assert all(len(line) <= LINE_WIDTH for line in cue.lines)
+        assert 0 < cue.end - cue.start <= 6000
         assert following is None or cue.end <= following.start
-    assert " ".join(line for cue in cues for line in cue.lines) == said.text
+    assert " ".join(line for cue in found for line in cue.lines) == said.text
 
 
 def test_a_silence_starts_a_cue() -> None:
     words = (Word("one", 0.0, 0.5, None, "aligned"), Word("two", 3.0, 3.5, None, "aligned"))
     said = make_transcript([Segment("one, two.", 0.0, 3.5, None, words)], language="en", duration=4)
-    assert [cue.lines for cue in writers.cues(said)] == [("one,",), ("two.",)]
+    assert [cue.lines for cue in cues(said)] == [("one,",), ("two.",)]
 
 
 def test_overlapping_and_empty_times_become_a_row_of_cues() -> None:
     words = [Word(f"w{n}" * 20, 1.0, 1.0, None, "interpolated") for n in range(3)]
     text = " ".join(word.text for word in words)
     said = make_transcript([Segment(text, 1.0, 1.0, None, tuple(words))], language=None, duration=2)
-    cues = list(writers.cues(said))
-    assert all(a.end <= b.start for a, b in itertools.pairwise(cues))
-    assert all(cue.end > cue.start for cue in cues)
+    found = list(cues(said))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert all(cue.end > cue.start for cue in found)
 
 
 def test_script_without_spaces() -> None:
     text = "语音识别工具" * 20
     said = transcript(text, joint="")
-    cues = list(writers.cues(said))
-    assert "".join(line for cue in cues for line in cue.lines) == text
-    assert all(len(line) <= writers.LINE_LENGTH for cue in cues for line in cue.lines)
+    found = list(cues(said))
+    assert "".join(line for cue in found for line in cue.lines) == text
+    assert all(len(line) <= LINE_WIDTH for cue in found for line in cue.lines)
 
 
 def test_tsv_has_one_line_a_row() -> None:

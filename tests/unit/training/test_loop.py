@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from mynah.data.loader import Batch
 from mynah.training.checkpoint import CheckpointFolder, average
+from mynah.training.distributed import Workers
 from mynah.training.loop import TrainingError
 from mynah.training.progress import Record
 
@@ -200,3 +202,18 @@ def test_another_number_of_workers_cannot_go_on(tmp_path: Path) -> None:
     state.write_text(state.read_text().replace('"world": 1', '"world": 2'))
     with pytest.raises(TrainingError, match="2 workers, now there are 1"):
         make_trainer(config, tmp_path, batches()).resume()
+
+
+class OneOfTwo(Workers):
+    """A worker beside another that sees a checkpoint of step 7."""
+
+    def sum_numbers(self, values: Sequence[float]) -> list[float]:
+        return [value + 7.0**power for power, value in enumerate(values, 1)]
+
+
+def test_workers_that_see_different_checkpoints_do_not_start(tmp_path: Path) -> None:
+    trainer = make_trainer(recipe(loop={"max_steps": 1}), tmp_path, batches())
+    trainer.workers = OneOfTwo(0, 2, torch.device("cpu"))
+    assert trainer.workers.agree(7) and not trainer.workers.agree(8)
+    with pytest.raises(TrainingError, match="a file system that all machines share"):
+        trainer.resume()

@@ -11,6 +11,7 @@ import torch
 
 from mynah.errors import ConfigError
 from mynah.nn.weights import read_weights
+from mynah.training.lock import locked
 from mynah.training.run import claim
 
 from .runs import finish, last_bytes, records, start, start_ranks, tiny, wait_for
@@ -60,6 +61,14 @@ def test_killed_at_any_moment(speech: Path, straight: Path, tmp_path: Path) -> N
     model = "model/weights.safetensors"
     assert (out / model).read_bytes() == (straight / model).read_bytes()
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_two_processes_do_not_train_in_one_folder(speech: Path, tmp_path: Path) -> None:
+    config, out = tiny(speech, "loop.max_steps=2"), tmp_path / "run"
+    with locked(out):
+        assert finish(start(config, out)) != 0
+        assert not (out / "recipe.toml").exists()
+    assert finish(start(config, out)) == 0
 
 
 def test_killed_in_bf16_with_a_reader(speech: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ it occurs and how many different words stand before it (Heafield et al. 2013).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,12 +95,17 @@ class Counts:
 
 
 def count(
-    blocks: Iterator[Array], *, order: int, vocab_size: int, scratch: Scratch, memory: int
+    blocks: Callable[[int], Iterator[Array]],
+    *,
+    order: int,
+    vocab_size: int,
+    scratch: Scratch,
+    memory: int,
 ) -> list[Counts]:
     """Count the n-grams of all orders up to ``order``.
 
     Args:
-        blocks: token ids, sentences ended by ``EOS_ID``, cut anywhere.
+        blocks: gives the token ids, sentences ended by ``EOS_ID``, so many at a time.
         vocab_size: above all ids.
         scratch: where runs go.
         memory: bytes that one step of sorting may take.
@@ -114,13 +119,10 @@ def count(
     rows = max(memory // (24 * columns + 30 * order + 60), 16)
     runs = Runs(scratch, columns, 1, rows=rows, sum_values=True)
     before = np.full(order - 1, EOS_ID, dtype=np.uint32)
-    for block in blocks:
-        for start in range(0, len(block), rows):
-            tokens = np.asarray(block[start : start + rows])
-            keys = packing.pack(windows(tokens, before, order))
-            runs.add(keys, None)
-            if order > 1:
-                before = np.concatenate([before, tokens])[-(order - 1) :]
+    for tokens in blocks(rows):
+        runs.add(packing.pack(windows(tokens, before, order)), None)
+        if order > 1:
+            before = np.concatenate([before, tokens])[-(order - 1) :]
     adjust = _Adjust(packing, order, vocab_size, scratch, rows)
     for part, (values,) in runs.merge():
         adjust.add(part, values)

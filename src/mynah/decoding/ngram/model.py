@@ -20,6 +20,7 @@ class Successors(NamedTuple):
 
     ``words`` (M,) ascending ids and their natural ``log_probs`` (M,); any other word has
     ``backoff`` plus its score after ``shorter``, which is None when the state was the empty one.
+    The arrays may be those of the model: they are not to be written into.
     """
 
     words: npt.NDArray[np.unsignedinteger]

@@ -168,7 +168,6 @@ def reweigh(trie: Trie, make: Make = np.zeros) -> Trie:
             fresh = above.log_backoffs(slice(c, d)).astype(np.float64)
             sound = (left > _SMALL) & (free > _SMALL)
             fresh[sound] = np.log(left[sound] / free[sound])
-            fresh[np.diff(first) == 0] = 0
             weights[c:d] = fresh
         better = Level(above.words, above.probs, weights, above.first, above.prob_book)
         trie = Trie(trie.vocab, (*trie.levels[: n - 2], better, *trie.levels[n - 1 :]))

@@ -111,7 +111,7 @@ def train(
     vocab = encoder.choose()
     say(f"{encoder.sentences} sentences, {encoder.tokens} tokens, {len(vocab)} words; counting")
     counts = count(
-        encoder.blocks(),
+        encoder.blocks,
         order=options.order,
         vocab_size=len(vocab),
         scratch=scratch,

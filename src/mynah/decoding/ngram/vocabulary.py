@@ -139,7 +139,7 @@ class Encoder:
         self._ids = {}
         return [*SPECIAL, *(words[i] for i in order.tolist())]
 
-    def blocks(self, size: int = 1 << 18) -> Iterator[npt.NDArray[np.uint32]]:
+    def blocks(self, size: int) -> Iterator[npt.NDArray[np.uint32]]:
         """The text in the ids of :meth:`choose`, sentences ended by that of ``</s>``."""
         tokens: Array = self._pile.array()
         for start in range(0, len(tokens), size):

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-TASKS: dict[str, str] = {"ctc_attention": "mynah.training.tasks.ctc_attention"}
+TASKS: dict[str, str] = {
+    "ctc_attention": "mynah.training.tasks.ctc_attention",
+    "punctuation": "mynah.training.tasks.punctuation",
+    "vad": "mynah.training.tasks.vad",
+}

@@ -33,6 +33,7 @@ from mynah.training.optimisation import mix
 from mynah.training.task import Losses, Place, Turn
 
 FAMILY = "u2"
+LABELS = "text"  # what a batch's tokens are
 STATISTICS = ("mean", "istd")  # the model's buffers that hold those of its features
 
 

@@ -132,13 +132,13 @@ def test_every_context_sums_to_one(
         assert np.exp(model.score_many(state, ids)).sum() == pytest.approx(1, abs=2e-6)
 
 
-def build(text: list[list[str]], order: int, *, memory: int, kept: int, block: int) -> Any:
+def build(text: list[list[str]], order: int, *, memory: int, kept: int) -> Any:
     with Scratch(kept) as scratch:
         encoder = Encoder(scratch)
         encoder.add(" ".join(s) for s in text)
         vocab = encoder.choose()
         found = count(
-            encoder.blocks(block), order=order, vocab_size=len(vocab), scratch=scratch,
+            encoder.blocks, order=order, vocab_size=len(vocab), scratch=scratch,
             memory=memory,
         )  # fmt: skip
         done = estimate(found, vocab, cutoffs=[0] * order, scratch=scratch)
@@ -156,9 +156,9 @@ def test_spilled_and_merged_is_what_memory_gives(
     sentences: Callable[..., Any], order: int, seed: int
 ) -> None:
     text = sentences(seed, "abcdefghijklm", 200)
-    whole, spilled = build(text, order, memory=1 << 26, kept=1 << 26, block=1 << 20)
+    whole, spilled = build(text, order, memory=1 << 26, kept=1 << 26)
     assert spilled == 0
-    pieces, spilled = build(text, order, memory=0, kept=0, block=7)  # 16 rows a step
+    pieces, spilled = build(text, order, memory=0, kept=0)  # 16 rows a step
     assert spilled > 0
     for a, b in zip(whole, pieces, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
@@ -231,7 +231,7 @@ def test_table_of_words_is_bounded() -> None:
     encoder.add(lines * 10)
     assert len(encoder._ids) < 10_000
     assert encoder.choose() == ["<unk>", "<s>", "</s>", "often"]
-    ids = np.concatenate(list(encoder.blocks()))
+    ids = np.concatenate(list(encoder.blocks(999)))
     assert np.bincount(ids).tolist() == [80_000, 0, 80_000, 160_000]
 
 

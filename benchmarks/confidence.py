@@ -1,0 +1,112 @@
+"""Are confidences probabilities? Fitted on development speakers, shown on test speakers.
+
+    OMP_NUM_THREADS=1 python benchmarks/confidence.py --data FOLDER [--model M] [--limit N]
+        [--plot docs/confidence.png] [--record]
+
+FOLDER holds the sets (speechocean762). The map is fitted on the twelve development speakers that
+recipes/english/first.toml keeps out of training and shown on the test split, of which --limit takes
+the first N utterances. Without a map a word's confidence is the geometric mean of its units'
+probabilities, which is what is compared with. --record keeps the map in the model's ``model.toml``
+(`mynah evaluate MANIFEST --where speaker=... --calibrate` does the same without the test).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from mynah.cli.calibrate import Words, collect, fit
+from mynah.config import as_dict
+from mynah.evaluation.calibration import (
+    calibration_error,
+    normalized_cross_entropy,
+    reliability,
+)
+from mynah.model_folder import find_model, update_calibration
+from mynah.runtime.recognizer import load
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "english" / "first.toml"
+LEAST = 10  # words of a point in the plot
+SET = "speechocean762/manifest.tsv"
+
+
+def development_speakers() -> list[str]:
+    """The speakers that the recipe keeps out of training."""
+    recipe = tomllib.loads(RECIPE.read_text("utf-8"))
+    entry = next(item for item in recipe["data"]["train"] if item["manifest"] == SET)
+    speakers: list[str] = entry["exclude"]["speaker"]
+    return speakers
+
+
+def plot(path: Path, words: Words, mapped: list[float], title: str) -> None:
+    """Reliability before and after, and how many words each confidence has."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (upper, lower) = pyplot.subplots(
+        2, 1, figsize=(5.2, 6.4), height_ratios=(3, 1), sharex=True, layout="constrained"
+    )
+    upper.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="as it should be")
+    for name, values, colour in (
+        ("mean of probabilities", words.plain, "#c44e52"),
+        ("calibrated", mapped, "#4c72b0"),
+    ):
+        table = [item for item in reliability(values, words.right) if item.count >= LEAST]
+        error = calibration_error(values, words.right)
+        label = f"{name}: error {error:.1%}"
+        upper.plot([b.confidence for b in table], [b.right for b in table], "o-", color=colour,
+                   label=label)  # fmt: skip
+        lower.hist(values, bins=20, range=(0, 1), histtype="step", color=colour)
+    upper.set(ylabel="share of words that are right", ylim=(0, 1), title=title)
+    upper.legend(loc="upper left", fontsize=8)
+    lower.set(xlabel="confidence", ylabel="words", xlim=(0, 1))
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def main() -> None:
+    """Fit, measure, print, plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--model", metavar="M")
+    parser.add_argument("--limit", type=int, metavar="N")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--record", action="store_true")
+    args = parser.parse_args()
+    recognizer = load(args.model)
+    manifest, speakers = str(args.data / SET), development_speakers()
+    none: dict[str, Any] = {}
+    held_out = collect(recognizer, manifest, where={"speaker": speakers}, exclude=none)
+    calibration = fit(held_out, f"{SET}, speakers {' '.join(speakers)}")
+    test = collect(recognizer, manifest, where={"split": "test"}, exclude=none, limit=args.limit)
+    mapped = [calibration(facts) for facts in test.facts]
+    print(
+        f"{recognizer.info.name} ({recognizer.model.engine.name}): fitted on "
+        f"{len(held_out.right)} words of {len(speakers)} speakers, shown on {len(test.right)} "
+        f"words of {test.utterances} test utterances, {sum(test.right) / len(test.right):.1%} right"
+    )
+    print(f"{'':<22}{'calibration error':>20}{'cross entropy':>16}")
+    for name, values in (("mean of probabilities", test.plain), ("calibrated", mapped)):
+        error = calibration_error(values, test.right)
+        entropy = normalized_cross_entropy(values, test.right)
+        print(f"{name:<22}{error:>20.1%}{entropy:>16.3f}")
+    before = calibration_error(test.plain, test.right)
+    after = calibration_error(mapped, test.right)
+    line = {"name": "confidence.calibration_error", "ours": round(after, 4),
+            "peer": round(before, 4), "ratio": round(before / after, 2)}  # fmt: skip
+    print(json.dumps(line))
+    if args.plot:
+        plot(args.plot, test, mapped, f"{recognizer.info.name}, speechocean762 test")
+    if args.record:
+        update_calibration(find_model(args.model), as_dict(calibration))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Scenes for a voice activity detector: clean speech laid out in time, noise over it, and where
+the speech is.
+
+The truth is known before the noise comes: it is the energy of the clean recording
+(:mod:`mynah.audio.activity`). Many voices at once (babble) are noise. What becomes of a recording
+depends on the generator alone, so on (seed, epoch, utterance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.audio import augment
+from mynah.audio.activity import energy_activity, frame_levels
+from mynah.audio.features import Frontend
+from mynah.audio.noises import made_noise
+from mynah.data.augment import Recordings
+from mynah.data.config import NoiseConfig, ReverbConfig, SourceConfig
+from mynah.errors import ConfigError, InputError
+
+Array = npt.NDArray[np.float32]
+Reject = Callable[[str, str], None]  # id, reason
+Range = tuple[float, float]
+
+_FADE = 0.01  # seconds at each end of an utterance that is cut
+_SPEECH_LEVEL = 0.05  # root mean square of speech while a scene is put together
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What scenes are like; shares are probabilities."""
+
+    seconds: float = 8.0
+    noise: NoiseConfig | None = None  # its probability and snr are not used
+    dev_noise: NoiseConfig | None = None  # for the development set; none: as noise
+    rooms: ReverbConfig | None = None
+    contrast: float = 30.0  # dB; a recording of less is not clean enough to give the truth
+    silent: float = 0.25  # scenes without speech
+    clean: float = 0.15  # scenes without added noise
+    made: float = 0.35  # noises that are made, not recorded
+    babble: float = 0.1  # noises that are several voices
+    voices: tuple[int, int] = (6, 12)
+    snr: Range = (-3.0, 30.0)  # dB, of what sounds of both
+    babble_snr: Range = (5.0, 30.0)
+    level: Range = (-60.0, -12.0)  # dB of full scale, root mean square
+    narrow: float = 0.3  # scenes through a narrow band
+    gaps: Range = (0.3, 3.0)  # seconds between utterances
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.seconds <= 60.0:
+            raise ConfigError(f"seconds: must be from 1 to 60, got {self.seconds}")
+        for name in ("silent", "clean", "made", "babble", "narrow"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if self.made + self.babble > 1.0:
+            raise ConfigError(f"made: {self.made} and babble {self.babble} are more than all")
+        for name in ("snr", "babble_snr", "level", "gaps", "voices"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"{name}: from {low} to {high} is no range")
+
+
+@dataclass
+class Scene:
+    """Samples and truth."""
+
+    samples: Array  # (S,)
+    active: npt.NDArray[np.bool_]  # (S,) whether there is speech
+
+
+@dataclass
+class Scenes:
+    """Makes scenes around the recordings of a loader. It can be sent to other processes.
+
+    Raises:
+        InputError: a set of recordings is missing or empty.
+    """
+
+    config: SceneConfig
+    sources: Sequence[SourceConfig]  # whose voices are added
+    frontend: Frontend
+    root: str = ""
+    dev: bool = False
+    _speech: list[Recordings] = field(init=False)
+    _noise: Recordings | None = field(init=False, default=None)
+    _rooms: Recordings | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        noise = (config.dev_noise if self.dev else None) or config.noise
+        self._speech = [self._open(source) for source in self.sources]
+        self._noise = self._open(noise) if noise else None
+        self._rooms = self._open(config.rooms) if config.rooms else None
+
+    def _open(self, table: SourceConfig | NoiseConfig | ReverbConfig) -> Recordings:
+        return Recordings(table.manifest, table.where, table.exclude, self.root)
+
+    def __call__(
+        self, rng: np.random.Generator, samples: Array, reject: Reject
+    ) -> tuple[Array, list[int]]:
+        """Features (T, F) of a scene around an utterance (S,), and a label (0, 1) a frame.
+
+        Raises:
+            InputError: the recording is not clean enough.
+        """
+        scene = self.scene(rng, samples, reject)
+        feats = self.frontend(scene.samples)
+        return feats, frame_labels(scene.active, len(feats), self.frontend).tolist()
+
+    def scene(self, rng: np.random.Generator, samples: Array, reject: Reject) -> Scene:
+        """A scene around an utterance (S,).
+
+        Raises:
+            InputError: the recording is not clean enough.
+        """
+        config, rate = self.config, self.frontend.rate
+        count = round(config.seconds * rate)
+        scene = Scene(np.zeros(count, np.float32), np.zeros(count, np.bool_))
+        if rng.random() >= config.silent:
+            self._fill(rng, scene, samples, reject)
+            if self._rooms is not None and rng.random() < config.rooms.probability:  # type: ignore[union-attr]
+                room = self._rooms.draw(rng, rate, reject)
+                if room is not None:
+                    scene.samples = augment.reverberate(scene.samples, room)
+            if rng.random() < 0.3:
+                scene.samples = tilted(rng, scene.samples)
+        self._add_noise(rng, scene, reject)
+        if rng.random() < config.narrow:
+            scene.samples = narrowed(rng, scene.samples, rate)
+        scene.samples = self._leveled(rng, scene)
+        return scene
+
+    # -- speech ----------------------------------------------------------------------------------
+
+    def _fill(self, rng: np.random.Generator, scene: Scene, first: Array, reject: Reject) -> None:
+        """Utterances one after the other; the first is the loader's, others are drawn."""
+        rate, total = self.frontend.rate, len(scene.samples)
+        at = 0 if rng.random() < 0.3 else int(rng.uniform(0, 0.4) * total)
+        utterance: Array | None = first
+        while at < total - rate // 2:
+            if utterance is not None:
+                at = self._place(rng, scene, at, utterance, needed=utterance is first)
+            at += int(rng.uniform(*self.config.gaps) * rate)
+            if rng.random() < 0.25:  # nothing more
+                break
+            utterance = self._voice(rng, reject)
+
+    def _voice(self, rng: np.random.Generator, reject: Reject) -> Array | None:
+        sizes = np.array([len(r.positions) for r in self._speech], np.float64)
+        source = self._speech[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
+        return source.draw(rng, self.frontend.rate, reject)
+
+    def _place(
+        self, rng: np.random.Generator, scene: Scene, at: int, samples: Array, *, needed: bool
+    ) -> int:
+        """Put an utterance into the scene; where it ends."""
+        rate = self.frontend.rate
+        found = energy_activity(samples, rate)
+        if not found.segments or found.contrast < self.config.contrast:
+            if needed:
+                raise InputError(f"is not clean: {found.contrast:.0f} dB from quiet to loud")
+            return at
+        active = np.zeros(len(samples), np.bool_)
+        for start, end in found.segments:
+            active[round(start * rate) : round(end * rate)] = True
+        room = len(scene.samples) - at
+        skip = int(rng.integers(len(samples) - room + 1)) if len(samples) > room else 0
+        samples, active = samples[skip : skip + room], active[skip : skip + room]
+        power = float(np.mean(samples[active] ** 2)) if active.any() else 0.0
+        if power <= 0.0:
+            return at
+        gain = _SPEECH_LEVEL / np.sqrt(power) * 10.0 ** (rng.uniform(-6, 6) / 20)
+        stop = at + len(samples)
+        scene.samples[at:stop] += _faded(samples, rate) * np.float32(gain)
+        scene.active[at:stop] |= active
+        return stop
+
+    # -- noise -----------------------------------------------------------------------------------
+
+    def _add_noise(self, rng: np.random.Generator, scene: Scene, reject: Reject) -> None:
+        config, speech = self.config, bool(scene.active.any())
+        if rng.random() < config.clean:
+            if rng.random() < 0.7:  # the floor of a good microphone
+                hiss = augment.dither(rng, np.zeros_like(scene.samples), rng.uniform(0.3, 10))
+                scene.samples = scene.samples + hiss
+            return
+        total = np.zeros_like(scene.samples)
+        babble = False
+        for number in range(2 if rng.random() < 0.25 else 1):
+            draw = rng.random()
+            if draw < config.babble:
+                noise, babble = self._babble(rng, reject), True
+            elif draw < config.babble + config.made or self._noise is None:
+                noise = made_noise(rng, len(total), self.frontend.rate)
+            else:
+                noise = self._recorded(rng, len(total), reject)
+            level = sounding_level(noise, self.frontend.rate)
+            if level > 0.0:
+                gain = 10.0 ** (-rng.uniform(0, 10) * number / 20) / level
+                total += self._gated(rng, noise) * np.float32(gain)
+        snr = rng.uniform(*(config.babble_snr if babble and speech else config.snr))
+        scene.samples = scene.samples + total * np.float32(_SPEECH_LEVEL * 10.0 ** (-snr / 20))
+
+    def _recorded(self, rng: np.random.Generator, count: int, reject: Reject) -> Array:
+        assert self._noise is not None
+        drawn = self._noise.draw(rng, self.frontend.rate, reject)
+        if drawn is None:
+            return np.zeros(count, np.float32)
+        if rng.random() < 0.3:
+            drawn = augment.speed(drawn, float(rng.choice([0.8, 0.9, 1.1, 1.25])))
+        start = int(rng.integers(len(drawn)))
+        return drawn[(start + np.arange(count)) % len(drawn)]
+
+    def _babble(self, rng: np.random.Generator, reject: Reject) -> Array:
+        count = round(self.config.seconds * self.frontend.rate)
+        total = np.zeros(count, np.float32)
+        low, high = self.config.voices
+        for _ in range(int(rng.integers(low, high + 1))):
+            voice = self._voice(rng, reject)
+            if voice is not None and (level := sounding_level(voice, self.frontend.rate)) > 0:
+                start = int(rng.integers(len(voice)))
+                heard = voice[(start + np.arange(count)) % len(voice)]
+                total += heard * np.float32(10.0 ** (rng.uniform(-3, 3) / 20) / level)
+        return total
+
+    def _gated(self, rng: np.random.Generator, noise: Array) -> Array:
+        """Now and then the noise begins or ends within the scene."""
+        if rng.random() >= 0.3:
+            return noise
+        first, last = np.sort(rng.uniform(-0.3, 1.3, 2) * len(noise)).astype(np.int64)
+        rate = self.frontend.rate
+        ramp = max(int(rng.uniform(0.005, 1.0) * rate), 1)
+        time = np.arange(len(noise))
+        gate = np.clip(np.minimum(time - first, last - time) / ramp, 0.0, 1.0)
+        return np.asarray(noise * gate, np.float32)
+
+    def _leveled(self, rng: np.random.Generator, scene: Scene) -> Array:
+        """At a loudness drawn at random; a few are clipped or have few bits."""
+        target = 10.0 ** (rng.uniform(*self.config.level) / 20)
+        heard = scene.samples[scene.active] if scene.active.any() else scene.samples
+        power = float(np.mean(heard**2)) if len(heard) else 0.0
+        gain = target / max(np.sqrt(power), target / 1000.0) if power > 0 else 1.0
+        samples = scene.samples * np.float32(gain)
+        if rng.random() < 0.05:
+            most = float(np.abs(samples).max()) * rng.uniform(0.2, 0.8)
+            samples = np.clip(samples, -most, most)
+        if rng.random() < 0.5:
+            samples = np.round(samples * 32767.0) / np.float32(32767.0)
+        return np.asarray(np.clip(samples, -1.0, 1.0), np.float32)
+
+
+def frame_labels(
+    active: npt.NDArray[np.bool_], frames: int, frontend: Frontend
+) -> npt.NDArray[np.int64]:
+    """1 where more than half of a frame's step is speech: (S,) -> (T,)."""
+    step = round(frontend.frame_shift * frontend.rate)
+    padded = np.zeros(frames * step, np.bool_)
+    padded[: min(len(active), len(padded))] = active[: len(padded)]
+    return np.asarray(padded.reshape(frames, step).mean(axis=1) > 0.5, np.int64)
+
+
+def sounding_level(samples: Array, rate: int) -> float:
+    """The root mean square of what is within 40 dB of the loudest 20 ms: silence does not make
+    a noise quieter."""
+    if not len(samples):
+        return 0.0
+    levels = frame_levels(samples, rate)
+    powers = 10.0 ** (levels[levels > levels.max() - 40.0] / 10)
+    return float(np.sqrt(powers.mean())) if levels.max() > -110.0 else 0.0
+
+
+def tilted(rng: np.random.Generator, samples: Array) -> Array:
+    """Through an equaliser whose gain, at a few frequencies, is drawn from -8 to 8 dB."""
+    size = len(samples)
+    spectrum = np.fft.rfft(samples)
+    places = np.linspace(0, len(spectrum) - 1, 6)
+    gains = np.interp(np.arange(len(spectrum)), places, rng.uniform(-8, 8, 6))
+    return np.fft.irfft(spectrum * 10.0 ** (gains / 20), size).astype(np.float32)
+
+
+def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
+    """Through a narrow band, as of a telephone or a coder, at times in 8 bits (mu-law)."""
+    spectrum = np.fft.rfft(samples)
+    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
+    phone = rng.random() < 0.4
+    high = rng.uniform(3300, 4000) if phone else rng.uniform(2500, 7500)
+    low = rng.uniform(50, 350) if phone or rng.random() < 0.3 else 0.0
+    spectrum[(frequencies > high) | (frequencies < low)] = 0.0
+    narrow = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+    most = float(np.abs(narrow).max())
+    if phone and most > 0 and rng.random() < 0.5:
+        scaled = narrow / most
+        small = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256.0)
+        small = np.round(small * 127) / 127
+        narrow = (np.sign(small) * (256.0 ** np.abs(small) - 1) / 255 * most).astype(np.float32)
+    return narrow
+
+
+def _faded(samples: Array, rate: int) -> Array:
+    ramp = min(round(_FADE * rate), len(samples) // 2)
+    faded = samples.copy()
+    if ramp:
+        faded[:ramp] *= np.linspace(0, 1, ramp, dtype=np.float32)
+        faded[-ramp:] *= np.linspace(1, 0, ramp, dtype=np.float32)
+    return faded

@@ -1,0 +1,231 @@
+"""What a caller wants of one recording or stream, and what that means for a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mynah.audio.segments import SegmentOptions
+from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
+from mynah.decoding.fusion import Ngram
+from mynah.errors import ConfigError, ModelError
+from mynah.runtime.decode import Decoder, Heard
+from mynah.runtime.endpoint import Endpointing, split
+from mynah.runtime.model import Model
+from mynah.runtime.result import Segment
+from mynah.runtime.voice import Detector, Voice
+from mynah.runtime.words import make_segment
+
+if TYPE_CHECKING:
+    from mynah.runtime.readable import Readable
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to hear one recording or stream; nothing of it is kept by the recogniser.
+
+    Attributes:
+        method: ``greedy``, ``prefix_beam``, ``rescoring`` or ``attention``, in place of that of
+            ``options``.
+        options: of the search, in place of the model's.
+        words: whether words with times are wanted, which cost an alignment.
+        chars: whether words have the times of their characters, too.
+        hotwords: phrases to prefer, ``Hotwords`` or entries ``phrase`` and ``phrase=3.5``.
+        lm: an n-gram model that takes part in the search, or its file; its weight stands in
+            ``options``.
+        language: one of the model's, for a model of several.
+        endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
+            by the same rules.
+        vad: whether only what a voice activity detector takes for speech is decoded, or what it
+            takes for speech; ``None``: where the model wants it and the detector is installed.
+        punctuate: whether punctuation and capitals are restored.
+        itn: whether numbers and the like are written as in print.
+    """
+
+    method: str | None = None
+    options: DecodingOptions | None = None
+    hotwords: Hotwords | Sequence[str] | None = None
+    lm: Ngram | str | os.PathLike[str] | None = None
+    words: bool = True
+    chars: bool = False
+    language: str | None = None
+    endpointing: Endpointing | None = None
+    vad: bool | SegmentOptions | None = None
+    punctuate: bool = False
+    itn: bool = False
+
+    def changed(
+        self,
+        *,
+        method: str | None = None,
+        options: DecodingOptions | None = None,
+        words: bool | None = None,
+        language: str | None = None,
+        endpointing: Endpointing | None = None,
+    ) -> Request:
+        """This request with what is given in place of its own."""
+        return dataclasses.replace(
+            self,
+            method=self.method if method is None else method,
+            options=self.options if options is None else options,
+            words=self.words if words is None else words,
+            language=self.language if language is None else language,
+            endpointing=self.endpointing if endpointing is None else endpointing,
+        )
+
+    def key(self) -> str:
+        """What says whether two requests hear the same: two that do not have different keys.
+
+        How the text is written afterwards is no part of it.
+
+        Raises:
+            ModelError: the file of the language model cannot be read.
+        """
+        lm = self.lm
+        if isinstance(lm, (str, os.PathLike)):
+            path, changed = _language_model_file(lm)
+            lm = f"{path} {changed}"
+        return repr(dataclasses.replace(self, lm=lm, punctuate=False, itn=False))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made ready for a model; used by any number of recordings and streams."""
+
+    model: Model
+    decoder: Decoder
+    words: bool
+    chars: bool
+    language: str | None
+    endpointing: Endpointing | None
+    detector: Detector | None = None  # of voice activity
+    speech: SegmentOptions | None = None  # what it takes for speech
+    readable: Readable | None = None  # rewrites the text
+
+    def voice(self) -> Voice | None:
+        """Follows where one live stream speaks, where that is looked for."""
+        if self.detector is None or self.speech is None:
+            return None
+        return Voice(self.detector, self.speech, self.model.rate)
+
+    def segment(self, hypothesis: Hypothesis, heard: Heard, *, start: float, end: float) -> Segment:
+        """The segment that ``hypothesis`` says, heard from ``start`` to ``end`` seconds."""
+        return make_segment(
+            self.model.tokenizer,
+            hypothesis,
+            heard.log_probs,
+            clock=self.model.clock,
+            start=start,
+            end=end,
+            words=self.words,
+            calibration=self.model.calibration,
+            chars=self.chars,
+        )
+
+    def split(self, heard: Heard) -> list[tuple[int, int]]:
+        """The segments of what an offline call heard: first frame, one past the last."""
+        frames = len(heard.log_probs)
+        if self.endpointing is None:
+            return [(0, frames)]
+        return split(
+            heard.log_probs,
+            self.endpointing,
+            self.decoder.search(),
+            self.model.tokenizer,
+            self.model.clock.step,
+        )
+
+
+def plan(model: Model, request: Request) -> Plan:
+    """Make ``request`` ready for ``model``.
+
+    Raises:
+        ConfigError: a wrong method, option or language, or what this model cannot do.
+        MissingDependency: what is asked for needs a library that is not installed.
+    """
+    if not isinstance(request, Request):
+        raise ConfigError(f"request: {type(request).__name__} is not a Request")
+    detector, speech = _detector(model, request.vad)
+    return Plan(
+        model=model,
+        decoder=Decoder(
+            model,
+            model.decoding_options(request.options, request.method),
+            hotwords=_hotwords(request.hotwords),
+            lm=_language_model(request.lm),
+        ),
+        words=request.words,
+        chars=request.chars,
+        language=model.language(request.language),
+        endpointing=request.endpointing,
+        detector=detector,
+        speech=speech,
+        readable=_readable(model, request),
+    )
+
+
+def _readable(model: Model, request: Request) -> Readable | None:
+    if not (request.punctuate or request.itn):
+        return None
+    from mynah.runtime.readable import Readable
+
+    language = model.language(request.language)
+    if language is None:
+        raise ConfigError(f"punctuate, itn: {model.name} knows several languages; say which")
+    return Readable.load(language, request.punctuate, request.itn)
+
+
+def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:
+    if given is None or isinstance(given, Hotwords):
+        return given
+    return Hotwords.parse([given] if isinstance(given, str) else given)
+
+
+def _language_model(given: Ngram | str | os.PathLike[str] | None) -> Ngram | None:
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    try:
+        return _loaded(*_language_model_file(given))
+    except OSError as error:
+        raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
+
+
+def _language_model_file(given: str | os.PathLike[str]) -> tuple[str, int]:
+    """The file and when it changed.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        return os.path.abspath(given), os.stat(given).st_mtime_ns
+    except OSError as error:
+        raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: str, changed: int) -> Ngram:
+    """The language model of a file, which requests share until it changes."""
+    from mynah.decoding.ngram import load_ngram
+
+    return load_ngram(path)
+
+
+def _detector(
+    model: Model, vad: bool | SegmentOptions | None
+) -> tuple[Detector | None, SegmentOptions | None]:
+    """The voice activity detector, if one is wanted, and what it is to take for speech."""
+    if vad is False or (vad is None and not model.engine.info.voice_activity):
+        return None, None
+    from mynah.runtime.vad import load_vad
+
+    try:
+        detector = load_vad()
+    except ModelError:
+        if vad is None:  # it is not installed
+            return None, None
+        raise
+    return detector, vad if isinstance(vad, SegmentOptions) else detector.options

@@ -1,0 +1,176 @@
+"""Voice activity: how probable speech is in each frame, by the bundled ``mynah-vad`` or another.
+
+    vad = load_vad()
+    probs = vad.probabilities(samples)                    # (S,) at vad.rate -> (T,)
+    spans = vad.segments(samples)                         # [(start, end), ...] in seconds
+    stream = vad.stream()
+    probs = stream.feed(chunk), stream.feed(last_chunk, last=True)
+
+Frame ``t`` stands for the time from ``t`` to ``t + 1`` times ``frame_seconds``. A live stream's
+frames come ``delay`` seconds after they were heard, so that what follows has its say.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.audio.features import Frontend, make_frontend
+from mynah.audio.segments import Segmenter, SegmentOptions, Span
+from mynah.config import build
+from mynah.errors import ConfigError, ModelError
+from mynah.model_folder import ModelFolder, find_model, read_model_folder
+from mynah.runtime.engine import Array, Graph, State
+from mynah.runtime.sound import as_samples
+
+BUNDLED = "mynah-vad"
+FAMILY = "vad"
+_BLOCK = 512  # frames computed at a time: what stays in cache
+
+
+class Vad:
+    """A loaded detector; may be used from several threads.
+
+    Attributes:
+        name: of the model.
+        rate: hertz that samples must have.
+        frame_seconds: from one frame to the next.
+        delay: seconds that a live stream's frames come late.
+        options: how this model's probabilities best become segments.
+    """
+
+    def __init__(self, folder: ModelFolder, threads: int = 1) -> None:
+        info = folder.info
+        if info.family != FAMILY:
+            raise ModelError(f"{info.name}: a model of the family {info.family}, no voice detector")
+        try:
+            self.frontend: Frontend = make_frontend(info.frontend)
+            self.options = build(SegmentOptions, info.decoding, "decoding")
+        except ConfigError as error:
+            raise ModelError(f"{folder.path}: {error}") from None
+        self._graph = Graph(folder.file("onnx/detector.fp32.onnx"), threads)
+        fact = self._graph.fact
+        if fact("feature_dim") != self.frontend.dim:
+            raise ModelError(f"{folder.path}: the graph does not fit the front end")
+        self.name, self.rate = info.name, self.frontend.rate
+        self.frame_seconds = self.frontend.frame_shift
+        self.delay_frames = fact("delay")
+        self.delay = self.delay_frames * self.frame_seconds
+
+    def init_state(self, batch: int = 1) -> State:
+        """The state before the first frame."""
+        fact = self._graph.fact
+        return {
+            "overlap": np.zeros((batch, fact("kernel") - 1, fact("feature_dim")), np.float32),
+            "hidden": np.zeros((batch, fact("layers"), fact("dim")), np.float32),
+        }
+
+    def step(self, feats: Array, feat_lens: Array, state: State) -> tuple[Array, State]:
+        """Features (B, T, F), of which (B,) frames count -> probabilities (B, T), of frames
+        ``delay_frames`` earlier, and the next state."""
+        values = {"feats": feats, "feat_lens": feat_lens}
+        out = self._graph.run(values | {f"state.{name}": state[name] for name in state})
+        return out["probs"], {name: out[f"next.{name}"] for name in state}
+
+    def stream(self) -> VadStream:
+        """A new stream."""
+        return VadStream(self)
+
+    def probabilities(self, samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The probability of speech in each frame: (S,) at :attr:`rate` -> (T,) float32.
+
+        Raises:
+            InputError: samples that are not finite numbers in one or two dimensions.
+        """
+        return self.stream().feed(samples, last=True)
+
+    def segments(self, samples: npt.ArrayLike, options: SegmentOptions | None = None) -> list[Span]:
+        """Where there is speech: (start, end) in seconds.
+
+        Raises:
+            InputError: as :meth:`probabilities`.
+        """
+        mono = as_samples(samples)
+        stream = SegmentStream(self, options)
+        return stream.feed(mono, last=True)
+
+
+class VadStream:
+    """The probabilities of samples that arrive in chunks of any lengths; belongs to one signal."""
+
+    def __init__(self, vad: Vad) -> None:
+        self._vad, self._feats = vad, vad.frontend.stream()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._state = self._vad.init_state()
+        self._skip = self._vad.delay_frames  # answers that judge nothing
+        self._newest: Array | None = None  # the last frame
+
+    def feed(self, samples: npt.ArrayLike, last: bool = False) -> npt.NDArray[np.float32]:
+        """The probabilities (T',) that the next samples (S',) complete; ``last`` ends the signal,
+        and the next call begins a new one.
+
+        Raises:
+            InputError: samples that are not finite numbers in one or two dimensions.
+        """
+        vad = self._vad
+        feats = self._feats.feed(as_samples(samples), last=last)
+        if len(feats):
+            self._newest = feats[-1:].copy()
+        if last and self._newest is not None:  # the end goes on as it was until all is answered
+            feats = np.concatenate([feats, np.repeat(self._newest, vad.delay_frames, axis=0)])
+        probs = [np.zeros(0, np.float32)]
+        for first in range(0, len(feats), _BLOCK):
+            block = feats[None, first : first + _BLOCK]
+            found, self._state = vad.step(block, np.array([block.shape[1]]), self._state)
+            probs.append(found[0])
+        answers = np.concatenate(probs)
+        skipped = min(self._skip, len(answers))
+        self._skip -= skipped
+        if last:
+            self._begin()
+        return answers[skipped:]
+
+
+class SegmentStream:
+    """The segments of samples that arrive in chunks of any lengths; belongs to one signal."""
+
+    def __init__(self, vad: Vad, options: SegmentOptions | None = None) -> None:
+        self._rate, self._samples = vad.rate, 0
+        self._stream = vad.stream()
+        self._segmenter = Segmenter(options or vad.options, vad.frame_seconds)
+
+    def feed(self, samples: npt.ArrayLike, last: bool = False) -> list[Span]:
+        """The segments (start, end), seconds, that the next samples (S',) close.
+
+        Raises:
+            InputError: samples that are not finite numbers in one or two dimensions.
+        """
+        mono = as_samples(samples)
+        self._samples += len(mono)
+        spans = self._segmenter.feed(self._stream.feed(mono, last=last), last=last)
+        duration = self._samples / self._rate
+        if last:
+            self._samples = 0
+        return [(start, min(end, duration)) for start, end in spans if start < duration]
+
+
+def load_vad(model: str | Path | None = None, *, threads: int = 1) -> Vad:
+    """The detector ``model`` (a folder or a known name; ``None``: the bundled one), loaded once.
+
+    Raises:
+        ModelError: no such model, no detector, or it is broken.
+        ConfigError: ``threads`` is not a positive number.
+    """
+    if threads < 1:
+        raise ConfigError(f"threads: {threads} is not a positive number")
+    return _loaded(find_model(model or BUNDLED).resolve(), threads)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, threads: int) -> Vad:
+    return Vad(read_model_folder(path), threads)

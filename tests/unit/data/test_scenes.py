@@ -1,0 +1,144 @@
+"""Scenes: what is speech in them is known, and the generator alone decides what they are."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mynah import audio
+from mynah.config import build
+from mynah.corpus import write_tsv
+from mynah.data.config import DataConfig
+from mynah.data.scenes import SceneConfig, Scenes, frame_labels, narrowed, sounding_level, tilted
+from mynah.errors import ConfigError, InputError
+
+RATE = 16_000
+FRONTEND = audio.make_frontend(
+    {"kind": "fbank", "num_mels": 10, "frame_length": 32.0, "frame_shift": 16.0,
+     "snip_edges": False}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two noises, one of them half silent."""
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    samples = (0.1 * rng.standard_normal((2, RATE))).astype(np.float32)
+    samples[1, : RATE // 2] = 0.0
+    for number in range(2):
+        audio.write(folder / f"n{number}.wav", samples[number], RATE)
+    rows = [{"id": f"n{n}", "path": f"n{n}.wav", "duration": 1.0, "text": ""} for n in range(2)]
+    write_tsv(folder / "manifest.tsv", rows)
+    return folder / "manifest.tsv"
+
+
+def scenes(speech: Path, noise: Path, **changes: Any) -> Scenes:
+    values = {"seconds": 4.0, "noise": {"manifest": str(noise)}} | changes
+    data = build(DataConfig, {"train": [{"manifest": str(speech / "manifest.tsv")}]})
+    return Scenes(build(SceneConfig, values), data.train, FRONTEND)
+
+
+def nothing(name: str, reason: str) -> None:
+    raise AssertionError(f"{name}: {reason}")
+
+
+@pytest.fixture(scope="module")
+def utterance(speech: Path) -> np.ndarray:
+    return audio.read(speech / "slt_1.flac", rate=RATE).samples
+
+
+def test_the_generator_alone_decides(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    maker = scenes(speech, noise)
+    again = pickle.loads(pickle.dumps(maker))
+    for seed in range(8):
+        feats, labels = maker(np.random.default_rng(seed), utterance, nothing)
+        other, same = again(np.random.default_rng(seed), utterance, nothing)
+        assert np.array_equal(feats, other) and labels == same
+        assert feats.shape == (250, 10) and len(labels) == 250
+        assert set(labels) <= {0, 1} and np.isfinite(feats).all()
+
+
+def test_speech_is_where_the_labels_say(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    maker = scenes(speech, noise, silent=0.0, clean=1.0, narrow=0.0)
+    for seed in range(8):
+        scene = maker.scene(np.random.default_rng(seed), utterance, nothing)
+        assert scene.active.any() and not scene.active.all()
+        loud = np.sqrt(np.mean(scene.samples[scene.active] ** 2))
+        quiet = np.sqrt(np.mean(scene.samples[~scene.active] ** 2))
+        assert loud > 5 * quiet
+        assert 1e-3 <= loud <= 0.26, "levels from -60 to -12 dB"
+
+
+def test_noise_keeps_to_its_ratio(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    plain = {"silent": 0.0, "clean": 0.0, "made": 0.0, "babble": 0.0, "narrow": 0.0,
+             "level": [-20.0, -20.0]}  # fmt: skip
+    ratios = []
+    for snr in (0.0, 30.0):
+        maker = scenes(speech, noise, snr=[snr, snr], **plain)
+        for seed in range(6):
+            scene = maker.scene(np.random.default_rng(seed), utterance, nothing)
+            rest = scene.samples[~scene.active]
+            ratios.append(-20 - 20 * np.log10(sounding_level(rest, RATE)))
+    assert np.median(ratios[:6]) < 6, "speech and noise as loud as each other"
+    assert np.median(ratios[6:]) > 20
+
+
+def test_silence_has_no_speech(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    maker = scenes(speech, noise, silent=1.0)
+    for seed in range(6):
+        _, labels = maker(np.random.default_rng(seed), utterance, nothing)
+        assert not any(labels)
+
+
+def test_a_recording_that_is_not_clean_is_refused(speech: Path, noise: Path) -> None:
+    rng = np.random.default_rng(1)
+    hiss = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+    with pytest.raises(InputError, match="not clean: . dB"):
+        scenes(speech, noise, silent=0.0)(rng, hiss, nothing)
+
+
+def test_labels_of_frames() -> None:
+    active = np.zeros(256 * 4, bool)
+    active[256 + 100 : 3 * 256 + 100] = True  # 156, 256 and 100 samples of three frames
+    assert frame_labels(active, 4, FRONTEND).tolist() == [0, 1, 1, 0]
+    assert frame_labels(active[:300], 4, FRONTEND).tolist() == [0, 0, 0, 0]
+
+
+def test_sounding_level_passes_over_silence() -> None:
+    rng = np.random.default_rng(2)
+    hiss = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+    gaps = np.concatenate([hiss, np.zeros(3 * RATE, np.float32)])
+    assert sounding_level(hiss, RATE) == pytest.approx(0.1, rel=0.05)
+    assert sounding_level(gaps, RATE) == pytest.approx(0.1, rel=0.05)
+    assert sounding_level(np.zeros(RATE, np.float32), RATE) == 0.0
+    assert sounding_level(np.zeros(0, np.float32), RATE) == 0.0
+
+
+def test_filters() -> None:
+    rng = np.random.default_rng(3)
+    hiss = rng.standard_normal(RATE).astype(np.float32)
+    narrow = narrowed(np.random.default_rng(4), hiss, RATE)
+    assert narrow.shape == hiss.shape and narrow.dtype == np.float32
+    spectrum = np.abs(np.fft.rfft(narrow))
+    assert spectrum[7600:].max() < 0.02 * spectrum[1000:2000].max()
+    assert tilted(rng, hiss).shape == hiss.shape
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seconds": 0.1}, "seconds"),
+        ({"silent": 1.5}, "silent"),
+        ({"made": 0.8, "babble": 0.3}, "made"),
+        ({"snr": [5.0, 1.0]}, "snr"),
+        ({"snrr": [5.0, 1.0]}, "did you mean 'snr'"),
+    ],
+)
+def test_wrong_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(SceneConfig, values)
