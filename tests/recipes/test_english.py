@@ -40,7 +40,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
     with (speech / "manifest.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     header = ["id", "path", "speaker", "duration", "text", "split", "phones"]
-    names = ("speechocean762", "vctk_p239", "ljspeech_145", "native", "synth/train", "synth/more")
+    names = ["speechocean762", "vctk_p239", "ljspeech_145", "native"]
+    names += ["synth/train", "synth/more", "synth/words"]
     for name in names:
         lines = [header]
         for row in rows:
@@ -71,7 +72,26 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
     return root
 
 
-def test_two_steps_of_each_english_recipe_one_after_the_other(
+@pytest.mark.parametrize("name", ["first", "small"])
+def test_two_steps_of_the_recipes_of_letters(
+    repository: Path, sets: Path, tmp_path: Path, name: str
+) -> None:
+    from mynah.training.config import read_recipe
+    from mynah.training.run import train
+
+    recipe = repository / "recipes" / "english" / f"{name}.toml"
+    given = read_recipe(recipe)
+    config = read_recipe(
+        recipe,
+        [f"data.root={sets}", "loop.max_steps=2", "loop.tensorboard=false",
+         "model.encoder.layers=2"],
+    )  # fmt: skip
+    assert train(config, tmp_path / "run", device="cpu", threads=1)
+    folder = read_model_folder(tmp_path / "run" / "model")
+    assert folder.info.config["encoder"]["subsampling"] == given.model["encoder"]["subsampling"]
+
+
+def test_two_steps_of_each_phone_recipe_one_after_the_other(
     repository: Path, sets: Path, tmp_path: Path
 ) -> None:
     from mynah.training.config import read_recipe
