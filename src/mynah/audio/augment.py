@@ -162,3 +162,46 @@ def spec_trim(rng: np.random.Generator, feats: Array, *, width: int = 20) -> Arr
     """
     cut = int(rng.integers(1, width + 1)) if width >= 1 else 0
     return feats[: len(feats) - cut].copy() if 2 * cut < len(feats) else feats.copy()
+
+
+def color(
+    rng: np.random.Generator, feats: Array, *, level: float = 1.0, tilt: float = 0.5
+) -> Array:
+    """Another microphone and distance: a smooth curve over the bins added to log energies (T, F).
+
+    A filter that does not change in time multiplies the energy of each bin. The curve is a constant
+    of standard deviation ``level`` and three cosines of ``tilt``, in the unit of ``feats`` (natural
+    logarithms of power: 1.0 is 4.3 dB).
+    """
+    bins = feats.shape[1]
+    places = np.pi * (np.arange(bins) + 0.5) / max(bins, 1)
+    heights = rng.standard_normal(4) * (level, tilt, tilt, tilt)
+    curve = sum(height * np.cos(k * places) for k, height in enumerate(heights))
+    return feats + np.asarray(curve, np.float32)
+
+
+def warp_frequency(
+    rng: np.random.Generator, feats: Array, *, width: float = 0.1, rate: int = 16000
+) -> Array:
+    """A longer or shorter vocal tract: feats (T, F) with their frequencies times a factor.
+
+    The factor is drawn from ``1 / (1 + width)`` to ``1 + width``, evenly in its logarithm. The bins
+    are taken to be even on the mel scale up to half of ``rate`` hertz, as in Kaldi's fbank; beyond
+    the ends the last one is repeated.
+
+    N. Jaitly and G. Hinton, "Vocal tract length perturbation (VTLP) improves speech recognition",
+    ICML workshop 2013, there with the filters moved instead.
+    """
+    limit = np.log1p(width)
+    factor = np.exp(rng.uniform(-limit, limit))
+    bins = feats.shape[1]
+    if bins < 2:
+        return feats.copy()
+    top = np.log1p(rate / 2 / 700.0)
+    mels = top * (np.arange(bins) + 1.0) / (bins + 1)
+    place = np.log1p(np.expm1(mels) * factor) / top * (bins + 1) - 1.0
+    place = np.clip(place, 0.0, bins - 1.0)
+    left = np.minimum(place.astype(np.int64), bins - 2)
+    part = (place - left).astype(np.float32)
+    warped: Array = feats[:, left] * (1.0 - part) + feats[:, left + 1] * part
+    return warped

@@ -20,10 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_summary(actions)
     _add_cmvn(actions)
     _add_tokenizer(actions)
+    from mynah.cli.data_pronounce import add_pronounce_arguments
     from mynah.cli.data_synthesize import add_synthesize_arguments
 
     add_synthesize_arguments(
         actions.add_parser("synthesize", help="synthetic speech from a text, to train with")
+    )
+    add_pronounce_arguments(
+        actions.add_parser("pronounce", help="how the words of a text are said, for a lexicon")
     )
 
 
@@ -122,6 +126,10 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli.data_synthesize import run_synthesize
 
         return run_synthesize(args)
+    if args.action == "pronounce":
+        from mynah.cli.data_pronounce import run_pronounce
+
+        return run_pronounce(args)
     if args.action in ("check", "summary"):
         from mynah.cli import data_show
 

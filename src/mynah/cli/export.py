@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mynah.model_folder import ModelFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which graphs (default: all that the family has)",
     )
     parser.add_argument("--weights", action="store_true", help="keep weights.safetensors, too")
+    parser.add_argument(
+        "--priors",
+        metavar="MANIFEST",
+        help="divide by how often units are heard in these",
+    )
+    parser.add_argument("--prior-weight", type=float, default=0.5, metavar="W", help="power (0.5)")
+    parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--limit", type=int, default=300, metavar="N", help="recordings (300)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,9 +55,12 @@ def run(args: argparse.Namespace) -> int:
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     source = read_model_folder(find_model(args.model))
-    written = export_folder(
-        source, args.out, precisions=args.precision, weights=args.weights, progress=progress
-    )
+    with tempfile.TemporaryDirectory(prefix="mynah-") as folder:
+        if args.priors:
+            source = _divided(args, source, Path(folder) / "model")
+        written = export_folder(
+            source, args.out, precisions=args.precision, weights=args.weights, progress=progress
+        )
     progress("")
     print(f"{args.out}: {source.info.name} ({source.info.family})")
     for graph in written:
@@ -51,3 +69,18 @@ def run(args: argparse.Namespace) -> int:
             f"differs from PyTorch by {graph.difference:.0e} on an example"
         )
     return 0
+
+
+def _divided(args: argparse.Namespace, source: ModelFolder, folder: Path) -> ModelFolder:
+    """The model divided by the priors of its units, in ``folder``."""
+    from mynah.audio import read
+    from mynah.cli.evaluate import parse_conditions
+    from mynah.corpus import load, read_manifest
+    from mynah.export.priors import fold_priors
+    from mynah.model_folder import read_model_folder
+
+    cuts = list(read_manifest(args.priors, root=args.root, where=parse_conditions(args.where)))
+    step = max(1, len(cuts) // args.limit)  # spread over the set
+    sounds = (load(cut, read, rate=source.info.sample_rate) for cut in cuts[::step])
+    fold_priors(source, folder, sounds, args.prior_weight)
+    return read_model_folder(folder)

@@ -1,12 +1,13 @@
-"""Synthetic speech for training: sentences of a text read by flite and espeak-ng.
+"""Synthetic speech for training: sentences of a text read by flite, festival and espeak-ng.
 
-Both are small programs of every Linux distribution, run here as ordinary processes. What item
+All are small programs of every Linux distribution, run here as ordinary processes. What item
 ``index`` says, and how, is a function of (seed, index) alone: a run that was interrupted goes on
 where it stopped, and any number of jobs makes the same corpus.
 
-A voice is ``flite:NAME``, ``espeak:ACCENT`` or ``espeak:ACCENT+VARIANT``. Beside rate and pitch
-the *warp* is drawn: the recording is made slower by that factor and then resampled, which moves
-formants and pitch together as a shorter or longer vocal tract does (above 1: a smaller speaker).
+A voice is ``flite:NAME``, ``festival:NAME``, ``espeak:ACCENT`` or ``espeak:ACCENT+VARIANT``. Beside
+rate and pitch the *warp* is drawn: the recording is made slower by that factor and then resampled,
+which moves formants and pitch together as a shorter or longer vocal tract does (above 1: a smaller
+speaker).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count as count_from
 from pathlib import Path
 from typing import TextIO
@@ -34,8 +35,10 @@ from mynah.errors import ConfigError, InputError, MynahError
 log = logging.getLogger(__name__)
 
 RATE = 16000
-PROGRAMS = {"flite": "flite", "espeak": "espeak-ng"}
+PROGRAMS = {"flite": "flite", "festival": "text2wave", "espeak": "espeak-ng"}
 FLITE_VOICES = ("flite:awb", "flite:rms", "flite:slt", "flite:kal16")
+FESTIVAL_VOICES = ("festival:kal_diphone", "festival:ked_diphone",
+                   "festival:cmu_us_slt_arctic_hts")  # fmt: skip
 _ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan",
             "en-gb-x-gbcwmd", "en-029")  # fmt: skip
 _VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5",
@@ -58,7 +61,10 @@ class SynthesisConfig:
     count: int = 0
     hours: float = 0.0
     voices: tuple[str, ...] = FLITE_VOICES + ESPEAK_VOICES
-    flite_share: float = 0.5  # of the items, where both programs have voices
+    # how the items are shared among the programs that have voices
+    shares: dict[str, float] = field(
+        default_factory=lambda: {"flite": 0.5, "festival": 0.2, "espeak": 0.3}
+    )
     min_words: int = 2
     max_words: int = 30
     min_seconds: float = 0.8
@@ -75,7 +81,11 @@ class SynthesisConfig:
             raise ConfigError("say how much to make: a count or hours above 0")
         for voice in self.voices:
             if voice.partition(":")[0] not in PROGRAMS or not voice.partition(":")[2]:
-                raise ConfigError(f"{voice}: a voice is flite:NAME or espeak:ACCENT+VARIANT")
+                raise ConfigError(
+                    f"{voice}: a voice is flite:NAME, festival:NAME or espeak:ACCENT+VARIANT"
+                )
+            if self.shares.get(voice.partition(":")[0], 0.0) <= 0.0:
+                raise ConfigError(f"shares: nothing for {voice}")
         if not self.voices:
             raise ConfigError("voices is empty")
 
@@ -200,8 +210,10 @@ class Prompts:
         short = [s for s in sentences if _words(s) <= config.short_words]
         rest = [s for s in sentences if _words(s) > config.short_words]
         self._pools = [(pool, rng.permutation(len(pool))) for pool in (short, rest) if pool]
-        voices = [[v for v in config.voices if v.startswith(program)] for program in PROGRAMS]
-        self._voices = [group for group in voices if group]
+        groups = {p: [v for v in config.voices if v.startswith(f"{p}:")] for p in PROGRAMS}
+        self._voices = [group for group in groups.values() if group]
+        shares = np.array([config.shares[p] for p, group in groups.items() if group])
+        self._bounds = np.cumsum(shares / shares.sum())
 
     def __getitem__(self, index: int) -> Prompt:
         config = self.config
@@ -215,9 +227,8 @@ class Prompts:
             is_short = after > before
             pool, order = self._pools[0 if is_short else 1]
             number = before if is_short else index - before
-        group = self._voices[0]
-        if len(self._voices) == 2 and rng.random() >= config.flite_share:
-            group = self._voices[1]
+        drawn = int(np.searchsorted(self._bounds, rng.random(), side="right"))
+        group = self._voices[min(drawn, len(self._voices) - 1)]
         return Prompt(
             index=index,
             sentence=pool[order[number % len(pool)]],
@@ -239,15 +250,10 @@ def render(prompt: Prompt) -> npt.NDArray[np.float32]:
     with tempfile.TemporaryDirectory(prefix="mynah-") as folder:
         wav = os.path.join(folder, "speech.wav")
         rate = prompt.rate / prompt.warp  # the warp makes it faster again
-        command = (
-            _flite_command(voice, rate, prompt.pitch)
-            if program == "flite"
-            else _espeak_command(voice, rate, prompt.pitch)
-        )
         # The sentence goes through a file: it can then never be taken for an option.
         text = os.path.join(folder, "text.txt")
         Path(text).write_text(sentence + "\n", encoding="ascii", errors="ignore")
-        _execute([*command, "-f", text, "-o" if program == "flite" else "-w", wav])
+        _execute(_COMMANDS[program](voice, rate, prompt.pitch, text, wav))
         try:
             samples, wav_rate = soundfile.read(wav, dtype="float32")
         except (OSError, soundfile.LibsndfileError):
@@ -262,20 +268,46 @@ def render(prompt: Prompt) -> npt.NDArray[np.float32]:
     return np.pad(samples, (before, after)).astype(np.float32)
 
 
-def _flite_command(voice: str, rate: float, pitch: float) -> list[str]:
+def _flite_command(voice: str, rate: float, pitch: float, text: str, wav: str) -> list[str]:
     low, high = (140, 240) if voice == "slt" else (80, 160)
     return [
         PROGRAMS["flite"], "-voice", voice,
         "--setf", f"duration_stretch={1 / rate:.3f}",
         "--setf", f"int_f0_target_mean={low + pitch * (high - low):.0f}",
+        "-f", text, "-o", wav,
     ]  # fmt: skip
 
 
-def _espeak_command(voice: str, rate: float, pitch: float) -> list[str]:
+def _festival_command(voice: str, rate: float, pitch: float, text: str, wav: str) -> list[str]:
+    if not re.fullmatch(r"\w+", voice):  # it becomes part of a program
+        raise MynahError(f"{PROGRAMS['festival']}: {voice!r} is no name of a voice")
+    settings = f"(voice_{voice}) (Parameter.set 'Duration_Stretch {1 / rate:.3f})"
+    if voice.endswith("_hts"):
+        settings += (
+            " (set! hts_engine_params (append hts_engine_params"
+            f' \'(("-r" {rate:.3f}) ("-fm" {(pitch - 0.5) * 8:.2f}))))'
+        )
+    else:
+        settings += (
+            f" (set! int_lr_params '((target_f0_mean {85 + 60 * pitch:.0f}) (target_f0_std 15)"
+            " (model_f0_mean 170) (model_f0_std 34)))"
+        )
+    return [PROGRAMS["festival"], "-eval", f"(begin {settings})", "-o", wav, text]
+
+
+def _espeak_command(voice: str, rate: float, pitch: float, text: str, wav: str) -> list[str]:
     return [
         PROGRAMS["espeak"], "-v", voice, "-z",
         "-s", f"{max(80, round(165 * rate))}", "-p", f"{round(25 + 50 * pitch)}",
+        "-f", text, "-w", wav,
     ]  # fmt: skip
+
+
+_COMMANDS: dict[str, Callable[[str, float, float, str, str], list[str]]] = {
+    "flite": _flite_command,
+    "festival": _festival_command,
+    "espeak": _espeak_command,
+}
 
 
 def _execute(command: list[str]) -> None:

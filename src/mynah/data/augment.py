@@ -110,8 +110,12 @@ class Augmenter:
         return samples
 
     def feats(self, rng: np.random.Generator, feats: Array) -> Array:
-        """Substitution and trimming, then masks."""
+        """Vocal tract and microphone, substitution and trimming, then masks."""
         config = self.config
+        if config.warp is not None:
+            feats = augment.warp_frequency(rng, feats, width=config.warp.width, rate=self.rate)
+        if config.color is not None:
+            feats = augment.color(rng, feats, level=config.color.level, tilt=config.color.tilt)
         if config.spec_sub is not None:
             feats = augment.spec_sub(rng, feats, count=config.spec_sub.count,
                                      width=config.spec_sub.width)  # fmt: skip

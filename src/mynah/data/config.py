@@ -75,6 +75,25 @@ class SpecAugmentConfig:
 
 
 @dataclass(frozen=True)
+class ColorConfig:
+    """Microphones and distances: a smooth curve over the bins (log energies) of an utterance."""
+
+    level: float = 1.0  # standard deviation; 1.0 is 4.3 dB for natural logarithms
+    tilt: float = 0.5
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    """Vocal tracts: frequencies times a factor (VTLP, Jaitly and Hinton 2013)."""
+
+    width: float = 0.1  # factors from 1 / (1 + width) to 1 + width
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.width <= 1.0:
+            raise ConfigError(f"width: must be from 0 to 1, got {self.width}")
+
+
+@dataclass(frozen=True)
 class SpecSubConfig:
     """Stretches replaced by earlier ones (SpecSub, as in U2++, arXiv:2106.05642)."""
 
@@ -105,12 +124,17 @@ class DataConfig:
     # of the encoder, an utterance with more tokens than its frames being refused; a run takes it
     # from its model
     subsampling: int | None = None
+    # a column of the manifests that says which unit sounds when, as "sil 30 dh 5 ah 7": frames of
+    # 10 ms; empty: none is read
+    alignment: str = ""
     needs_text: bool = True  # an utterance without a text is refused; a run takes it from its task
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
+    warp: WarpConfig | None = None
+    color: ColorConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
     spec_sub: SpecSubConfig | None = None
     spec_trim: SpecTrimConfig | None = None

@@ -43,6 +43,8 @@ class Batch:
     tokens: Tensor  # (B, U) int64, zeros after token_lens; or a label a frame, (B, T)
     token_lens: Tensor  # (B,) int64
     texts: tuple[str, ...]
+    # (B, T) int64: the unit that sounds in a frame of feats, the blank in silence, -1: not known
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class _Ready:
     feats: npt.NDArray[np.float32]  # (T, F)
     tokens: list[int]
     text: str
+    labels: npt.NDArray[np.int64] | None = None  # (T,)
 
 
 class Examples(Protocol):
@@ -166,7 +169,14 @@ class ItemReader:
             feats = self.augmenter.feats(rng, feats)
         if self.tokenizer:
             _check_room(tokens, len(feats), self.config.subsampling or 1)
-        return _Ready(cut.id, feats, tokens, text)
+        return _Ready(cut.id, feats, tokens, text, self._labels(cut, len(feats), item.factor))
+
+    def _labels(self, cut: Cut, frames: int, factor: float) -> npt.NDArray[np.int64] | None:
+        """What the manifest says of each frame, where the recipe asks for it."""
+        column = self.config.alignment
+        if not column or self.tokenizer is None:
+            return None
+        return frame_labels(cut.value(column), self.tokenizer, frames, factor)
 
     def _example(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
         """An utterance of a task that labels frames."""
@@ -222,6 +232,33 @@ def shape_text(text: str, form: TextForm, language: str) -> str:
     return text.lower() if form == "lower" else text.upper() if form == "upper" else text
 
 
+def frame_labels(
+    alignment: str, tokenizer: Tokenizer, frames: int, factor: float = 1.0
+) -> npt.NDArray[np.int64]:
+    """The unit ids of ``frames`` frames of 10 ms from an alignment such as ``sil 30 dh 5 ah 7``.
+
+    ``factor`` is how much faster the speech has become. What is no unit is silence, the blank;
+    frames beyond the end, or all if the alignment is empty, are -1.
+
+    Raises:
+        InputError: it is no list of units and numbers of frames.
+    """
+    labels = np.full(frames, -1, np.int64)
+    parts = alignment.split()
+    if not parts:
+        return labels
+    names, lengths = parts[::2], parts[1::2]
+    if len(names) != len(lengths) or not all(n.isdecimal() for n in lengths):
+        raise InputError(f"has an alignment that is no list of units and frames: {alignment[:40]}")
+    ids = {unit: index for index, unit in enumerate(tokenizer.units)}
+    units = np.array([ids.get(name, tokenizer.blank) for name in names], np.int64)
+    places = np.repeat(units, np.array([int(n) for n in lengths]))
+    at = ((np.arange(frames) + 0.5) * factor).astype(np.int64)
+    inside = at < len(places)
+    labels[inside] = places[at[inside]]
+    return labels
+
+
 def collate(ready: Sequence[_Ready]) -> Batch:
     """Pad utterances with zeros to the longest."""
     feat_lens = [len(r.feats) for r in ready]
@@ -231,6 +268,12 @@ def collate(ready: Sequence[_Ready]) -> Batch:
     for row, r in enumerate(ready):
         feats[row, : feat_lens[row]] = torch.from_numpy(np.ascontiguousarray(r.feats, np.float32))
         tokens[row, : token_lens[row]] = torch.tensor(r.tokens, dtype=torch.int64)
+    labels: Tensor | None = None
+    if any(r.labels is not None for r in ready):
+        labels = torch.full((len(ready), max(feat_lens)), -1, dtype=torch.int64)
+        for row, r in enumerate(ready):
+            if r.labels is not None:
+                labels[row, : feat_lens[row]] = torch.from_numpy(r.labels)
     return Batch(
         ids=tuple(r.id for r in ready),
         feats=feats,
@@ -238,4 +281,5 @@ def collate(ready: Sequence[_Ready]) -> Batch:
         tokens=tokens,
         token_lens=torch.tensor(token_lens, dtype=torch.int64),
         texts=tuple(r.text for r in ready),
+        labels=labels,
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mynah.config import build
 from mynah.errors import ConfigError, InputError, MissingDependency, ModelError
 from mynah.text.characters import HANZI, SPACE
+from mynah.text.phones import PhoneTokenizer
 from mynah.text.sentencepiece_model import SentencePieceModel
 from mynah.text.tokenizer import (
     BLANK,
@@ -19,6 +20,7 @@ from mynah.text.tokenizer import (
     SOS_EOS,
     UNITS_FILE,
     UNK,
+    Tokenizer,
     TokenizerConfig,
     UnitTokenizer,
     read_units,
@@ -27,8 +29,8 @@ from mynah.text.tokenizer import (
 _Case = Literal["keep", "lower", "upper"]
 
 
-def load_tokenizer(folder: str | Path, values: Mapping[str, Any]) -> UnitTokenizer:
-    """The tokenizer in ``folder`` (``units.txt``, and the BPE model if ``values`` names one).
+def load_tokenizer(folder: str | Path, values: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in ``folder``: ``units.txt``, and a BPE model or a dictionary of sounds.
 
     ``values`` is the table ``[tokenizer]`` of ``model.toml``: see :class:`TokenizerConfig`.
 
@@ -41,6 +43,8 @@ def load_tokenizer(folder: str | Path, values: Mapping[str, Any]) -> UnitTokeniz
     except ConfigError as error:
         raise ModelError(f"{folder}: {error}") from None
     units = read_units(folder / UNITS_FILE)
+    if config.kind == "phone":
+        return PhoneTokenizer(folder, units, config)
     bpe = _read_bytes(folder / config.bpe_model) if config.bpe_model else None
     return UnitTokenizer(units, config, bpe)
 

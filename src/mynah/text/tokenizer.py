@@ -54,9 +54,10 @@ class TokenizerConfig:
     ``char`` and ``bpe`` are mynah's own. ``units`` is a WeNet table, with two differences: a space
     for which the table has no unit becomes ``<unk>``, where ``char`` leaves it out; and of the
     hanzi only U+4E00 to U+9FFF are kept out of the BPE model, where ``bpe`` keeps out them all.
+    ``phone`` is :class:`mynah.text.phones.PhoneTokenizer`.
     """
 
-    kind: Literal["char", "bpe", "units"] = "char"
+    kind: Literal["char", "bpe", "units", "phone"] = "char"
     language: str = ""  # texts are normalised as for scoring in it first; "": taken as they are
     case: Literal["keep", "lower", "upper"] = "keep"  # applied before encoding
     split_with_space: bool = False  # units are whole words between spaces

@@ -102,7 +102,7 @@ class EvaluateConfig:
     every: int = 0  # steps; 0: after each epoch
     method: Literal["greedy", "prefix_beam", "rescoring"] = "greedy"
     beam: int = 10
-    unit: Literal["word", "char"] = "word"
+    unit: Literal["word", "char", "token"] = "word"  # token: of the tokenizer, as phones
     language: str = "en"  # of the scoring normalisation; empty: compare the texts as they are
     chunk: int = 0  # encoder frames; 0: the whole utterance
     left: int = -1  # chunks to the left; -1: all

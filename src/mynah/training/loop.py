@@ -429,6 +429,7 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
         tokens=batch.tokens.to(device, non_blocking=True),
         token_lens=batch.token_lens.to(device, non_blocking=True),
         texts=batch.texts,
+        labels=None if batch.labels is None else batch.labels.to(device, non_blocking=True),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mynah.audio.features import Frontend
 from mynah.config import as_dict, build, dumps_toml, read_toml
 from mynah.corpus.cut import Cut
-from mynah.corpus.manifest import Manifest, StreamManifest
+from mynah.corpus.manifest import Manifest, StreamManifest, locate
 from mynah.corpus.statistics import read_cmvn
 from mynah.data.index import chosen, open_sources
 from mynah.data.items import Examples, shape_text
@@ -22,6 +22,8 @@ from mynah.data.loader import Loader
 from mynah.errors import ConfigError, InputError
 from mynah.model_folder import ModelFolder
 from mynah.text import Tokenizer, char_tokenizer, load_tokenizer, train_bpe
+from mynah.text.phones import PhoneTokenizer
+from mynah.text.pronounce import learn_pronouncer
 from mynah.training.checkpoint import write_whole
 from mynah.training.config import TrainConfig, section, without_kind
 from mynah.training.distributed import Workers
@@ -37,6 +39,13 @@ class BpeOptions:
     model_type: Literal["unigram", "bpe"] = "unigram"
     language: str = ""  # texts are brought into its scoring form; empty: they are taken as they are
     case: Literal["keep", "lower", "upper"] = "keep"
+
+
+@dataclass(frozen=True)
+class PhoneOptions:
+    """The table ``tokenizer`` where ``kind`` is ``phone`` and no ``folder`` is given."""
+
+    dictionary: str  # a file as CMUdict has it, plain or .xz; its own path, or under data.root
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ def make_tokenizer(
         tokenizer = load_tokenizer(Path(given), values)
     else:
         tokenizer = _train(config, values)
-        notes.append(f"tokenizer: {tokenizer.vocab_size} units from the training texts")
+        source = "a dictionary" if values["kind"] == "phone" else "the training texts"
+        notes.append(f"tokenizer: {tokenizer.vocab_size} units from {source}")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     write_whole(folder / _FILE, dumps_toml(tokenizer.to_dict()))
@@ -114,8 +124,12 @@ def _positions(manifest: Manifest) -> Iterator[tuple[int, Cut]]:
 
 
 def _train(config: TrainConfig, values: dict[str, Any]) -> Tokenizer:
-    texts, given = training_texts(config), without_kind(values)
-    if section(values, "tokenizer", ("bpe", "char")) == "bpe":
+    given, kind = without_kind(values), section(values, "tokenizer", ("bpe", "char", "phone"))
+    if kind == "phone":
+        phone = build(PhoneOptions, given, "tokenizer")
+        return PhoneTokenizer(learn_pronouncer(locate(phone.dictionary, config.data.root or None)))
+    texts = training_texts(config)
+    if kind == "bpe":
         bpe = build(BpeOptions, given, "tokenizer")
         return train_bpe(
             texts, bpe.vocab_size, bpe.model_type, language=bpe.language, case=bpe.case

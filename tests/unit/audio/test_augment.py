@@ -139,3 +139,29 @@ def test_trimmed_end(seed: int, frames: int) -> None:
     np.testing.assert_array_equal(varied, feats[: len(varied)])
     if frames > 40:
         assert len(varied) < frames
+
+
+def test_a_microphone_is_a_curve_that_does_not_change_in_time() -> None:
+    feats = np.random.default_rng(0).standard_normal((50, 80)).astype(np.float32)
+    heard = augment.color(np.random.default_rng(1), feats, level=1.0, tilt=0.5)
+    curve = heard - feats
+    assert heard.dtype == np.float32
+    np.testing.assert_allclose(curve, np.broadcast_to(curve[0], curve.shape), atol=1e-5)
+    assert np.abs(curve[0]).max() > 0.1 and np.abs(np.diff(curve[0])).max() < 0.3
+    flat = augment.color(np.random.default_rng(1), feats, level=1.0, tilt=0.0)[0] - feats[0]
+    assert np.ptp(flat) < 1e-5
+
+
+def test_a_vocal_tract_moves_what_is_at_a_frequency() -> None:
+    mels = 1127.0 * np.log1p(8000 / 700.0) * (np.arange(80) + 1) / 81
+    hertz = 700.0 * np.expm1(mels / 1127.0)
+    feats = np.exp(-(((hertz - 1500.0) / 300.0) ** 2)).astype(np.float32)[None].repeat(3, 0)
+    seen = []
+    for seed in range(40):
+        warped = augment.warp_frequency(np.random.default_rng(seed), feats, width=0.2)
+        assert warped.shape == feats.shape and warped.dtype == np.float32
+        seen.append(1500.0 / hertz[int(warped[0].argmax())])
+    assert 0.8 < min(seen) < 0.9 and 1.1 < max(seen) < 1.25
+    same = augment.warp_frequency(np.random.default_rng(0), feats, width=0.0)
+    np.testing.assert_allclose(same, feats, atol=1e-6)
+    assert augment.warp_frequency(np.random.default_rng(0), feats[:, :1]).shape == (3, 1)

@@ -4,6 +4,7 @@ import argparse
 import lzma
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +30,16 @@ SENTENCES += [f"Then the {a} walked down to the river and sat under a tree." for
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand-ins for flite and espeak-ng: a tone, and a line in a log for each call."""
+    """Stand-ins for the programs: a tone, and a line in a log for each call."""
     folder = tmp_path / "bin"
     folder.mkdir()
     tone = np.sin(np.arange(32000) * 0.05).astype(np.float32)
     soundfile.write(str(folder / "tone.wav"), tone, 16000)
     script = f"""#!/bin/sh
 echo "$0 $*" >> {folder}/log
-for last; do :; done
-cp {folder}/tone.wav "$last"
+for word; do case "$word" in *.wav) cp {folder}/tone.wav "$word";; esac; done
 """
-    for name in ("flite", "espeak-ng"):
+    for name in ("flite", "text2wave", "espeak-ng"):
         (folder / name).write_text(script)
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -94,6 +94,9 @@ def test_prompts_depend_on_seed_and_index_alone_and_do_not_repeat() -> None:
     assert len({p.sentence for p in drawn}) == 16
     assert sum(len(p.sentence.split()) <= 5 for p in drawn) == 8
     assert {p.voice.split(":")[0] for p in drawn} == {"flite", "espeak"}
+    third = SynthesisConfig(seed=3, count=300, voices=("flite:a", "festival:b", "espeak:c"))
+    names = [Prompts(SENTENCES, third)[i].voice for i in range(300)]
+    assert [round(names.count(v) / 300, 1) for v in third.voices] == [0.5, 0.2, 0.3]
     other = Prompts(SENTENCES, SynthesisConfig(seed=4, count=16, short_words=5))
     assert [other[i] for i in range(16)] != drawn
 
@@ -143,8 +146,10 @@ def test_a_missing_or_failing_program_gives_one_line(
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="count or hours"):
         SynthesisConfig()
-    with pytest.raises(ConfigError, match="festival:x"):
-        SynthesisConfig(count=1, voices=("festival:x",))
+    with pytest.raises(ConfigError, match="mary:x"):
+        SynthesisConfig(count=1, voices=("mary:x",))
+    with pytest.raises(ConfigError, match="shares: nothing for flite:slt"):
+        SynthesisConfig(count=1, voices=("flite:slt",), shares={"espeak": 1.0})
 
 
 def test_the_verb(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,13 +167,33 @@ def test_the_verb(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("program", "voice"), [("flite", "flite:slt"), ("espeak-ng", "espeak:en-us+f2")]
+    ("program", "voice"),
+    [
+        ("flite", "flite:slt"),
+        ("text2wave", "festival:kal_diphone"),
+        ("espeak-ng", "espeak:en-us+f2"),
+    ],
 )
 def test_the_real_programs(program: str, voice: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
+    folder = Path("/usr/share/festival/voices/english/kal_diphone")
+    if voice.startswith("festival") and not folder.is_dir():
+        pytest.skip("festival's voice kal_diphone is not installed")
     prompts = Prompts(SENTENCES, SynthesisConfig(count=1, voices=(voice,)))
     samples = render(prompts[0])
     assert samples.dtype == np.float32 and 0.5 < len(samples) / 16000 < 8
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.01)
     np.testing.assert_array_equal(samples, render(prompts[0]))
+
+
+def test_what_festival_is_told(programs: Path) -> None:
+    config = SynthesisConfig(count=1, voices=("festival:us_hts", "festival:kal"))
+    prompts = Prompts(SENTENCES, config)
+    for index in range(8):
+        render(prompts[index])
+    told = (programs / "log").read_text()
+    assert "(voice_us_hts) (Parameter.set 'Duration_Stretch " in told and '("-fm" ' in told
+    assert "(voice_kal) " in told and "target_f0_mean" in told
+    with pytest.raises(MynahError, match="no name of a voice"):
+        render(replace(prompts[0], voice="festival:kal) (exit"))

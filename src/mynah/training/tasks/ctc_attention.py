@@ -23,9 +23,10 @@ from mynah.config import build
 from mynah.data.loader import Batch
 from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
-from mynah.evaluation.error_rate import error_rate
+from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import ctc_loss, label_smoothing_loss
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
+from mynah.nn.mask import valid_mask
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.training.config import EvaluateConfig, without_kind
 from mynah.training.optimisation import mix
@@ -47,6 +48,8 @@ class Options:
     max_chunk: int = 25  # encoder frames
     full_context: float = 0.5  # share of the steps that see whole utterances
     dynamic_left: bool = False  # also draw how many chunks to the left are seen
+    # of the cross entropy with the units that data.alignment says sound in each frame
+    alignment_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("ctc_weight", "reverse_weight", "full_context"):
@@ -54,6 +57,8 @@ class Options:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 <= self.smoothing < 1.0:
             raise ConfigError(f"smoothing: must be from 0 to below 1, got {self.smoothing}")
+        if self.alignment_weight < 0.0:
+            raise ConfigError(f"alignment_weight: is negative: {self.alignment_weight}")
         if self.max_chunk < 1:
             raise ConfigError(f"max_chunk: must be above 0, got {self.max_chunk}")
 
@@ -153,6 +158,10 @@ def make_task(
     return CtcAttention(model, tokenizer, options, evaluate)
 
 
+def _numbers(tokens: Sequence[int]) -> str:
+    return " ".join(map(str, tokens))
+
+
 class CtcAttention:
     """The task ``ctc_attention`` over a :class:`~mynah.models.u2.model.U2`."""
 
@@ -174,6 +183,8 @@ class CtcAttention:
         names = ["ctc"] if options.ctc_weight > 0 else []
         if options.ctc_weight < 1:
             names += ["left"] + (["right"] if self.reverse_weight > 0 else [])
+        if options.alignment_weight > 0:
+            names.append("alignment")
         self.parts = tuple(names)
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
@@ -191,6 +202,8 @@ class CtcAttention:
             parts["ctc"], _ = ctc_loss(
                 logits, encoded_lens, batch.tokens, batch.token_lens, blank=self.tokenizer.blank
             )
+        if options.alignment_weight > 0:
+            parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
         for name in ("left", "right"):
             if name in self.parts:
                 parts[name] = self._attention(batch, encoded, encoded_lens, name == "right")
@@ -198,6 +211,7 @@ class CtcAttention:
             "ctc": options.ctc_weight,
             "left": (1 - options.ctc_weight) * (1 - self.reverse_weight),
             "right": (1 - options.ctc_weight) * self.reverse_weight,
+            "alignment": options.alignment_weight,
         }
         total = torch.stack([weights[name] * parts[name] for name in self.parts]).sum()
         counts = {
@@ -206,6 +220,25 @@ class CtcAttention:
             "frames": int(batch.feat_lens.sum()),
         }
         return Losses(total, {name: part.detach() for name, part in parts.items()}, counts)
+
+    def _alignment(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Tensor:
+        """Which unit sounds, given that it is not the blank: a sum over the frames that are known.
+
+        CTC leaves open where in its sound a unit is said; this tells the encoder what it hears
+        without taking that freedom: the blank is left out of the softmax.
+        """
+        blank, factor = self.tokenizer.blank, self.model.subsampling
+        if batch.labels is None:
+            return encoded.new_zeros(())
+        # the middle of what an encoder frame sees of the features
+        at = (
+            torch.arange(encoded.shape[1], device=encoded.device) * factor + self.model.overlap // 2
+        )
+        labels = batch.labels[:, at.clamp(max=batch.labels.shape[1] - 1)]
+        known = (labels >= 0) & (labels != blank) & valid_mask(encoded_lens, encoded.shape[1])
+        logits = self.model.ctc(encoded[known]).float()
+        logits[:, blank] = -torch.inf
+        return nn.functional.cross_entropy(logits, labels[known], reduction="sum")
 
     def _attention(
         self, batch: Batch, encoded: Tensor, encoded_lens: Tensor, reverse: bool
@@ -229,17 +262,26 @@ class CtcAttention:
         )
         losses = self._losses(batch, encoded, encoded_lens)
         hypotheses = self._search(encoded, encoded_lens)
-        pairs = [
-            (self._normal(text), self._normal(self.tokenizer.decode(hypothesis.tokens)))
-            for text, hypothesis in zip(batch.texts, hypotheses, strict=True)
-        ]
-        found = error_rate(pairs, unit=config.unit)
+        found = self._errors(batch, hypotheses)
         return {
             "errors": float(found.errors),
             "words": float(found.total),
-            "utterances": float(len(pairs)),
+            "utterances": float(len(batch.ids)),
             "loss": float(losses.total),
         }
+
+    def _errors(self, batch: Batch, hypotheses: Sequence[Hypothesis]) -> ErrorRate:
+        decode, unit = self.tokenizer.decode, self.evaluation.unit
+        if unit == "token":  # told apart by their numbers, whatever they look like
+            rows = zip(batch.tokens.tolist(), batch.token_lens.tolist(), hypotheses, strict=True)
+            return error_rate(
+                [(_numbers(tokens[:size]), _numbers(h.tokens)) for tokens, size, h in rows]
+            )
+        pairs = [
+            (self._normal(text), self._normal(decode(hypothesis.tokens)))
+            for text, hypothesis in zip(batch.texts, hypotheses, strict=True)
+        ]
+        return error_rate(pairs, unit=unit)
 
     def scores(self, sums: Mapping[str, float]) -> dict[str, float]:
         """The error rate (0..1, or more) and the loss an utterance."""

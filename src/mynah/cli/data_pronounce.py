@@ -1,0 +1,48 @@
+"""How the words of a text are said: a table for `mynah lexicon`.
+
+Words come from a dictionary as CMUdict is, or, when it lacks them, from letter-to-sound rules
+learned from it. The phones are the 39 of ARPAbet, without stress, as the tokenizer `phone` has.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mynah data pronounce``."""
+    parser.add_argument(
+        "texts", nargs="+", metavar="TEXT", help="sentences, one a line (.txt, .xz)"
+    )
+    parser.add_argument("--dictionary", required=True, metavar="FILE", help="as CMUdict has it")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the table to write")
+    parser.add_argument("--limit", type=int, default=100_000, help="words, by frequency (100000)")
+    parser.add_argument(
+        "--known", type=int, default=2, metavar="N", help="of the dictionary: N times or more (2)"
+    )
+    parser.add_argument(
+        "--others", type=int, default=3, metavar="N", help="of the others: N times or more (3)"
+    )
+    parser.add_argument("--variants", type=int, default=4, help="pronunciations of a word (4)")
+
+
+def run_pronounce(args: argparse.Namespace) -> int:
+    """Write the table; 0 when done."""
+    from mynah.corpus.vocabulary import (
+        VocabularyOptions,
+        choose_words,
+        count_words,
+        write_pronunciations,
+    )
+    from mynah.text.pronounce import learn_pronouncer
+
+    options = VocabularyOptions(args.limit, args.known, args.others, args.variants)
+    say = learn_pronouncer(args.dictionary)
+    counts = count_words(args.texts)
+    words = choose_words(counts, say, options)
+    lines = write_pronunciations(args.out, words, say, variants=options.variants)
+    by_rule = sum(not say.known(word) for word in words)
+    part = sum(counts[word] for word in words) / max(1, counts.total())
+    print(f"{args.out}: {len(words)} words in {lines} pronunciations, {by_rule} of them by rule")
+    print(f"  they are {part:.2%} of the running words of the text")
+    return 0

@@ -1,0 +1,90 @@
+"""The cross entropy with known sounds, against its definition; and errors counted in units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mynah.config import build
+from mynah.data.loader import Batch
+from mynah.errors import ConfigError
+from mynah.models.u2.model import U2, U2Config
+from mynah.text import char_tokenizer
+from mynah.training.config import EvaluateConfig
+from mynah.training.task import Place
+from mynah.training.tasks.ctc_attention import CtcAttention, Options
+
+TOKENIZER = char_tokenizer(["ab"])
+A, B = TOKENIZER.encode("a") + TOKENIZER.encode("b")
+
+
+def make_task(**options: float) -> CtcAttention:
+    torch.manual_seed(1)
+    values = {
+        "vocab_size": TOKENIZER.vocab_size, "feature_dim": 8,
+        "encoder": {"dim": 16, "heads": 2, "layers": 1, "hidden": 16, "subsampling_channels": 4,
+                    "dropout": 0.0, "position_dropout": 0.0},
+        "decoder": {"layers": 0},
+    }  # fmt: skip
+    table = Options(ctc_weight=1.0, dynamic_chunk=False, **options)
+    model = U2(build(U2Config, values))
+    return CtcAttention(model, TOKENIZER, table, EvaluateConfig(unit="token", language=""))
+
+
+def make_batch(frames: tuple[int, int] = (40, 30)) -> Batch:
+    labels = torch.full((2, 40), -1)
+    labels[0, 4:20], labels[0, 20:28], labels[0, 28:40] = A, B, 0
+    labels[1, 8:40] = B  # beyond the 30 frames too
+    feats = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(2))
+    return Batch(
+        ids=("x", "y"), feats=feats, feat_lens=torch.tensor(frames),
+        tokens=torch.tensor([[A, B], [B, 0]]), token_lens=torch.tensor([2, 1]),
+        texts=("ab", "b"), labels=labels,
+    )  # fmt: skip
+
+
+def test_the_cross_entropy_leaves_out_blank_silence_and_what_is_not_known() -> None:
+    task, batch, place = make_task(alignment_weight=0.5), make_batch(), Place(1, 1, 0)
+    found = task.losses(batch, "recognizer", place)
+    assert task.parts == ("ctc", "alignment")
+    encoded, lens, _ = task.model(batch.feats, batch.feat_lens)
+    logits, expected, counted = task.model.ctc(encoded).detach(), 0.0, 0
+    assert batch.labels is not None
+    for row in range(2):
+        for frame in range(int(lens[row])):
+            label = int(batch.labels[row, frame * 4 + 3])
+            if label > 0:
+                others = [float(x) for i, x in enumerate(logits[row, frame]) if i != 0]
+                expected += math.log(sum(map(math.exp, others))) - float(logits[row, frame, label])
+                counted += 1
+    assert counted > 6
+    assert float(found.parts["alignment"]) == pytest.approx(expected, rel=1e-4)
+    assert float(found.total.detach()) == pytest.approx(
+        float(found.parts["ctc"]) + 0.5 * expected, rel=1e-4
+    )
+    found.total.backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in task.model.parameters())
+
+
+def test_a_batch_without_labels_has_the_ctc_loss_alone() -> None:
+    task, place = make_task(alignment_weight=0.5), Place(1, 1, 0)
+    found = task.losses(replace(make_batch(), labels=None), "recognizer", place)
+    assert float(found.parts["alignment"]) == 0.0
+    plain = make_task().losses(make_batch(), "recognizer", place)
+    assert float(found.total.detach()) == pytest.approx(float(plain.total.detach()))
+    with pytest.raises(ConfigError, match="alignment_weight"):
+        Options(alignment_weight=-1.0)
+
+
+def test_errors_are_counted_in_units() -> None:
+    task = make_task()
+    task.model.eval()
+    with torch.no_grad():
+        task.model.ctc.weight.zero_()
+        task.model.ctc.bias.zero_()
+        task.model.ctc.bias[A] = 9.0  # it hears "a" and nothing else
+        sums = task.evaluate(make_batch())
+    assert (sums["errors"], sums["words"]) == (2.0, 3.0)  # "ab" lost its b, "b" was taken for an a
