@@ -100,8 +100,8 @@ def test_what_does_not_fit_is_said(root: Path, capsys: pytest.CaptureFixture[str
     for wrong, message in (
         ("tokenizer.kind=char", "tokenizer: this task labels frames, not text"),
         ("data.noise={manifest='noise/manifest.tsv'}", "data.noise: the scenes of this task"),
-        ("task.scene.silent=2", "task.scene.silent: must be between 0 and 1"),
+        ("task.scene.silent=2", "task.scene: silent: must be between 0 and 1"),
     ):
-        assert main([*command, wrong]) == 2
+        assert main([*command, "--fresh", wrong]) == 2
         said = capsys.readouterr().err
         assert message in said and said.count("\n") == 1
