@@ -28,13 +28,13 @@ def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_pronounce(args: argparse.Namespace) -> int:
     """Write the table; 0 when done."""
-    from mynah.corpus.vocabulary import (
+    from mynah.text.pronounce import learn_pronouncer
+    from mynah.text.vocabulary import (
         VocabularyOptions,
         choose_words,
         count_words,
         write_pronunciations,
     )
-    from mynah.text.pronounce import learn_pronouncer
 
     options = VocabularyOptions(args.limit, args.known, args.others, args.variants)
     say = learn_pronouncer(args.dictionary)

@@ -38,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder = read_model_folder(_import_whisper(args) if args.toolkit == "whisper" else _wenet(args))
     if folder.info.family == "whisper":
-        print(
-            f"{folder.path}: weights and vocabulary; this version cannot transcribe with them yet"
-        )
+        rate = folder.info.sample_rate
+        print(f"{folder.path}: whisper model, {rate} Hz; this version cannot run it yet")
         return 0
     live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")

@@ -248,9 +248,9 @@ def read_lines(path: str) -> Iterator[str]:
     import lzma
     import zlib
 
-    binary = sys.stdin.buffer if path == "-" else _open(path)
+    text = io.TextIOWrapper(sys.stdin.buffer if path == "-" else _open(path), "utf-8-sig")
     try:
-        yield from io.TextIOWrapper(binary, "utf-8-sig")
+        yield from text
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -260,8 +260,10 @@ def read_lines(path: str) -> Iterator[str]:
             raise InputError(f"{path}: damaged file ({error})") from None
         raise
     finally:
-        if path != "-":
-            binary.close()
+        if path == "-":
+            text.detach()  # standard input stays open
+        else:
+            text.close()
 
 
 def _open(path: str) -> IO[bytes]:

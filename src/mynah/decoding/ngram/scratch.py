@@ -28,6 +28,7 @@ class Scratch:
         self._parent = folder
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
+        self._piles: list[Pile] = []
 
     def __enter__(self) -> Scratch:
         return self
@@ -38,6 +39,8 @@ class Scratch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for pile in self._piles:
+            pile.close()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -65,7 +68,8 @@ class Scratch:
 
     def pile(self, dtype: npt.DTypeLike) -> Pile:
         """An array that grows at its end."""
-        return Pile(self, dtype)
+        self._piles.append(Pile(self, dtype))
+        return self._piles[-1]
 
 
 class Pile:
@@ -89,7 +93,7 @@ class Pile:
             return
         if self._file is None:
             self._path = self._scratch.path()
-            self._file = open(self._path, "wb")  # noqa: SIM115  closed in array()
+            self._file = open(self._path, "wb")  # noqa: SIM115  closed in array() or at the end
             for earlier in self._blocks:
                 self._scratch.left += earlier.nbytes
                 self._write(earlier)
@@ -101,10 +105,15 @@ class Pile:
         self._scratch.spilled += block.nbytes
         self._file.write(block.data)
 
+    def close(self) -> None:
+        """Close the file, if there is one; nothing can be added after this."""
+        if self._file is not None:
+            self._file.close()
+
     def array(self) -> Array:
         """All values; nothing may be added after this."""
         if self._file is not None:
-            self._file.close()
+            self.close()
             return np.memmap(str(self._path), dtype=self.dtype, mode="r", shape=(self.size,))
         if len(self._blocks) != 1:
             self._blocks = [np.concatenate([np.zeros(0, self.dtype), *self._blocks])]

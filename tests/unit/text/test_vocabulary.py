@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mynah.cli import data_pronounce
-from mynah.corpus.vocabulary import VocabularyOptions, choose_words, count_words
 from mynah.errors import InputError
 from mynah.text.pronounce import learn_pronouncer
+from mynah.text.vocabulary import VocabularyOptions, choose_words, count_words
 
 TEXT = """# The cat
 The cat sat. The cat's mat; the "CAT" sat, 7 times!
