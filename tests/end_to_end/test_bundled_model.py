@@ -14,9 +14,11 @@ import pytest
 import mynah
 from mynah.audio import read, resample, write
 from mynah.evaluation import score
+from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import Utterance
 from mynah.model_folder import DEFAULT_MODEL, known_models
 from mynah.runtime.recognizer import Recognizer
+from mynah.text.pronounce import PHONES
 
 pytestmark = pytest.mark.skipif(
     DEFAULT_MODEL not in known_models(), reason="the bundled model is not there"
@@ -55,10 +57,15 @@ def test_offline_and_live(english: Recognizer, said: list[tuple[Path, str]]) -> 
         assert all(word.source == "aligned" for word in result.words)
 
 
-@pytest.mark.parametrize("method", ["greedy", "prefix_beam", "rescoring", "attention"])
-def test_methods(english: Recognizer, said: list[tuple[Path, str]], method: str) -> None:
-    texts = [english.transcribe(path, method=method).text for path, _ in said[:4]]
-    assert rate(texts, said[:4]) < WORST_RATE + 0.3  # the attention decoder alone: 0.62
+@pytest.mark.parametrize("method", ["greedy", "prefix_beam"])
+def test_methods_without_words_give_phones(
+    english: Recognizer, said: list[tuple[Path, str]], method: str
+) -> None:
+    for path, _ in said[:2]:
+        text = english.transcribe(path, method=method).text
+        assert text and set(text.split()) <= set(PHONES)
+    with pytest.raises(ConfigError, match="no attention decoder"):
+        english.transcribe(said[0][0], method="rescoring")
 
 
 def test_batch_mates_do_not_matter(english: Recognizer, said: list[tuple[Path, str]]) -> None:

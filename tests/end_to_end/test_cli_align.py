@@ -55,7 +55,8 @@ def test_three_sentences(recording: Path, tmp_path: Path) -> None:
         assert segment.start == pytest.approx(start, abs=0.4)
     timed = [word for word in found.words if word.source == "aligned"]
     assert len(timed) > 20
-    assert all(len(word.chars) == len(word.text) for word in timed)
+    # a model of phones knows no times of letters, one of letters those of all
+    assert all(len(word.chars) in (0, len(word.text)) for word in timed)
 
 
 def test_a_sentence_too_few_and_one_too_many(

@@ -44,7 +44,7 @@ def english() -> Recognizer:
     return mynah.load()
 
 
-@pytest.mark.parametrize("method", ["greedy", "prefix_beam", "rescoring", "attention"])
+@pytest.mark.parametrize("method", ["greedy", "prefix_beam", "lexicon"])
 def test_every_method(english: Recognizer, method: str) -> None:
     request = Request(method=method)
     sounds = without_speech()
