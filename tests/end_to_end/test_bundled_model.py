@@ -13,8 +13,8 @@ import pytest
 
 import mynah
 from mynah.audio import read, resample, write
-from mynah.evaluation import score
 from mynah.errors import ConfigError
+from mynah.evaluation import score
 from mynah.evaluation.error_rate import Utterance
 from mynah.model_folder import DEFAULT_MODEL, known_models
 from mynah.runtime.recognizer import Recognizer
