@@ -50,7 +50,7 @@ def arpa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-BUNDLED = ("greedy", "rescoring", "attention", "hotwords", "rules")
+BUNDLED = ("greedy", "rescoring", "own hotwords", "rules")
 MODELS = ("tones", "u2 fp32", "u2 int8", "bundled")
 
 
@@ -94,6 +94,7 @@ def requests(arpa: Path) -> dict[str, Request]:
         "attention": options(method="attention", beam=2),
         "penalty": options(method="greedy", blank_penalty=1.5),
         "skip": options(method="prefix_beam", blank_skip=0.95),
+        "own hotwords": Request(hotwords=["bad", "de=4"]),
         "hotwords": dataclasses.replace(options(method="prefix_beam"), hotwords=["bad", "de=4"]),
         "lm": dataclasses.replace(options(method="prefix_beam", lm_weight=0.6), lm=arpa),
         "second": dataclasses.replace(options(method="rescoring", lm_pass="second"), lm=arpa),
