@@ -7,6 +7,7 @@ needs: the result is that of one pass. Runs on ONNX Runtime; may be used from se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,8 @@ Floats = npt.NDArray[np.float32]
 FAMILY = "punctuation"
 WINDOW = 384  # units read at once
 _BATCH = 8  # windows in one call
+# Nine texts in ten end with a sentence; in training six inputs in ten did.
+END_ODDS = (0.9 / 0.1) / (0.6 / 0.4)
 
 
 class Punctuator:
@@ -92,11 +95,13 @@ class Punctuator:
         """Classes of mark and casing of the units after the first ``past``.
 
         ``begins`` says whether a sentence begins with the first of them. What begins one is not
-        lower case.
+        lower case. A text ends with a sentence more often than the inputs of training did, so
+        that is made more likely after the last unit.
         """
         if len(units) <= past:
             return [], []
         log_marks, log_cases = self.log_probs(units)
+        log_marks[-1, list(SENTENCE_ENDS)] += math.log(END_ODDS)
         marks: list[int] = log_marks[past:].argmax(-1).tolist()
         within, first = log_cases[past:].argmax(-1).T.tolist()
         ended = [begins, *(mark in SENTENCE_ENDS for mark in marks[:-1])]
