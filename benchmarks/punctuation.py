@@ -17,6 +17,7 @@ to it as they are.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import lzma
 import os
@@ -88,16 +89,16 @@ class Pairs:
             unused.update([titles] if isinstance(titles, str) else titles)
         pairs: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
         ones: dict[str, Counter[int]] = defaultdict(Counter)
-        count = 0
+        count, last, mark = 0, "", UNKNOWN
         for number, line in enumerate(lines(folder, language)):
             if line.title in unused or (language == "en" and number % 640 >= 64):
                 continue
             found = pieces(line.text, language)
-            followers = [*found.units[1:], ""]
-            for one, other, mark in zip(found.units, followers, found.marks, strict=True):
+            for one, following in zip(found.units, found.marks, strict=True):
                 if mark != UNKNOWN:
-                    pairs[one, other][mark] += 1
-                    ones[one][mark] += 1
+                    pairs[last, one][mark] += 1
+                    ones[last][mark] += 1
+                last, mark = one, following
             count += len(found.units)
             if count > most:
                 break
@@ -154,7 +155,7 @@ def figure(name: str, ours: float, peer: float, *, lower: bool = False) -> None:
 def compare_casing(punctuator: Punctuator, sentences: Sequence[Pieces]) -> None:
     """Ours beside truecase, a sentence a call, without marks."""
     try:
-        from truecase import TrueCaser as module
+        module = importlib.import_module("truecase.TrueCaser")
     except ImportError:
         print("truecase is not installed (pip install truecase): casing is not compared")
         return
@@ -198,19 +199,22 @@ def run(language: str, folder: Path, model: str, repeats: int) -> None:
         for title, parts in texts.items():
             book = joined(parts)
             marks, cases = punctuator.labels(book.units)
-            print(f"  {title[:36]:36} {shown(f1(marks, book.marks, punctuator.marks))}  "
-                  f"casing errors {case_errors(cases, book.cases):.2f} %")  # fmt: skip
+            rest = f"  casing errors {case_errors(cases, book.cases):.2f} %"
+            print(
+                f"  {title[:36]:36} {shown(f1(marks, book.marks, punctuator.marks))}"
+                f"{rest if language == 'en' else ''}"
+            )
         marks, cases = punctuator.labels(whole.units)
         guessed = pairs(whole.units)
         ours, peer = (f1(said, whole.marks, punctuator.marks) for said in (marks, guessed))
         print(f"  {'all':36} {shown(ours)}")
         print(f"  {'word pairs':36} {shown(peer)}")
-        plain = case_errors([0] * len(cases), whole.cases)
         name = f"{language} {precision}"
-        for mark in ours:
-            figure(f"F1 {mark}, {name}, %; peer word pairs", ours[mark], peer.get(mark, 0.0))
-        figure(f"casing errors, {name}, %; peer nothing", case_errors(cases, whole.cases), plain,
-               lower=True)  # fmt: skip
+        for mark in [m for m in ours if ours[m] and peer.get(m)]:
+            figure(f"F1 {mark}, {name}, %; peer word pairs", ours[mark], peer[mark])
+        if language == "en":
+            plain, wrong = (case_errors(said, whole.cases) for said in ([0] * len(cases), cases))
+            figure(f"casing errors, {name}, %; peer nothing", wrong, plain, lower=True)
         rate = speed(punctuator.labels, whole.units[:20_000], repeats)
         print(f"  {rate:.0f} words a second")
         if language == "en" and precision == "int8":

@@ -90,8 +90,8 @@ def trained() -> Callable[..., Trained]:
     """A model of sentences, all in memory; options as those of TrainOptions."""
 
     def make(sentences: Sequence[Sequence[str]], **options: Any) -> Trained:
-        scratch = Scratch(1 << 30)
-        return train((" ".join(s) for s in sentences), TrainOptions(**options), scratch)
+        with Scratch(1 << 30) as scratch:
+            return train((" ".join(s) for s in sentences), TrainOptions(**options), scratch)
 
     return make
 

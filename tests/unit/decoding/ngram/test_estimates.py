@@ -225,25 +225,26 @@ def test_vocabulary_by_frequency(trained: Callable[..., Any]) -> None:
 
 def test_table_of_words_is_bounded() -> None:
     lines = [f"often w{i} often" for i in range(8000)]
-    with pytest.raises(InputError, match="limit the vocabulary"):
-        Encoder(Scratch(1 << 20), memory=0).add(lines * 10)
-    encoder = Encoder(Scratch(1 << 20), memory=0, limit=1)
-    encoder.add(lines * 10)
-    assert len(encoder._ids) < 10_000
-    assert encoder.choose() == ["<unk>", "<s>", "</s>", "often"]
-    ids = np.concatenate(list(encoder.blocks(999)))
-    assert np.bincount(ids).tolist() == [80_000, 0, 80_000, 160_000]
+    with Scratch(1 << 20) as scratch:
+        with pytest.raises(InputError, match="limit the vocabulary"):
+            Encoder(scratch, memory=0).add(lines * 10)
+        encoder = Encoder(scratch, memory=0, limit=1)
+        encoder.add(lines * 10)
+        assert len(encoder._ids) < 10_000
+        assert encoder.choose() == ["<unk>", "<s>", "</s>", "often"]
+        ids = np.concatenate(list(encoder.blocks(999)))
+        assert np.bincount(ids).tolist() == [80_000, 0, 80_000, 160_000]
 
 
 @pytest.mark.parametrize("text", [["a <s> b"], ["a </s> b"], ["</s>"]])
 def test_marks_in_the_text(text: list[str]) -> None:
-    with pytest.raises(InputError, match="the text holds <"):
-        train(text, TrainOptions(), Scratch(1 << 20))
+    with Scratch(1 << 20) as scratch, pytest.raises(InputError, match="the text holds <"):
+        train(text, TrainOptions(), scratch)
 
 
 def test_empty_text() -> None:
-    with pytest.raises(InputError, match="the text is empty"):
-        train(["", "  \t"], TrainOptions(), Scratch(1 << 20))
+    with Scratch(1 << 20) as scratch, pytest.raises(InputError, match="the text is empty"):
+        train(["", "  \t"], TrainOptions(), scratch)
 
 
 @pytest.mark.parametrize(
