@@ -1,11 +1,11 @@
 """Are confidences probabilities? Fitted on development speakers, shown on test speakers.
 
     OMP_NUM_THREADS=1 python benchmarks/confidence.py --data FOLDER [--model M] [--limit N]
-        [--plot docs/confidence.png] [--record]
+        [--also MANIFEST] [--plot docs/confidence.png] [--record]
 
 FOLDER holds the sets (speechocean762). The map is fitted on the twelve development speakers that
-recipes/english/first.toml keeps out of training and shown on the test split, of which --limit takes
-the first N utterances. Without a map a word's confidence is the geometric mean of its units'
+recipes/english/first.toml keeps out of training (and on the set --also, which no model was trained
+on) and shown on the test split, of which --limit takes the first N utterances. Without a map a word's confidence is the geometric mean of its units'
 probabilities, which is what is compared with. --record keeps the map in the model's ``model.toml``
 (`mynah evaluate MANIFEST --where speaker=... --calibrate` does the same without the test).
 """
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--model", metavar="M")
     parser.add_argument("--limit", type=int, metavar="N")
+    parser.add_argument("--also", metavar="MANIFEST")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
@@ -84,7 +85,13 @@ def main() -> None:
     manifest, speakers = str(args.data / SET), development_speakers()
     none: dict[str, Any] = {}
     held_out = collect(recognizer, manifest, where={"speaker": speakers}, exclude=none)
-    calibration = fit(held_out, f"{SET}, speakers {' '.join(speakers)}")
+    data = f"{SET}, speakers {' '.join(speakers)}"
+    if args.also:
+        more = collect(recognizer, args.also, where=none, exclude=none)
+        held_out.facts += more.facts
+        held_out.right += more.right
+        data += f"; {Path(args.also).parent.name}"
+    calibration = fit(held_out, data)
     test = collect(recognizer, manifest, where={"split": "test"}, exclude=none, limit=args.limit)
     mapped = [calibration(facts) for facts in test.facts]
     print(
