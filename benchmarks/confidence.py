@@ -5,9 +5,10 @@
 
 FOLDER holds the sets (speechocean762). The map is fitted on the twelve development speakers that
 recipes/english/first.toml keeps out of training (and on the set --also, which no model was trained
-on) and shown on the test split, of which --limit takes the first N utterances. Without a map a word's confidence is the geometric mean of its units'
-probabilities, which is what is compared with. --record keeps the map in the model's ``model.toml``
-(`mynah evaluate MANIFEST --where speaker=... --calibrate` does the same without the test).
+on) and shown on the test split, of which --limit takes the first N utterances. Without a map a
+word's confidence is the geometric mean of its units' probabilities, which is what is compared with.
+--record keeps the map in the model's ``model.toml`` (`mynah evaluate MANIFEST --where speaker=...
+--calibrate` does the same without the test).
 """
 
 from __future__ import annotations
