@@ -72,3 +72,13 @@ def test_no_path_of_a_machine() -> None:
         if path.suffix in (".py", ".md", ".toml", ".json", ".jsonl", ".yaml", ".txt", ".tsv"):
             found = pattern.search(path.read_text("utf-8")) if path.is_file() else None
             assert found is None, f"{name}: {found and found[0]}"
+
+
+def test_defaults_in_the_help_are_those_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    from mynah.decoding import DecodingOptions
+    from mynah.decoding.hotwords import DEFAULT_WEIGHT
+
+    assert main(["transcribe", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"none of their own (default: {DEFAULT_WEIGHT:g})" in said
+    assert f"that of the options, {DecodingOptions().lm_weight:g})" in said
