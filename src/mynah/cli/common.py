@@ -101,7 +101,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
                        help="of phrases that have none of their own (default: 1.5)")  # fmt: skip
     group.add_argument("--lm", metavar="FILE", help="an n-gram language model (ARPA or binary)")
     group.add_argument("--lm-weight", type=above_zero, metavar="W",
-                       help="of the language model (default: that of the options, 0.3)")  # fmt: skip
+                       help="of the language model (default: the options, 0.3)")  # fmt: skip
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="another option: blank_penalty, ctc_weight, reverse_weight, "
                        "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "

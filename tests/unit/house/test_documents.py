@@ -81,4 +81,4 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys: pytest.CaptureFix
     assert main(["transcribe", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"none of their own (default: {DEFAULT_WEIGHT:g})" in said
-    assert f"that of the options, {DecodingOptions().lm_weight:g})" in said
+    assert f"the options, {DecodingOptions().lm_weight:g})" in said
