@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_summary(actions)
     _add_cmvn(actions)
     _add_tokenizer(actions)
+    from mynah.cli.data_label import add_label_arguments
     from mynah.cli.data_pronounce import add_pronounce_arguments
     from mynah.cli.data_synthesize import add_synthesize_arguments
 
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_pronounce_arguments(
         actions.add_parser("pronounce", help="how the words of a text are said, for a lexicon")
+    )
+    add_label_arguments(
+        actions.add_parser("label", help="what a model hears becomes the text, to train with")
     )
 
 
@@ -130,6 +134,10 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli.data_pronounce import run_pronounce
 
         return run_pronounce(args)
+    if args.action == "label":
+        from mynah.cli.data_label import run_label
+
+        return run_label(args)
     if args.action in ("check", "summary"):
         from mynah.cli import data_show
 
