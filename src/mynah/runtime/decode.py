@@ -44,10 +44,14 @@ class Search(Protocol):
 
 @dataclass(frozen=True)
 class Heard:
-    """The encoder's output for one utterance, padding cut off."""
+    """The encoder's output for one utterance, padding cut off.
+
+    Where not all frames are speech, the others are blank in ``log_probs``, and ``encoded`` is
+    without them: an attention decoder has no blank, and would make words of noise.
+    """
 
     log_probs: Array  # (T', V)
-    encoded: Array  # (T', D)
+    encoded: Array  # (T'', D), T'' <= T'
 
 
 @dataclass(frozen=True)
