@@ -138,8 +138,8 @@ def align_text(
     (a unit is worth its place while its share of what is not blank is above exp(-foreign) on
     average); words that follow each other may be left out at a cost of ``leap`` and ``left_out``
     for each of their units. The costs are those that damaged texts of development speakers ask for
-    (``benchmarks/alignment_damaged.py``). Words without units have no part in it. Of ``log_probs`` only the blank
-    and the units of the text are used, so that the others may be missing.
+    (``benchmarks/alignment_damaged.py``). Words without units have no part in it. Of ``log_probs``
+    only the blank and the units of the text are used, so that the others may be missing.
 
     ``beam`` and ``effort``: as in :func:`mynah.decoding.trellis.search`. With more frames times
     units than ``effort``, ``exact`` says whether the best path was found for certain; a text that
