@@ -1,14 +1,15 @@
 """Are confidences probabilities? Fitted on development speakers, shown on test speakers.
 
     OMP_NUM_THREADS=1 python benchmarks/confidence.py --data FOLDER [--model M] [--limit N]
-        [--also MANIFEST] [--plot docs/confidence.png] [--record]
+        [--also MANIFEST ...] [--plot docs/confidence.png] [--record]
 
 FOLDER holds the sets (speechocean762). The map is fitted on the twelve development speakers that
-recipes/english/first.toml keeps out of training (and on the set --also, which no model was trained
-on) and shown on the test split, of which --limit takes the first N utterances. Without a map a
-word's confidence is the geometric mean of its units' probabilities, which is what is compared with.
---record keeps the map in the model's ``model.toml`` (`mynah evaluate MANIFEST --where speaker=...
---calibrate` does the same without the test).
+recipes/english/first.toml keeps out of training, and on the sets --also, which no model was trained
+on (of those, at most --most utterances each, spread over the set); what it takes is chosen by
+leaving out one set at a time. It is shown on the test split, of which --limit takes N utterances,
+spread over it. Without a map a word's confidence is the geometric mean of its units' probabilities,
+which is what is compared with. --record keeps the map in the model's ``model.toml`` (`mynah
+evaluate MANIFEST --where speaker=... --calibrate` does the same without the test, on one set).
 """
 
 from __future__ import annotations
@@ -72,13 +73,29 @@ def plot(path: Path, words: Words, mapped: list[float], title: str) -> None:
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
+def left_out(sets: list[Words], data: str) -> None:
+    """Print what a map of the other sets gives on each."""
+    for words, name in zip(sets, data.split("; "), strict=True):
+        others = [other for other in sets if other is not words]
+        if others:
+            found = fit(others, "")
+            values = [found(facts) or 0.0 for facts in words.facts]
+            share = sum(words.right) / len(words.right)
+            print(f"left out: {name[:40]:<42} right {share:6.1%}  error "
+                  f"{calibration_error(words.plain, words.right):6.1%} -> "
+                  f"{calibration_error(values, words.right):6.1%}, cross entropy "
+                  f"{normalized_cross_entropy(words.plain, words.right):.3f} -> "
+                  f"{normalized_cross_entropy(values, words.right):.3f}")  # fmt: skip
+
+
 def main() -> None:
     """Fit, measure, print, plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--model", metavar="M")
     parser.add_argument("--limit", type=int, metavar="N")
-    parser.add_argument("--also", metavar="MANIFEST")
+    parser.add_argument("--also", metavar="MANIFEST", nargs="*", default=[])
+    parser.add_argument("--most", type=int, metavar="N", default=200)
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--record", action="store_true")
     args = parser.parse_args()
@@ -87,19 +104,24 @@ def main() -> None:
     none: dict[str, Any] = {}
     held_out = collect(recognizer, manifest, where={"speaker": speakers}, exclude=none)
     data = f"{SET}, speakers {' '.join(speakers)}"
-    if args.also:
-        more = collect(recognizer, args.also, where=none, exclude=none)
-        held_out.facts += more.facts
-        held_out.right += more.right
-        data += f"; {Path(args.also).parent.name}"
-    calibration = fit(held_out, data)
-    test = collect(recognizer, manifest, where={"split": "test"}, exclude=none, limit=args.limit)
-    mapped = [calibration(facts) for facts in test.facts]
+    sets = [held_out]
+    for also in args.also:
+        sets.append(
+            collect(recognizer, also, where=none, exclude=none, limit=args.most, spread=True)
+        )
+        data += f"; {Path(also).parent.name}"
+    calibration = fit(sets, data)
+    test = collect(
+        recognizer, manifest, where={"split": "test"}, exclude=none, limit=args.limit, spread=True
+    )
+    mapped = [calibration(facts) or 0.0 for facts in test.facts]
     print(
         f"{recognizer.info.name} ({recognizer.model.engine.name}): fitted on "
-        f"{len(held_out.right)} words of {len(speakers)} speakers, shown on {len(test.right)} "
+        f"{calibration.words} words of {len(sets)} sets, shown on {len(test.right)} "
         f"words of {test.utterances} test utterances, {sum(test.right) / len(test.right):.1%} right"
     )
+    print(f"it takes {', '.join(calibration.facts)}")
+    left_out(sets, data)
     print(f"{'':<22}{'calibration error':>20}{'cross entropy':>16}")
     for name, values in (("mean of probabilities", test.plain), ("calibrated", mapped)):
         error = calibration_error(values, test.right)

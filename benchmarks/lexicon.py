@@ -2,18 +2,25 @@
 
     OMP_NUM_THREADS=1 python benchmarks/lexicon.py ../shared/text
 
-All have the same lexicon (CMUdict without stress, the words that the language model knows), the
+All have the same lexicon (CMUdict without stress, the words that occur twice in the text), the
 same 3-gram (trained here on the head of english.txt.xz, pruned, 8 bits), the same weights and the
 same log-probabilities: those of a made-up phone recogniser (see ``make_log_probs``) that heard
 sentences which were held out. Everything runs on one thread, the calls taking turns; shown are
 milliseconds of the thread's CPU time a second of audio, word errors, and how often a peer finds
-our words. With ``--ngram``, ``--lexicon`` (word, tab, phones) and ``--sentences`` other files are
-taken. flashlight-text keeps at most six words of the same sound, and would say so of each.
+our words; at the end, for each setting of a peer, our errors where we take no more time, and our
+time where we make no more errors. With ``--ngram``, ``--lexicon`` (word, tab, phones) and
+``--sentences`` other files are taken. flashlight-text keeps at most six words of the same sound,
+and would say so of each.
+
+Language model and graph take minutes to make; they are kept in a folder of their own within the
+temporary folder (``--cache``), and ``--make`` does no more than that.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import importlib.util
 import json
 import lzma
@@ -21,6 +28,7 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +48,11 @@ from mynah.text import normalize_for_scoring
 
 FRAME = 0.04  # seconds
 WEIGHT, BONUS = 0.7, 0.5
+SKIP = 0.98  # blanks above are skipped, by ours and kaldi-decoder (flashlight-text cannot)
+# settings that are compared: tokens kept, and how far below the best
+OURS = ((30, 6.0), (60, 8.0), (120, 10.0), (200, 12.0), (500, 14.0), (1000, 18.0))
+KALDI = ((300, 6.0), (1000, 8.0), (2000, 10.0), (7000, 15.0))
+FLASHLIGHT = ((30, 6.0), (100, 10.0), (500, 14.0))
 Words = tuple[str, ...]
 Find = Callable[[npt.NDArray[np.float32]], Words]
 
@@ -109,6 +122,10 @@ def train_model(text: Path, words: set[str], lines: int, folder: Path) -> tuple[
     """A pruned 3-gram of the head of a text, and the sentences held out of it."""
     from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 
+    path, sentences = folder / "words.ngram", folder / "sentences.txt"
+    if path.is_file():
+        return path, sentences.read_text("utf-8").splitlines()
+    say(f"training a 3-gram on {lines} lines")
     kept, held = list[str](), list[str]()
     with lzma.open(text, "rt", encoding="utf-8") as stream:
         for number, line in enumerate(stream):
@@ -117,11 +134,32 @@ def train_model(text: Path, words: set[str], lines: int, folder: Path) -> tuple[
             if not line.startswith("#"):
                 sentence = normalize_for_scoring(line, "en")
                 (held if number % 50 == 0 else kept).append(sentence)
-    options = TrainOptions(order=3, words=tuple(sorted(words)), min_count=2, prune=1e-7)
-    path = folder / "words.ngram"
+    seen = Counter(word for sentence in kept for word in sentence.split())
+    vocabulary = tuple(sorted(word for word in words if seen[word] > 1))
+    options = TrainOptions(order=3, words=vocabulary, min_count=2, prune=1e-7)
+    sentences.write_text("\n".join(held), "utf-8")
     with scratch_for(options) as scratch:
-        save_ngram(train(kept, options, scratch).trie, path)
+        save_ngram(train(kept, options, scratch).trie, folder / "new.ngram")
+    (folder / "new.ngram").rename(path)
     return path, held
+
+
+def say(what: str) -> None:
+    """What takes long."""
+    print(f"{time.strftime('%H:%M:%S')} {what} ...", flush=True)
+
+
+def cache_folder(arguments: argparse.Namespace) -> Path:
+    """Where what these arguments ask for is kept."""
+    if arguments.ngram:
+        name = f"{Path(arguments.ngram).resolve()} {os.stat(arguments.ngram).st_mtime_ns}"
+        name += f" {arguments.lexicon}"
+    else:
+        name = f"{Path(arguments.text).resolve()} {arguments.lines} {arguments.lexicon}"
+    digest = hashlib.sha256(f"{name} {WEIGHT} {BONUS}".encode()).hexdigest()[:16]
+    folder = Path(arguments.cache or Path(tempfile.gettempdir()) / "mynah-lexicon") / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> Task:
@@ -174,24 +212,34 @@ def ours(task: Task, **settings: Any) -> Find:
 
 
 def kaldi(task: Task, **settings: Any) -> Find:
-    from mynah.decoding.graph import GraphSearch, load_graph
+    from mynah.decoding.graph import GraphSearch
     from mynah.decoding.graph_build import build_graph
 
     files = task.folder / "TLG.fst", task.folder / "words.txt"
     if not files[0].is_file():
+        say("building the graph")
         start = time.perf_counter()
+        new = task.folder / "new.fst"
         states, arcs = build_graph(
-            task.lexicon, task.model, *files, lm_weight=WEIGHT, word_bonus=BONUS
+            task.lexicon, task.model, new, files[1], lm_weight=WEIGHT, word_bonus=BONUS
         )
+        new.rename(files[0])
         print(f"graph: {states} states, {arcs} arcs, {files[0].stat().st_size / 1e6:.0f} MB, "
               f"built in {time.perf_counter() - start:.0f} s")  # fmt: skip
-    search = GraphSearch(load_graph(*files), **settings)
+    search = GraphSearch(_graph(*files), **settings)
 
     def find(log_probs: npt.NDArray[np.float32]) -> Words:
         best = search.nbest(search.advance(search.start(), log_probs))[0]
         return tuple(text for text, _, _ in best.words)
 
     return find
+
+
+@functools.lru_cache
+def _graph(fst: Path, words: Path) -> Any:
+    from mynah.decoding.graph import load_graph
+
+    return load_graph(fst, words)
 
 
 def flashlight(task: Task, **settings: Any) -> Find:
@@ -207,7 +255,9 @@ def flashlight(task: Task, **settings: Any) -> Find:
 
     arpa = task.folder / "words.arpa"
     if not arpa.is_file():
-        save_ngram(task.model.trie, arpa)
+        say("writing the ARPA file")
+        save_ngram(task.model.trie, task.folder / "new.arpa")
+        (task.folder / "new.arpa").rename(arpa)
     words = Dictionary()
     for word in (*task.lexicon.words, "<unk>"):
         words.add_entry(word)
@@ -251,6 +301,7 @@ def measure(task: Task, searches: dict[str, Find], repeats: int) -> None:
     taken = {name: [0.0] * repeats for name in searches}
     found: dict[str, list[Words]] = {name: [] for name in searches}
     for repeat in range(repeats):
+        say(f"{len(task.heard)} sentences, turn {repeat + 1} of {repeats}")
         for log_probs in task.heard:
             for name, find in searches.items():
                 start = time.thread_time()
@@ -268,11 +319,26 @@ def measure(task: Task, searches: dict[str, Find], repeats: int) -> None:
         figures[name] = speed, errors
         print(f"  {name:34} {speed:8.2f} ms a second   {errors:6.2f} % word errors"
               f"   {agree:3} of {len(task.said)} as the first")  # fmt: skip
-    for name in list(searches)[1:]:
-        for what, at in (("ms a second of audio", 0), ("% word errors", 1)):
-            mine, theirs = figures[first][at], figures[name][at]
-            line = {"name": f"{first}, {what}; peer {name}", "ours": round(mine, 2)}
-            line |= {"peer": round(theirs, 2), "ratio": round(theirs / max(mine, 1e-9), 2)}
+    compare(figures)
+
+
+def compare(figures: dict[str, tuple[float, float]]) -> None:
+    """For each setting of a peer: our errors at its time, our time at its errors."""
+    ours_ = [pair for name, pair in figures.items() if name.startswith("lexicon")]
+    for name, (speed, errors) in figures.items():
+        if name.startswith("lexicon"):
+            continue
+        at_time = [e for s, e in ours_ if s <= speed]
+        at_errors = [s for s, e in ours_ if e <= errors]
+        for what, mine, theirs in (
+            ("% word errors at its time", at_time, errors),
+            ("ms a second at its errors", at_errors, speed),
+        ):
+            if not mine:
+                print(f"  {name}: none of our settings is as {'fast' if '%' in what else 'good'}")
+                continue
+            line = {"name": f"lexicon search, {what}; peer {name}", "ours": round(min(mine), 2)}
+            line |= {"peer": round(theirs, 2), "ratio": round(theirs / max(min(mine), 1e-9), 2)}
             print(json.dumps(line))
 
 
@@ -282,44 +348,51 @@ def main() -> None:
     parser.add_argument("--lexicon", metavar="TABLE")
     parser.add_argument("--ngram", metavar="FILE")
     parser.add_argument("--sentences", metavar="FILE", help="with --ngram")
-    parser.add_argument("--lines", type=int, default=200_000, help="of the text to train on")
-    parser.add_argument("--count", type=int, default=50, help="sentences")
+    parser.add_argument("--lines", type=int, default=60_000, help="of the text to train on")
+    parser.add_argument("--count", type=int, default=40, help="sentences")
+    parser.add_argument("--cache", metavar="FOLDER", help="keeps language model and graph")
+    parser.add_argument("--make", action="store_true", help="make what is kept, measure nothing")
     parser.add_argument("--noise", type=float, default=0.35)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--without", nargs="*", default=[], choices=("kaldi", "flashlight"))
     arguments = parser.parse_args()
     if arguments.text is None and not (arguments.lexicon and arguments.ngram):
         parser.error("give the folder of texts, or --lexicon, --ngram and --sentences")
-    with tempfile.TemporaryDirectory() as folder:
-        task = prepare(arguments, Path(folder))
-        best = [x.argmax(axis=1).tolist() for x in task.heard]
-        frames = np.concatenate(task.heard)
-        sure = float((frames[:, 0] > np.log(0.98)).mean())
-        greedy = [[u for i, u in enumerate(p) if u and (i == 0 or p[i - 1] != u)] for p in best]
-        units = [[u for w in said for u in task.lexicon.units_of(w)[0]] for said in task.said]
-        pairs = zip(units, greedy, strict=True)
-        wrong = percent((" ".join(map(str, a)), " ".join(map(str, b))) for a, b in pairs)
-        print(f"{task.seconds:.0f} s of audio, blank above 0.98 in {100 * sure:.0f} % of the "
-              f"frames, {wrong:.1f} % phone errors of the best path")  # fmt: skip
-        searches = {
-            "lexicon, 200 tokens": ours(task, beam=200),
-            "lexicon, 200, blanks skipped": ours(task, beam=200, blank_skip=0.98),
-            "lexicon, 200, unknown words too": ours(task, beam=200, unknown=20.0),
-            "lexicon, 500 tokens, margin 14": ours(task, beam=500, margin=14.0),
-        }
-        if "kaldi" in arguments.without or not importlib.util.find_spec("kaldi_decoder"):
-            print("kaldi-decoder: not compared")
-        else:
-            for tokens, margin in ((2000, 10.0), (7000, 15.0)):
-                name = f"kaldi-decoder, {tokens}, beam {margin:.0f}"
-                searches[name] = kaldi(task, tokens=tokens, margin=margin)
-        if "flashlight" in arguments.without or not importlib.util.find_spec("flashlight"):
-            print("flashlight-text: not compared")
-        else:
-            for beam in (200, 500):
-                settings = {"beam_size": beam, "beam_threshold": 10.0 if beam == 200 else 14.0}
-                searches[f"flashlight-text + kenlm, {beam}"] = flashlight(task, **settings)
+    task = prepare(arguments, cache_folder(arguments))
+    describe(task)
+    searches = {
+        f"lexicon, {beam} tokens, margin {margin:.0f}": ours(
+            task, beam=beam, margin=margin, blank_skip=SKIP
+        )
+        for beam, margin in OURS
+    }
+    if "kaldi" in arguments.without or not importlib.util.find_spec("kaldi_decoder"):
+        print("kaldi-decoder: not compared")
+    else:
+        for tokens, margin in KALDI:
+            name = f"kaldi-decoder, {tokens}, beam {margin:.0f}"
+            searches[name] = kaldi(task, tokens=tokens, margin=margin, blank_skip=SKIP)
+    if "flashlight" in arguments.without or not importlib.util.find_spec("flashlight"):
+        print("flashlight-text: not compared")
+    else:
+        for beam, margin in FLASHLIGHT:
+            name = f"flashlight-text + kenlm, {beam}, {margin:.0f}"
+            searches[name] = flashlight(task, beam_size=beam, beam_threshold=margin)
+    if not arguments.make:
         measure(task, searches, arguments.repeats)
+
+
+def describe(task: Task) -> None:
+    """Print how hard the task is."""
+    best = [x.argmax(axis=1).tolist() for x in task.heard]
+    frames = np.concatenate(task.heard)
+    sure = float((frames[:, 0] > np.log(SKIP)).mean())
+    greedy = [[u for i, u in enumerate(p) if u and (i == 0 or p[i - 1] != u)] for p in best]
+    units = [[u for w in said for u in task.lexicon.units_of(w)[0]] for said in task.said]
+    pairs = zip(units, greedy, strict=True)
+    wrong = percent((" ".join(map(str, a)), " ".join(map(str, b))) for a, b in pairs)
+    print(f"{task.seconds:.0f} s of audio, blank above {SKIP} in {100 * sure:.0f} % of the "
+          f"frames, {wrong:.1f} % phone errors of the best path", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -94,6 +94,21 @@ def test_live_says_the_same(call: Call, recordings: Path) -> None:
     assert Transcript.from_json(live[1]).text == Transcript.from_json(offline[1]).text
 
 
+def test_a_live_stream_has_no_journal_and_the_help_says_why(
+    call: Call, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(
+        "mynah.runtime.journal.Journal.__init__", lambda self, path, *_: made.append(path)
+    )
+    assert call(recordings / "one.wav", "--live", "--output-dir", tmp_path)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["one.txt"]
+    assert made == []
+    code, out, _ = call("--help")
+    assert code == 0
+    assert "With --live nothing is kept" in " ".join(out.split())
+
+
 def test_several_on_standard_output(call: Call, recordings: Path) -> None:
     _, out, _ = call(recordings / "one.wav", recordings / "two.flac")
     assert out.splitlines() == [

@@ -99,6 +99,27 @@ class Segmenter:
         """Where the stretch that is not yet closed begins (seconds, padding aside), if one is."""
         return None if self._start is None else self._start * self.frame_seconds
 
+    @property
+    def open_span(self) -> Span | None:
+        """Of the stretch that is not yet closed: where it begins, padding included, and where it
+        ends at the earliest, in seconds; ``None`` while it may still be dropped."""
+        if self._start is None:
+            return None
+        end = self._seen if self._quiet is None else self._quiet
+        if not self._cut and end - self._start < max(self._min_speech, 1):
+            return None
+        step = self.frame_seconds
+        return self._padded_start() * step, (end + self._tail) * step
+
+    @property
+    def settled(self) -> float:
+        """Seconds before which no stretch, padding included, can begin that is not open or was
+        not given out; where the open one begins while it may still be dropped."""
+        frame = self._seen - self._pad
+        if self._start is not None and self.open_span is None:
+            frame = self._padded_start()
+        return max(frame, self._ended, 0) * self.frame_seconds
+
     def feed(self, probs: npt.ArrayLike, last: bool = False) -> list[Span]:
         """The stretches that the next probabilities (T,) close; ``last`` ends the stream, and the
         next call begins a new one.

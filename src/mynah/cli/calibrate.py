@@ -1,13 +1,17 @@
-"""What `mynah evaluate --calibrate` does: fit a model's confidences on a manifest.
+"""What `mynah evaluate --calibrate` does: fit a model's confidences on recordings.
 
-The recordings must not be those that the model learnt from. The map is kept in the model's own
-``model.toml``, table ``[confidence]``.
+They must not be those that the model learnt from. Which facts of a word the map takes is chosen by
+what it gives on the recordings that it was not fitted on: each set in turn, or parts of the one
+that there is. The map is kept in the model's own ``model.toml``, table ``[confidence]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +20,22 @@ from mynah.cli import common
 from mynah.errors import InputError
 
 if TYPE_CHECKING:
-    from mynah.runtime.calibrate import Facts
-    from mynah.runtime.confidence import Calibration
+    from mynah.runtime.confidence import Calibration, Facts
     from mynah.runtime.recognizer import Recognizer
 
-RISING = (0, 1)  # log_mean and log_least: the surer the units, the surer the word
+# the surer the units and the search, the surer the word
+RISING = frozenset(["log_mean", "log_least", "logit", "utterance", "margin", "lm"])
+# what a map may take; the first that none is better than is taken
+CANDIDATES = (
+    ("logit",),
+    ("log_mean", "log_least", "log_units", "log_frames"),
+    ("logit", "log_units", "utterance"),
+    ("logit", "log_units", "margin"),
+    ("logit", "log_units", "utterance", "margin"),
+    ("logit", "log_units", "margin", "lm"),
+    ("logit", "log_units", "utterance", "margin", "lm"),
+)
+PARTS = 4  # of one set, when there is but one
 
 
 @dataclass
@@ -30,7 +45,29 @@ class Words:
     facts: list[Facts] = field(default_factory=list)
     plain: list[float] = field(default_factory=list)  # confidence without a map
     right: list[bool] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)  # the utterance of each
     utterances: int = 0
+
+    def known(self, names: Sequence[str]) -> list[list[float]] | None:
+        """The facts of these names (N, F); None where one is not known of all words."""
+        from mynah.runtime.confidence import FACTS
+
+        columns = [FACTS.index(name) for name in names]
+        rows = [[facts[column] for column in columns] for facts in self.facts]
+        whole = [[value for value in row if value is not None] for row in rows]
+        return whole if all(len(row) == len(names) for row in whole) else None
+
+    def parts(self, count: int) -> list[Words]:
+        """The same in parts, whole utterances that follow each other."""
+        found = [Words() for _ in range(count)]
+        for facts, plain, right, owner in zip(
+            self.facts, self.plain, self.right, self.owners, strict=True
+        ):
+            part = found[owner * count // max(self.utterances, 1)]
+            part.facts.append(facts)
+            part.plain.append(plain)
+            part.right.append(right)
+        return [part for part in found if part.right]
 
 
 def collect(
@@ -42,8 +79,12 @@ def collect(
     root: str | None = None,
     limit: int | None = None,
     options: Any = None,
+    spread: bool = False,
 ) -> Words:
-    """Recognise the utterances of a manifest and compare them with their texts."""
+    """Recognise the utterances of a manifest and compare them with their texts.
+
+    ``limit`` takes the first so many, or with ``spread`` some of the whole manifest.
+    """
     from mynah.audio import read
     from mynah.corpus import load, read_manifest
     from mynah.evaluation.calibration import right_words
@@ -58,7 +99,10 @@ def collect(
         manifest, root=root, where=where, exclude=exclude,
         on_error=lambda name, reason: spoilt.append(f"{name}: {reason}"),
     )  # fmt: skip
-    for cut in cuts:
+    chosen = list(cuts) if spread else cuts
+    if spread and limit is not None and isinstance(chosen, list):
+        chosen = chosen[:: max(len(chosen) // limit, 1)]
+    for cut in chosen:
         if limit is not None and found.utterances >= limit:
             break
         if not cut.text.strip():
@@ -68,6 +112,7 @@ def collect(
         except InputError as error:
             spoilt.append(f"{cut.id}: {error}")
             continue
+        found.owners += [found.utterances] * len(words)
         found.utterances += 1
         found.right += right_words([text for text, _, _ in words], cut.text, language)
         found.facts += [facts for _, facts, _ in words]
@@ -77,22 +122,71 @@ def collect(
     return found
 
 
-def fit(words: Words, data: str) -> Calibration:
-    """The map that fits ``words`` best.
+def fit(sets: Sequence[Words], data: str) -> Calibration:
+    """The map that gives most on sets that it was not fitted on, fitted on all; with another, for
+    words of which the search knows nothing.
 
     Raises:
         InputError: there is nothing to fit.
     """
+    from mynah.runtime.confidence import ALWAYS
+
+    searched = [names for names in CANDIDATES if not set(names) <= set(ALWAYS)]
+    plain = _best([names for names in CANDIDATES if names not in searched], sets, data)
+    if plain is None:
+        raise InputError("confidence cannot be fitted: no words")
+    best = _best(CANDIDATES, sets, data)
+    if best is None or best.facts == plain.facts:
+        return plain
+    return dataclasses.replace(best, otherwise=plain)
+
+
+def _best(
+    candidates: Sequence[tuple[str, ...]], sets: Sequence[Words], data: str
+) -> Calibration | None:
+    """The map of the facts that lose least on the words left out in turn."""
+    parts = list(sets) if len(sets) > 1 else sets[0].parts(PARTS)
+    best: tuple[str, ...] | None = None
+    least = math.inf
+    for names in candidates:
+        if any(words.known(names) is None for words in sets):
+            continue
+        loss = _left_out(names, parts)
+        if best is None or loss < least - 1e-9:
+            best, least = names, loss
+    return None if best is None else _fitted(best, sets, data)
+
+
+def _left_out(names: tuple[str, ...], parts: Sequence[Words]) -> float:
+    """The mean over parts of what a word costs there, in nats, by a map of the others."""
+    from mynah.evaluation.calibration import log_loss
+
+    losses = []
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        try:
+            found = _fitted(names, others, "")
+        except InputError:  # all right or all wrong
+            continue
+        losses.append(log_loss([found(facts) or 0.0 for facts in part.facts], part.right))
+    return sum(losses) / len(losses) if losses else math.inf
+
+
+def _fitted(names: tuple[str, ...], sets: Sequence[Words], data: str) -> Calibration:
+    """The map of these facts on all sets."""
     from mynah.evaluation.calibration import fit_logistic
     from mynah.runtime.confidence import Calibration
 
-    weights, bias = fit_logistic(words.facts, words.right, rising=RISING)
-    rounded = [round(weight, 5) for weight in weights]
+    facts = [row for words in sets for row in words.known(names) or ()]
+    right = [truth for words in sets for truth in words.right]
+    rising = [place for place, name in enumerate(names) if name in RISING]
+    weights, bias = fit_logistic(facts, right, rising=rising)
     return Calibration(
-        weights=(rounded[0], rounded[1], rounded[2], rounded[3]),
+        weights=tuple(round(weight, 5) for weight in weights),
         bias=round(bias, 5),
-        words=len(words.right),
+        words=len(right),
         data=data,
+        facts=names,
     )
 
 
@@ -115,11 +209,12 @@ def run(args: argparse.Namespace) -> int:
     )
     where = Path(args.manifest)  # not the whole path, which is nobody else's
     data = " ".join(["/".join(where.parts[-2:]), *args.where])
-    calibration = fit(words, data)
+    calibration = fit([words], data)
     update_calibration(find_model(args.model), as_dict(calibration))
     print(f"{words.utterances} utterances, {len(words.right)} words, "
           f"{sum(words.right) / len(words.right):.1%} of them right")  # fmt: skip
-    mapped = [calibration(facts) for facts in words.facts]
+    print(f"the map takes {', '.join(calibration.facts)}")
+    mapped = [calibration(facts) or 0.0 for facts in words.facts]
     for name, values in (("before", words.plain), ("after", mapped)):
         error = calibration_error(values, words.right)
         entropy = normalized_cross_entropy(values, words.right)

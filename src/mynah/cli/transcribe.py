@@ -4,7 +4,9 @@ FILES are recordings, directories (searched for recordings) or - for a recording
 The text goes to standard output, or with --output-dir to one file a recording and format. A
 recording that cannot be read is reported and passed over; the exit code is then 1, and 2 when
 nothing was transcribed. With --output-dir, what was decoded is kept there on the way (in hidden
-files .NAME.part.jsonl): the same command again goes on where a run was interrupted.
+files .NAME.part.jsonl): the same command again goes on where a run was interrupted. With --live
+nothing is kept: a segment of a stream depends on all that came before, so a part of one cannot be
+taken up again, and a live source cannot be read twice.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def align_text(
     blank: int = 0,
     *,
     foreign: float = 1.5,
-    left_out: float = 1.5,
+    left_out: float = 2.0,
     leap: float = 10.0,
     beam: float = 2000.0,
     effort: float = 3e8,
@@ -137,8 +137,9 @@ def align_text(
     Between words anything may be said, at a cost of ``foreign`` for each frame that is not blank
     (a unit is worth its place while its share of what is not blank is above exp(-foreign) on
     average); words that follow each other may be left out at a cost of ``leap`` and ``left_out``
-    for each of their units. Words without units have no part in it. Of ``log_probs`` only the blank
-    and the units of the text are used, so that the others may be missing.
+    for each of their units. The costs are those that damaged texts of development speakers ask for
+    (``benchmarks/alignment_damaged.py``). Words without units have no part in it. Of ``log_probs``
+    only the blank and the units of the text are used, so that the others may be missing.
 
     ``beam`` and ``effort``: as in :func:`mynah.decoding.trellis.search`. With more frames times
     units than ``effort``, ``exact`` says whether the best path was found for certain; a text that

@@ -19,6 +19,8 @@ class Hypothesis:
         words: text, index of the first token and one past the last of each word, from a search
             that knows words; empty when the tokenizer is to join the units.
         added: the part of the score that scorers (language models, hotwords) added.
+        evidence: what tells whether each of ``words`` is right, where that was asked for:
+            :func:`mynah.runtime.confidence.find_evidence`.
     """
 
     tokens: tuple[int, ...]
@@ -28,6 +30,7 @@ class Hypothesis:
     token_confidences: tuple[float, ...] = ()
     words: tuple[tuple[str, int, int], ...] = ()
     added: float = 0.0
+    evidence: tuple[tuple[float, float | None], ...] = ()
 
 
 def token_spans(

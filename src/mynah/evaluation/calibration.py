@@ -75,12 +75,17 @@ def calibration_error(confidences: npt.ArrayLike, right: npt.ArrayLike, bins: in
 
 def normalized_cross_entropy(confidences: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """At most 1; below 0 where the share of right words alone would say more."""
-    values = np.clip(np.asarray(confidences, np.float64), _LEAST, 1 - _LEAST)
     truth = np.asarray(right, np.float64)
     share = float(np.clip(truth.mean(), _LEAST, 1 - _LEAST))
     most = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    found = -(truth * np.log(values) + (1 - truth) * np.log(1 - values)).mean()
-    return float((most - found) / most)
+    return float((most - log_loss(confidences, right)) / most)
+
+
+def log_loss(confidences: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """The mean of what each word costs, in nats: -log of the probability given to what is so."""
+    values = np.clip(np.asarray(confidences, np.float64), _LEAST, 1 - _LEAST)
+    truth = np.asarray(right, np.float64)
+    return float(-(truth * np.log(values) + (1 - truth) * np.log(1 - values)).mean())
 
 
 def fit_logistic(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mynah.runtime.confidence import word_facts
+from mynah.runtime.confidence import Facts
 from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.engine import Array
-from mynah.runtime.words import align_tokens, mean_confidence, pieces_of
-
-Facts = tuple[float, float, float, float]
+from mynah.runtime.words import align_tokens, facts_of, mean_confidence, pieces_of
 
 
 def recognised(decoder: Decoder, samples: Array) -> list[tuple[str, Facts, float]]:
@@ -23,12 +21,12 @@ def recognised(decoder: Decoder, samples: Array) -> list[tuple[str, Facts, float
     heard = Heard(out.log_probs[0, :length], out.encoded[0, :length])
     best = decoder.best([heard])[0]
     spans = align_tokens(heard.log_probs, best.tokens, model.tokenizer.blank)
+    pieces = pieces_of(model.tokenizer, best)
+    facts = facts_of(pieces, spans, best.evidence)
+    spoken = [(text, spans[first:stop]) for text, first, stop in pieces if spans[first:stop]]
     found = []
-    for text, first, stop in pieces_of(model.tokenizer, best):
-        group = spans[first:stop]
-        mean = mean_confidence(group) if group else None
-        if mean is None:  # could not be aligned
-            continue
-        known = [span.confidence for span in group if span.confidence is not None]
-        found.append((text, word_facts(known, group[-1].stop - group[0].first), mean))
+    for (text, group), known in zip(spoken, facts, strict=True):
+        mean = mean_confidence(group)
+        if known is not None and mean is not None:  # else it could not be aligned
+            found.append((text, known, mean))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from mynah.runtime.engine import Array
 from mynah.runtime.longform import is_silent
 from mynah.runtime.model import Model
-from mynah.runtime.voice import Voice
+from mynah.runtime.voice import AROUND, Voice
 
 
 class Chunker:
@@ -17,11 +17,12 @@ class Chunker:
 
     The first chunk of a segment is longer than the others, by the frames that the subsampling sees
     beyond those it advances by. A segment may end anywhere in what was given out: the next begins
-    with the frames behind, given out again. With a ``voice``, a segment begins where it speaks, and
-    what comes before is given to no chunk.
+    with the frames behind, given out again. With a ``voice``, a segment begins ``AROUND`` seconds
+    before it speaks, where there are so many, and what comes before is given to no chunk.
 
     Attributes:
         start: the first frame of the segment, counted from the start of the stream.
+        quiet: the frame up to which it is known that nobody speaks, while speech is waited for.
         loud: whether the samples of the last chunk rise above silence.
     """
 
@@ -43,7 +44,7 @@ class Chunker:
         self._goal = self._step  # frames made until speech is looked for again
         self._last = False  # whether all samples have come
         self._flushed = False  # and the front end knows
-        self.start = 0
+        self.start = self.quiet = 0
         self.loud = self._loud = False
 
     def push(self, samples: Array, last: bool) -> None:
@@ -58,6 +59,7 @@ class Chunker:
             given.take(used)
             waiting.add_front(given.take(len(given)))
         self.start += used
+        self.quiet = self.start
         self._waiting = self._voice is not None
         self._goal = self.start + self._step
 
@@ -98,15 +100,16 @@ class Chunker:
         return True
 
     def _begin(self) -> bool:
-        """Begin the segment where there is speech, if there is, and let go of what lies before."""
+        """Begin the segment before speech, if there is any, and let go of what lies before."""
         assert self._voice is not None
         shift = self._frontend.frame_shift
         begins = self._voice.begins(self.start * shift)
         until = min(self._voice.settled if begins is None else begins, self._made * shift)
-        count = min(max(int(until / shift + 1e-6) - self.start, 0), len(self._feats))
+        count = min(max(int((until - AROUND) / shift + 1e-6) - self.start, 0), len(self._feats))
         self._feats.take(count)
         self._louds.take(count)
         self.start += count
+        self.quiet = max(int(until / shift + 1e-6), self.start)
         return begins is not None
 
     def _feed(self, count: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from mynah.decoding import (
     rescore,
 )
 from mynah.decoding.fusion import Ngram
-from mynah.decoding.lexicon_scores import rescore_words
+from mynah.decoding.lexicon_scores import WordModel, rescore_words
 from mynah.errors import ConfigError
+from mynah.runtime.confidence import find_evidence
 from mynah.runtime.engine import Array
 from mynah.runtime.lexicon import graph_search, lexicon_search
 from mynah.runtime.model import Model
@@ -44,10 +45,14 @@ class Search(Protocol):
 
 @dataclass(frozen=True)
 class Heard:
-    """The encoder's output for one utterance, padding cut off."""
+    """The encoder's output for one utterance, padding cut off.
+
+    Where not all frames are speech, the others are blank in ``log_probs``, and ``encoded`` is
+    without them: an attention decoder has no blank, and would make words of noise.
+    """
 
     log_probs: Array  # (T', V)
-    encoded: Array  # (T', D)
+    encoded: Array  # (T'', D), T'' <= T'
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class Decoder:
         lm = self.lm if options.lm_pass == "first" else None
         return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
+    @cached_property
+    def _word_model(self) -> WordModel | None:
+        """The language model that knows how probable words are."""
+        return self.model.words.ngram if self.lm is None else cast(WordModel, self.lm)
+
     def search(self) -> Search:
         """The incremental search over CTC log-probabilities that comes first."""
         options, blank = self.options, self.model.tokenizer.blank
@@ -154,7 +164,19 @@ class Decoder:
     def choose(
         self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
     ) -> list[Hypothesis]:
-        """The best of each n-best list that :meth:`search` gave, rescored where asked for."""
+        """The best of each n-best list that :meth:`search` gave, rescored where asked for; of a
+        search for words with the evidence for each."""
+        chosen = self._choose(heard, nbests)
+        if not self._finds_words:
+            return chosen
+        return [
+            replace(best, evidence=find_evidence(best, nbest, self._word_model))
+            for best, nbest in zip(chosen, nbests, strict=True)
+        ]
+
+    def _choose(
+        self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
+    ) -> list[Hypothesis]:
         options = self.options
         if options.method == "attention":
             return [self._attention(item) for item in heard]

@@ -17,11 +17,11 @@ from mynah.audio import Resampler
 from mynah.audio.segments import Segmenter, SegmentOptions
 from mynah.errors import ConfigError
 from mynah.runtime.engine import Array
-from mynah.runtime.voice import LATE, Detector, Span
+from mynah.runtime.voice import AROUND, Detector, Span
 
 LONGEST = 30.0  # seconds of a window
 SEARCH = 8.0  # the last seconds of it, in which the cut is sought
-JOIN = 1.0  # seconds; stretches of speech with a shorter pause between go into one window
+JOIN = 1.5  # seconds; stretches of speech with a shorter pause between go into one window
 QUIET = 0.3  # seconds over which loudness is taken
 # A recording whose samples all stay below this (-80 dB) holds nothing to hear.
 SILENCE = 1e-4
@@ -83,24 +83,32 @@ def speech_windows(
     *,
     longest: float = LONGEST,
     join: float = JOIN,
+    grid: int = 1,
 ) -> Iterator[Window]:
     """The stretches of speech that ``detector`` finds in ``blocks``, in windows.
 
     Stretches with pauses below ``join`` seconds between them share a window of at most ``longest``
-    seconds; one that is longer is cut as :func:`windows` does. What lies between windows is not
-    speech. How the blocks are cut changes nothing.
+    seconds, which begins at a multiple of ``grid`` samples and holds ``AROUND`` seconds more on
+    both sides, where there is room for them; one that is longer is cut as :func:`windows` does.
+    What lies between windows is not speech. How the blocks are cut changes nothing.
     """
-    finder = _Finder(rate, detector, options, longest)
+    finder = SpeechFinder(rate, detector, options, longest - 2 * AROUND)
+    around, most = min(AROUND, join / 2), longest - grid / rate
     held: list[Array] = []
     first = 0  # sample with which ``held`` begins
     group: list[Span] = []  # stretches that are to share a window
 
     def window(until: float) -> Iterator[Window]:
+        """The window of ``group``, which may reach half-way to the next stretch at ``until``."""
         nonlocal held, first
         samples = np.concatenate(held)
-        end = min(group[-1][1] + LATE, until, group[0][0] + max(longest, group[-1][1]))
-        start = max(int(group[0][0] * rate) - first, 0)
-        stop = min(math.ceil(end * rate) - first, len(samples))
+        begin, end = group[0][0], group[-1][1]
+        more = min(around, max(longest - (end - begin) - grid / rate, 0.0) / 2)
+        end += min(more, (until - end) / 2)
+        start = max(int(max((begin - more) * rate, 0.0) / grid + 1e-6) * grid - first, 0)
+        stop = len(samples)
+        if end * rate < first + stop:
+            stop = int(end * rate / grid + 1e-6) * grid - first
         for part in windows([samples[start:stop].copy()], rate, longest=longest):
             yield Window(first + start + part.start, part.samples, tuple(group))
         held, first = [samples[stop:].copy()], first + stop
@@ -108,32 +116,30 @@ def speech_windows(
     for block, last in _with_last(blocks):
         held.append(block)
         for start, end in finder.feed(block, last):
-            if group and (start - group[-1][1] >= join or end - group[0][0] > longest):
+            if group and (start - group[-1][1] >= join or end - group[0][0] > most):
                 yield from window(start)
                 group.clear()
             group.append((start, end))
         if group and (last or finder.settled - group[-1][1] >= join):
-            yield from window(finder.settled)
+            yield from window(max(finder.settled, group[-1][1] + join))
             group.clear()
-        keep = group[0][0] if group else finder.settled
+        keep = (group[0][0] if group else finder.settled) - around
         while len(held) > 1 and first + len(held[0]) <= keep * rate:
             first += len(held.pop(0))
 
 
-class _Finder:
+class SpeechFinder:
     """Stretches of speech in samples at ``rate`` hertz, of at most ``longest`` s where possible."""
 
     def __init__(
-        self, rate: int, detector: Detector, options: SegmentOptions, longest: float
+        self, rate: int, detector: Detector, options: SegmentOptions, longest: float = LONGEST
     ) -> None:
         # where it is too short for the other options, windows are cut again where it is quiet
         with contextlib.suppress(ConfigError):
             options = dataclasses.replace(options, longest=min(options.longest, longest))
-        self._options = options
         self._resampler = Resampler(rate, detector.rate) if rate != detector.rate else None
-        self._stream, self._frame = detector.stream(), detector.frame_seconds
-        self._segmenter = Segmenter(options, self._frame)
-        self._frames = 0
+        self._stream = detector.stream()
+        self._segmenter = Segmenter(options, detector.frame_seconds)
         self._ended = False
 
     @property
@@ -141,18 +147,15 @@ class _Finder:
         """Seconds before which no stretch can begin that was not given out."""
         if self._ended:
             return math.inf
-        since = self._segmenter.open_since
-        now = self._frames * self._frame if since is None else since
-        return max(now - self._options.pad, 0.0)
+        open_ = self._segmenter.open_span
+        return self._segmenter.settled if open_ is None else open_[0]
 
     def feed(self, samples: Array, last: bool) -> list[Span]:
         """The stretches (start, end), in seconds, that end with these samples."""
         if self._resampler is not None:
             samples = self._resampler.feed(samples, last=last)
-        probs = self._stream.feed(samples, last=last)
-        self._frames += len(probs)
         self._ended = last
-        return self._segmenter.feed(probs, last=last)
+        return self._segmenter.feed(self._stream.feed(samples, last=last), last=last)
 
 
 def _with_last(blocks: Iterable[Array]) -> Iterator[tuple[Array, bool]]:

@@ -189,17 +189,18 @@ class Run:
         pieces: list[tuple[Heard, float, float]] = []  # with start and end in seconds
         counts = []
         for (_, part), row, length in zip(batch, range(len(batch)), out.lens.tolist(), strict=True):
-            log_probs = self._silenced(part, out.log_probs[row, :length])
-            heard = Heard(log_probs, out.encoded[row, :length])
-            spans = self.plan.split(heard)
+            log_probs, encoded = out.log_probs[row, :length], out.encoded[row, :length]
+            speech = self._speech(part, length)
+            log_probs = silenced(log_probs, speech, model.tokenizer.blank)
+            spans = self.plan.split(log_probs)
             counts.append(len(spans))
             for first, stop in spans:
                 start = part.start / model.rate + first * model.clock.step
                 end = part.stop / model.rate
                 if stop < length:
                     end = min(start + model.clock.seconds(stop - first), end)
-                some = Heard(heard.log_probs[first:stop], heard.encoded[first:stop])
-                pieces.append((some, start, end))
+                kept = encoded[first:stop][speech[first:stop]]
+                pieces.append((Heard(log_probs[first:stop], kept), start, end))
         best = self.plan.decoder.best([heard for heard, _, _ in pieces])
         segments = [
             self.plan.segment(hypothesis, heard, start=start, end=end)
@@ -212,14 +213,13 @@ class Run:
             if job.journal is not None:
                 job.journal.add(part.start, part.stop, part.segments)
 
-    def _silenced(self, part: Part, log_probs: Array) -> Array:
-        """Log-probabilities (T, V) in which what is known to be no speech says nothing."""
+    def _speech(self, part: Part, frames: int) -> Array:
+        """Which of the frames of a window are speech, as far as that is known: bool (T,)."""
         if part.speech is None:
-            return log_probs
+            return np.ones(frames, bool)
         model = self.plan.model
         first = part.start / model.rate + model.clock.seconds(0.5)
-        speech = within(part.speech, first, len(log_probs), model.clock.step)
-        return silenced(log_probs, speech, model.tokenizer.blank)
+        return within(part.speech, first, frames, model.clock.step)
 
     def _check(self) -> None:
         if asked(self.stop):

@@ -15,7 +15,7 @@ from mynah.model_folder import ModelFolder, ModelInfo
 from mynah.runtime.batcher import Batcher
 from mynah.runtime.engine import Array
 from mynah.runtime.journal import Journal
-from mynah.runtime.longform import LONGEST, Window, speech_windows, windows
+from mynah.runtime.longform import JOIN, LONGEST, Window, speech_windows, windows
 from mynah.runtime.model import Model, load_model
 from mynah.runtime.offline import Cancelled, Job, Progress, Run, Stop, asked, total_seconds
 from mynah.runtime.request import Plan, Request, plan
@@ -335,4 +335,10 @@ def _windows(planned: Plan, blocks: Iterator[Array], longest: float) -> Iterator
     rate = planned.model.rate
     if planned.detector is None or planned.speech is None:
         return windows(blocks, rate, longest=longest)
-    return speech_windows(blocks, rate, planned.detector, planned.speech, longest=longest)
+    shift = max(round(planned.model.frontend.frame_shift * rate), 1)
+    join = JOIN
+    if planned.endpointing is not None:  # what its rules would not cut stays together
+        join = max(join, min(planned.endpointing.wait("1"), longest))
+    return speech_windows(
+        blocks, rate, planned.detector, planned.speech, longest=longest, join=join, grid=shift
+    )

@@ -15,6 +15,7 @@ from mynah.decoding.fusion import Ngram
 from mynah.errors import ConfigError, ModelError
 from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.endpoint import Endpointing, split
+from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
 from mynah.runtime.result import Segment
 from mynah.runtime.voice import Detector, Voice
@@ -126,13 +127,12 @@ class Plan:
             chars=self.chars,
         )
 
-    def split(self, heard: Heard) -> list[tuple[int, int]]:
-        """The segments of what an offline call heard: first frame, one past the last."""
-        frames = len(heard.log_probs)
+    def split(self, log_probs: Array) -> list[tuple[int, int]]:
+        """The segments of what an offline call heard (T, V): first frame, one past the last."""
         if self.endpointing is None:
-            return [(0, frames)]
+            return [(0, len(log_probs))]
         return split(
-            heard.log_probs,
+            log_probs,
             self.endpointing,
             self.decoder.search(),
             self.model.tokenizer,

@@ -149,13 +149,21 @@ def make_transcript(
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Join pieces of text with spaces, or with nothing between characters that take none."""
+    """Join pieces of text with spaces, or with nothing beside characters that take none: those of a
+    script written without spaces, digits and signs next to them included (``我今年25岁``)."""
     joined = ""
     for text in texts:
-        if joined and text and not (_unspaced(joined[-1]) and _unspaced(text[0])):
+        if joined and text and _spaced(joined[-1], text[0]):
             joined += " "
         joined += text
     return joined
+
+
+def _spaced(before: str, after: str) -> bool:
+    for one, other in ((before, after), (after, before)):
+        if _unspaced(one) and (_unspaced(other) or not other.isalpha()):
+            return False
+    return True
 
 
 def _unspaced(character: str) -> bool:

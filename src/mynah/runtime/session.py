@@ -183,7 +183,7 @@ class Session:
             chunk = self._chunker.next_chunk()
         shift, nothing = self._model.frontend.frame_shift, self._rules.nothing
         while not self._segment.encoded and (
-            (self._chunker.start - self._quiet_since) * shift >= nothing - 1e-9
+            (self._chunker.quiet - self._quiet_since) * shift >= nothing - 1e-9
         ):
             self._quiet_since += max(round(nothing / shift), 1)
             self._waited.append(Endpoint(self._quiet_since * shift, "nothing"))
@@ -210,7 +210,9 @@ class Session:
             if speech.any():
                 segment.spoken = segment.frames + int(speech.nonzero()[0][-1]) + 1
         else:
+            speech = np.ones(len(held), bool)
             segment.held, segment.spoken = [], segment.frames + len(held)
+        segment.speech.append(speech)
         segment.log_probs.append(held)
         segment.frames += len(held)
         rules.heard = segment.loud
@@ -296,7 +298,8 @@ class Session:
             nbest = self._search.nbest(rules.state)
         else:
             nbest = self._search.nbest(self._search.advance(self._search.start(), log_probs))
-        heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept])
+        speech = np.concatenate(segment.speech)[:kept]
+        heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept][speech])
         best = self._plan.decoder.choose([heard], [nbest])[0]
         end = min(self._time(frames), self._fed / self._rate)
         return self._plan.segment(best, heard, start=self._start(), end=end)
@@ -313,5 +316,6 @@ class _OpenSegment:
     tokens: tuple[int, ...] = ()  # of the last partial
     shown: str = ""
     log_probs: list[Array] = field(default_factory=list)  # of these frames
+    speech: list[Array] = field(default_factory=list)  # which of them are speech
     held: list[Array] = field(default_factory=list)  # of those behind, which may yet be speech
     encoded: list[Array] = field(default_factory=list)

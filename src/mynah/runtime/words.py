@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mynah.decoding import Hypothesis, force_align
 from mynah.errors import InputError
-from mynah.runtime.confidence import Calibration, word_facts
+from mynah.runtime.confidence import Calibration, Evidence, Facts, mean_log, word_facts
 from mynah.runtime.engine import Array
 from mynah.runtime.model import FrameClock
 from mynah.runtime.result import Segment, Source, Word, join_texts
@@ -74,15 +74,18 @@ def make_words(
     end: float,
     calibration: Calibration | None = None,
     units: Sequence[str] = (),
+    evidence: Sequence[Evidence] = (),
 ) -> tuple[Word, ...]:
     """Words of ``pieces``; ``start`` and ``end`` are the seconds that the frames were taken from.
 
     CTC marks a unit by a spike, so a word reaches beyond its frames: half-way to its neighbours,
     and at most as far as the clock says. Its confidence is what ``calibration`` makes of its units'
-    probabilities, or their geometric mean. With ``units``, the text of each unit, words whose
+    probabilities and of the ``evidence`` for each of the pieces, or the geometric mean of the
+    probabilities. With ``units``, the text of each unit, words whose
     units spell them have times for their characters.
     """
     kept = [(text, first, stop) for text, first, stop in pieces if spans[first:stop]]
+    confidences = word_confidences(pieces, spans, calibration, evidence)
     words = []
     for number, (text, first, stop) in enumerate(kept):
         group = spans[first:stop]
@@ -101,9 +104,7 @@ def make_words(
         if units:
             edges = [start + clock.spoken((a.stop + b.first) / 2) for a, b in _pairs(group)]
             chars = char_times(text, units[first:stop], [begins, *edges, ends])
-        words.append(
-            Word(text, begins, ends, word_confidence(group, calibration), group[0].source, chars)
-        )
+        words.append(Word(text, begins, ends, confidences[number], group[0].source, chars))
     return tuple(words)
 
 
@@ -128,14 +129,35 @@ def char_times(
     return tuple(times)
 
 
-def word_confidence(spans: Sequence[TokenSpan], calibration: Calibration | None) -> float | None:
-    """The probability that the word of these units is right; ``None`` when a unit has none."""
+def word_confidences(
+    pieces: Sequence[Piece],
+    spans: Sequence[TokenSpan],
+    calibration: Calibration | None,
+    evidence: Sequence[Evidence] = (),
+) -> list[float | None]:
+    """The probability that each word that has units is right; ``None`` when a unit has none."""
     if calibration is None:
-        return mean_confidence(spans)
-    probabilities = [span.confidence for span in spans if span.confidence is not None]
-    if len(probabilities) < len(spans):
-        return None
-    return calibration(word_facts(probabilities, spans[-1].stop - spans[0].first))
+        groups = (spans[first:stop] for _, first, stop in pieces)
+        return [mean_confidence(group) for group in groups if group]
+    facts = facts_of(pieces, spans, evidence)
+    return [None if known is None else calibration(known) for known in facts]
+
+
+def facts_of(
+    pieces: Sequence[Piece], spans: Sequence[TokenSpan], evidence: Sequence[Evidence] = ()
+) -> list[Facts | None]:
+    """What is known of each word that has units; ``None`` when one has no probability."""
+    known = evidence if len(evidence) == len(pieces) else [None] * len(pieces)
+    groups = [(spans[a:b], more) for (_, a, b), more in zip(pieces, known, strict=True)]
+    utterance = mean_log([span.confidence for group, _ in groups for span in group])
+    found: list[Facts | None] = []
+    for group, more in groups:
+        probabilities = [span.confidence for span in group if span.confidence is not None]
+        if group:
+            frames = group[-1].stop - group[0].first
+            whole = len(probabilities) == len(group)
+            found.append(word_facts(probabilities, frames, utterance, more) if whole else None)
+    return found
 
 
 def mean_confidence(spans: Sequence[TokenSpan]) -> float | None:
@@ -188,6 +210,7 @@ def make_segment(
         end=end,
         calibration=calibration,
         units=[tokenizer.decode([token]) for token in tokens] if chars else (),
+        evidence=hypothesis.evidence,
     )
     if not timed:
         return Segment(text, start, end, None)

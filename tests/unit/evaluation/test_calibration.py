@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from mynah.cli.calibrate import Words, fit
+from mynah.decoding import Hypothesis
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.evaluation.calibration import (
     calibration_error,
@@ -15,7 +17,15 @@ from mynah.evaluation.calibration import (
     reliability,
     right_words,
 )
-from mynah.runtime.confidence import Calibration, read_calibration, word_facts
+from mynah.runtime.confidence import (
+    ALWAYS,
+    MOST,
+    NEAR,
+    Calibration,
+    find_evidence,
+    read_calibration,
+    word_facts,
+)
 
 
 def test_right_words() -> None:
@@ -98,12 +108,94 @@ def test_nothing_to_fit() -> None:
 
 
 def test_facts_of_a_word() -> None:
-    mean, least, units, frames = word_facts([0.5, 0.25], 8)
+    mean, least, units, frames, logit, utterance, margin, lm = word_facts([0.5, 0.25], 8)
+    assert (utterance, margin, lm) == (None, None, None)
+    share = math.sqrt(0.125)
+    assert logit == pytest.approx(math.log(share / (1 - share)))
+    assert word_facts([0.5], 1, -0.3, (4.0, -7.0))[5:] == (-0.3, 4.0, -7.0)
     assert mean == pytest.approx(math.log(0.5 * 0.25) / 2)
     assert least == pytest.approx(math.log(0.25))
     assert units == pytest.approx(math.log(2))
     assert frames == pytest.approx(math.log(4))
-    assert all(map(math.isfinite, word_facts([0.0], 0)))
+    for certain in (0.0, 1.0):
+        assert all(math.isfinite(fact) for fact in word_facts([certain], 0) if fact is not None)
+
+
+def test_evidence_by_hand() -> None:
+    def said(score: float, *words: tuple[str, int]) -> Hypothesis:
+        times = tuple(time for _, time in words)
+        spelt = tuple((text, n, n + 1) for n, (text, _) in enumerate(words))
+        return Hypothesis(tuple(range(len(words))), score, times=times, words=spelt)
+
+    class Known:
+        """A language model that finds the second of two words less probable."""
+
+        def start(self) -> int:
+            return 0
+
+        def word_id(self, word: str) -> int:
+            return len(word)
+
+        def score(self, state: int, word: int) -> tuple[int, float]:
+            return state + 1, -float(word + 10 * state)
+
+        def end(self, state: int) -> float:
+            return 0.0
+
+    best = said(-10.0, ("red", 3), ("bird", 20))
+    nbest = [
+        best,
+        said(-11.0, ("red", 5), ("birch", 20)),  # red is there, a little later
+        said(-13.5, ("read", 3), ("bird", 20)),
+        said(-14.0, ("read", 3), ("birch", 20)),
+    ]
+    assert find_evidence(best, nbest, Known()) == ((3.5, -3.0), (1.0, -14.0))
+    assert find_evidence(best, nbest, None) == ((3.5, None), (1.0, None))
+    far = [best, said(-12.0, ("red", 3 + NEAR), ("bird", 20))]
+    assert find_evidence(best, far, None) == ((2.0, None), (MOST, None))
+    assert find_evidence(best, [best], None) == ((MOST, None), (MOST, None))
+    assert find_evidence(Hypothesis((1,), 0.0), [], None) == ()
+
+
+table_of_logit = {"weights": [1.0], "bias": 0.0, "facts": ["logit"]}
+
+
+def recognised(count: int, seed: int, *, margin: float, shift: float = 0.0) -> Words:
+    """A set whose words are right by ``margin`` of the search and not by what else is known."""
+    rng = np.random.default_rng(seed)
+    words = Words(utterances=count // 5)
+    for number in range(count):
+        behind = float(rng.uniform(0, 6))
+        units = rng.uniform(0.05, 0.95, 3).tolist()
+        words.facts.append(word_facts(units, 9, -1.0 + shift, (behind, -5.0)))
+        words.right.append(bool(rng.random() < 1 / (1 + math.exp(-margin * (behind - 3)))))
+        words.plain.append(0.5)
+        words.owners.append(number // 5)
+    return words
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_the_facts_that_hold_elsewhere_are_taken(several: bool) -> None:
+    sets = [
+        recognised(600, seed, margin=1.5, shift=0.1 * seed) for seed in range(3 if several else 1)
+    ]
+    found = fit(sets, "here")
+    assert "margin" in found.facts and found.otherwise is not None
+    assert set(found.otherwise.facts) <= set(ALWAYS)
+    other = recognised(2000, 9, margin=1.5)
+    values = [found(facts) or 0.0 for facts in other.facts]
+    assert calibration_error(values, other.right) < 0.05
+    assert normalized_cross_entropy(values, other.right) > 0.3
+    assert found.words == sum(len(words.right) for words in sets)
+
+
+def test_a_search_without_words_has_a_map_of_what_is_always_known() -> None:
+    words = recognised(400, 0, margin=1.0)
+    words.facts = [facts[:6] + (None, None) for facts in words.facts]
+    found = fit([words], "here")
+    assert set(found.facts) <= set(ALWAYS) and found.otherwise is None
+    with pytest.raises(InputError, match="cannot be fitted"):
+        fit([Words()], "nothing")
 
 
 def test_the_table_of_a_model() -> None:
@@ -113,6 +205,14 @@ def test_the_table_of_a_model() -> None:
     assert found((0.0, 0.0, 0.0, 0.0)) == 0.5
     assert found((-1e9, 0.0, 0.0, 0.0)) == 0.0
     assert found((1e9, 0.0, 0.0, 0.0)) == 1.0
+    table = {"weights": [2.0], "bias": 0.0, "facts": ["margin"], "otherwise": table_of_logit}
+    both = read_calibration(table, "m")
+    assert both is not None
+    assert both(word_facts([0.5], 1, None, (0.0, None))) == 0.5
+    assert both(word_facts([0.9], 1)) == pytest.approx(0.9)  # no margin: by the logit
+    assert Calibration((2.0,), 0.0, facts=("margin",))(word_facts([0.9], 1)) is None
+    with pytest.raises(ModelError, match=r"unknown 'margim' \(did you mean 'margin'"):
+        read_calibration({"weights": [1.0], "bias": 0.0, "facts": ["margim"]}, "m")
     with pytest.raises(ModelError, match=r"m: confidence\.bais: unknown key \(did you mean"):
         read_calibration({"weights": [1, 0, 0, 0], "bais": 0.0}, "m")
     with pytest.raises(ConfigError, match="not finite"):

@@ -64,6 +64,11 @@ def test_exceptions_are_needed_and_have_a_reason() -> None:
             assert path.is_file(), f"{name}: no such file"
 
 
+def test_every_model_has_a_ceiling() -> None:
+    families = (PACKAGE / "models").glob("*/model.py")
+    assert {f"mynah.models.{path.parent.name}.model" for path in families} == set(BUDGET["reading"])
+
+
 @pytest.mark.parametrize("module", sorted(BUDGET["reading"]))
 def test_a_model_is_read_in_one_sitting(module: str) -> None:
     pytest.importorskip("torch")

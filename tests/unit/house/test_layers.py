@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,3 +117,19 @@ def test_import_mynah_loads_neither_numpy_nor_onnxruntime() -> None:
     program = "import sys, mynah; print([m for m in ('numpy','onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("room", ["mynah", "mynah.text"])
+def test_lazy_names_are_all_there(room: str) -> None:
+    module = importlib.import_module(room)
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+    with pytest.raises(AttributeError, match=f"module '{room}' has no attribute 'Tokeniser'"):
+        _ = module.Tokeniser
+
+
+def test_a_module_of_text_loads_without_tokenizers() -> None:
+    program = "import sys, mynah.text.punctuation; print('mynah.text.tokenizer' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

@@ -15,7 +15,7 @@ from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import find_model, read_model_folder
 from mynah.runtime.punctuator import Punctuator, load_punctuator, punctuation_models
 from mynah.runtime.readable import Readable
-from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.text.inverse import InverseNormalizer, Span
 from mynah.text.punctuation import CHINESE, SENTENCE_ENDS, WESTERN
 
@@ -198,6 +198,7 @@ def test_chinese_words_stay_together() -> None:
         "个",
         "好。",
     ]
+    assert join_texts(word.text for word in readable(segment).words) == "你好。吗？有20个好。"
     assert readable.text("你 hello 二十个\n好") == "你 hello 20个\n好。"
 
 

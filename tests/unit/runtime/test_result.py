@@ -91,6 +91,8 @@ def test_join() -> None:
     assert join_texts(["good", "", "morning"]) == "good morning"
     assert join_texts(["你好", "世界"]) == "你好世界"
     assert join_texts(["你好", "world"]) == "你好 world"
+    assert join_texts(["我", "今年", "25岁", "了", "有", "20%", "的"]) == "我今年25岁了有20%的"
+    assert join_texts(["iPhone", "15", "很", "贵"]) == "iPhone 15很贵"
 
 
 def test_the_documented_example(repository: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
@@ -17,11 +18,13 @@ from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
 from mynah.errors import ModelError
 
 WORDS = ["a", "b", "c", "nowhere", "<unk>"]
+TINY = Path(__file__).parents[3] / "data" / "ngram"
 
 
 @pytest.fixture(scope="module")
 def kenlm() -> ModuleType:
-    return pytest.importorskip("kenlm")
+    reason = "kenlm is not installed (it needs a compiler); its scores of tiny.arpa are checked"
+    return pytest.importorskip("kenlm", reason=reason)
 
 
 def random_texts(seed: int, count: int, words: list[str]) -> list[list[str]]:
@@ -43,6 +46,34 @@ def compare(kenlm: ModuleType, path: Path, texts: list[list[str]]) -> None:
             theirs = peer.BaseScore(peer_state, word, after)
             assert ours / math.log(10) == pytest.approx(theirs, abs=1e-4)
             peer_state, after = after, peer_state
+
+
+def written() -> list[dict[str, Any]]:
+    sentences: list[dict[str, Any]] = json.loads((TINY / "tiny.kenlm.json").read_text())[
+        "sentences"
+    ]
+    return sentences
+
+
+def test_scores_are_those_that_kenlm_gave() -> None:
+    """The same without kenlm: what it gave to a small model is kept (tests/data/ngram)."""
+    model = load_ngram(TINY / "tiny.arpa")
+    assert (model.order, len(written())) == (3, 40)
+    for row in written():
+        words, state = row["text"].split(), model.start()
+        for word, theirs in zip([*words, "</s>"], row["words"], strict=True):
+            state, ours = model.score(state, model.word_id(word))
+            assert ours / math.log(10) == pytest.approx(theirs, abs=1e-4)
+        for name, bos, eos in (("without_start", False, True), ("without_end", True, False)):
+            ours = model.score_sentence(words, bos=bos, eos=eos) / math.log(10)
+            assert ours == pytest.approx(row[name], abs=1e-4)
+
+
+def test_what_kenlm_gave_is_what_it_gives(kenlm: ModuleType) -> None:
+    peer = kenlm.Model(str(TINY / "tiny.arpa"))
+    for row in written():
+        scores = [score for score, _, _ in peer.full_scores(row["text"])]
+        assert scores == pytest.approx(row["words"], abs=1e-5)
 
 
 def test_toy_scores_are_those_of_kenlm(kenlm: ModuleType, toy: Path) -> None:
