@@ -1,8 +1,8 @@
-"""Synthetic speech from a text, read by flite and espeak-ng.
+"""Synthetic speech from a text, read by flite, festival and espeak-ng.
 
 Sentences of TEXT (one a line, plain or .xz; lines that begin with # are skipped) become 16 kHz
 FLAC files and a manifest under DIR. The same seed gives the same corpus; a run that was stopped
-goes on where it was.
+goes on where it was. Mandarin (--language zh, needs pypinyin) is read by espeak-ng.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=0, help="make this many items")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other sentences")
     parser.add_argument(
-        "--voices", nargs="+", metavar="VOICE", help="flite:NAME, espeak:ACCENT+VARIANT (all)"
+        "--voices", nargs="+", metavar="VOICE", help="flite:NAME, espeak:ACCENT+VARIANT (those of the language)",
     )
-    parser.add_argument("--min-words", type=int, default=2)
-    parser.add_argument("--max-words", type=int, default=30)
+    parser.add_argument(
+        "--language", choices=("en", "zh"), default="en", help="of TEXT: en or zh (en)"
+    )
+    parser.add_argument("--min-words", type=int, default=2, help="of Chinese: hanzi (2)")
+    parser.add_argument("--max-words", type=int, default=30, help="of Chinese: hanzi (30)")
     parser.add_argument(
         "--phrases",
         type=int,
@@ -47,24 +50,33 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
 def run_synthesize(args: argparse.Namespace) -> int:
     """Make the corpus; 0 when done."""
     from mynah.corpus import synthesize as synthesis
+    from mynah.corpus.prompt_text import cut_phrases, read_sentences
 
-    defaults = synthesis.SynthesisConfig(count=1)
+    chinese = args.language == "zh"
+    voices = synthesis.MANDARIN_VOICES if chinese else synthesis.SynthesisConfig(count=1).voices
     config = synthesis.SynthesisConfig(
         seed=args.seed,
         count=args.count,
         hours=args.hours,
-        voices=tuple(args.voices) if args.voices else defaults.voices,
+        voices=tuple(args.voices) if args.voices else voices,
         min_words=1 if args.phrases else args.min_words,
         max_words=args.max_words,
         max_seconds=args.max_seconds,
         split=args.split,
+        language=args.language,
     )
-    excluded = [text for name in args.exclude for text in _texts(Path(name))]
-    sentences = synthesis.read_sentences(
-        args.text, exclude=excluded, min_words=args.min_words, max_words=args.max_words
+    excluded = [text for name in args.exclude for text in _texts(Path(name), args.language)]
+    sentences = read_sentences(
+        args.text,
+        exclude=excluded,
+        min_words=args.min_words,
+        max_words=args.max_words,
+        language=args.language,
     )
     if args.phrases:
-        sentences = synthesis.cut_phrases(sentences, args.phrases, seed=args.seed, exclude=excluded)
+        sentences = cut_phrases(
+            sentences, args.phrases, seed=args.seed, exclude=excluded, language=args.language
+        )
     print(
         f"{len(sentences)} {'phrases' if args.phrases else 'sentences'} in {args.text}",
         file=sys.stderr,
@@ -76,8 +88,8 @@ def run_synthesize(args: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(path: Path) -> list[str]:
-    from mynah.corpus.synthesize import comparable_text
+def _texts(path: Path, language: str) -> list[str]:
+    from mynah.corpus.prompt_text import comparable_text
     from mynah.errors import InputError
 
     try:
@@ -90,7 +102,7 @@ def _texts(path: Path) -> list[str]:
             raise InputError(f"{path}: no column 'text'")
         column = header.index("text")
         lines = [line.split("\t")[column] for line in lines[1:] if line.count("\t") >= column]
-    return [comparable_text(line) for line in lines]
+    return [comparable_text(line, language) for line in lines]
 
 
 class _Progress:

@@ -12,14 +12,11 @@ import pytest
 import soundfile
 
 from mynah.cli import data_synthesize
+from mynah.corpus.prompt_text import comparable_text, cut_phrases, read_sentences, spoken_text
 from mynah.corpus.synthesize import (
     Prompts,
     SynthesisConfig,
-    comparable_text,
-    cut_phrases,
-    read_sentences,
     render,
-    spoken_text,
     synthesize,
 )
 from mynah.errors import ConfigError, InputError, MynahError
