@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_summary(actions)
     _add_cmvn(actions)
     _add_tokenizer(actions)
-    from mynah.cli.data_pronounce import add_pronounce_arguments
+    from mynah.cli.data_pronounce import add_graphones_arguments, add_pronounce_arguments
     from mynah.cli.data_synthesize import add_synthesize_arguments
 
     add_synthesize_arguments(
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_pronounce_arguments(
         actions.add_parser("pronounce", help="how the words of a text are said, for a lexicon")
+    )
+    add_graphones_arguments(
+        actions.add_parser("graphones", help="letters with their phones, for a model of spelling")
     )
 
 
@@ -130,6 +133,10 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli.data_pronounce import run_pronounce
 
         return run_pronounce(args)
+    if args.action == "graphones":
+        from mynah.cli.data_pronounce import run_graphones
+
+        return run_graphones(args)
     if args.action in ("check", "summary"):
         from mynah.cli import data_show
 

@@ -72,3 +72,28 @@ def _pronounce_chinese(args: argparse.Namespace) -> int:
     single = sum(len(word) == 1 for word, _ in entries)
     print(f"{args.out}: {single} hanzi and {len(entries) - single} words in {lines} readings")
     return 0
+
+
+def add_graphones_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mynah data graphones``."""
+    parser.add_argument("dictionary", metavar="FILE", help="as CMUdict has it (plain or .xz)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a line a pronunciation")
+    parser.add_argument(
+        "--min-count", type=int, default=5, metavar="N", help="graphones that are there N times (5)"
+    )
+
+
+def run_graphones(args: argparse.Namespace) -> int:
+    """Write the words of a dictionary as graphones, what ``mynah lm train`` reads; 0 when done."""
+    from pathlib import Path
+
+    from mynah.text.graphones import graphones
+    from mynah.text.pronounce import read_dictionary
+
+    words = sorted(read_dictionary(args.dictionary).items())
+    pairs = [(word, phones) for word, variants in words for phones in variants]
+    lines = [" ".join(names) for _, names in graphones(pairs, min_count=args.min_count)]
+    kinds = len({name for line in lines for name in line.split()})
+    Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    print(f"{args.out}: {len(lines)} of {len(pairs)} pronunciations, {kinds} graphones")
+    return 0

@@ -21,7 +21,10 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=0, help="make this many items")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other sentences")
     parser.add_argument(
-        "--voices", nargs="+", metavar="VOICE", help="flite:NAME, espeak:ACCENT+VARIANT (those of the language)",
+        "--voices",
+        nargs="+",
+        metavar="VOICE",
+        help="flite:NAME, espeak:ACCENT+VARIANT (those of the language)",
     )
     parser.add_argument(
         "--language", choices=("en", "zh"), default="en", help="of TEXT: en or zh (en)"

@@ -19,6 +19,8 @@ class Hypothesis:
         words: text, index of the first token and one past the last of each word, from a search
             that knows words; empty when the tokenizer is to join the units.
         added: the part of the score that scorers (language models, hotwords) added.
+        spelled: of each of ``words``, how probable its letters are given its units: 1 for a word
+            of the lexicon, less for one that was spelled; empty when all are 1.
     """
 
     tokens: tuple[int, ...]
@@ -28,6 +30,7 @@ class Hypothesis:
     token_confidences: tuple[float, ...] = ()
     words: tuple[tuple[str, int, int], ...] = ()
     added: float = 0.0
+    spelled: tuple[float, ...] = ()
 
 
 def token_spans(

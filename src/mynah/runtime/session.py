@@ -264,6 +264,7 @@ class Session:
             start=self._start(),
             end=self._time(segment.frames),
             calibration=self._model.calibration,
+            spelled=best.spelled,
         )
         return [Partial(text, words)]
 

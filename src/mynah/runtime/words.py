@@ -74,17 +74,21 @@ def make_words(
     end: float,
     calibration: Calibration | None = None,
     units: Sequence[str] = (),
+    spelled: Sequence[float] = (),
 ) -> tuple[Word, ...]:
     """Words of ``pieces``; ``start`` and ``end`` are the seconds that the frames were taken from.
 
     CTC marks a unit by a spike, so a word reaches beyond its frames: half-way to its neighbours,
     and at most as far as the clock says. Its confidence is what ``calibration`` makes of its units'
-    probabilities, or their geometric mean. With ``units``, the text of each unit, words whose
+    probabilities, or their geometric mean, times that of its letters where ``spelled`` says that
+    it was spelled. With ``units``, the text of each unit, words whose
     units spell them have times for their characters.
     """
-    kept = [(text, first, stop) for text, first, stop in pieces if spans[first:stop]]
+    sure = spelled or [1.0] * len(pieces)
+    both = zip(pieces, sure, strict=True)
+    kept = [(*piece, known) for piece, known in both if spans[piece[1] : piece[2]]]
     words = []
-    for number, (text, first, stop) in enumerate(kept):
+    for number, (text, first, stop, known) in enumerate(kept):
         group = spans[first:stop]
         before, after = start, end
         if number:
@@ -101,9 +105,10 @@ def make_words(
         if units:
             edges = [start + clock.spoken((a.stop + b.first) / 2) for a, b in _pairs(group)]
             chars = char_times(text, units[first:stop], [begins, *edges, ends])
-        words.append(
-            Word(text, begins, ends, word_confidence(group, calibration), group[0].source, chars)
-        )
+        confidence = word_confidence(group, calibration)
+        if confidence is not None:
+            confidence *= known
+        words.append(Word(text, begins, ends, confidence, group[0].source, chars))
     return tuple(words)
 
 
@@ -188,6 +193,7 @@ def make_segment(
         end=end,
         calibration=calibration,
         units=[tokenizer.decode([token]) for token in tokens] if chars else (),
+        spelled=hypothesis.spelled,
     )
     if not timed:
         return Segment(text, start, end, None)

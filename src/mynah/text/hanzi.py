@@ -53,7 +53,9 @@ def syllable_units(pinyin: str) -> Phones:
     if f"{initial}{rest}" in ("n", "ng", "r") or initial in ("", "y", "w"):
         written = f"{initial}{rest}"
         final = _WITHOUT_INITIAL.get(written, "")
-        if not final and initial in ("y", "w"):
+        if not final and not initial and rest[0] not in "aeoê":
+            return ()
+        if not final and initial:
             final = ("i" if initial == "y" else "u") + rest
         final = final or _WRITTEN.get(rest, rest)
         return (final, *last) if final in FINALS else ()
