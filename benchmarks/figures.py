@@ -1,6 +1,6 @@
-"""All figures of the bundled recogniser in one run: errors per set, offline and live, speed, size.
+"""All figures of the bundled recogniser in one run: errors by set, offline and live, speed, size.
 
-    OMP_NUM_THREADS=1 python benchmarks/figures.py DATA WORK [--peer] [--write] [--markdown FILE ...]
+    OMP_NUM_THREADS=1 python benchmarks/figures.py DATA WORK [--peer] [--write] [--markdown FILE]
 
 DATA holds the sets (`speechocean762`, and `native` from `benchmarks/native_stretches.py`). What was
 heard is kept in WORK, a file a set, so that a run that was stopped goes on where it was; with
@@ -94,7 +94,7 @@ def batches(items: list[Cut]) -> Iterator[list[Cut]]:
 
 
 def hear(data: Path, model: Path, name: str, way: str, path: Path, limit: int) -> None:
-    """Recognise what is left of a set, a line of JSON an utterance; runs in a process of its own."""
+    """Recognise what is left of a set, a line of JSON an utterance; in a process of its own."""
     import mynah
 
     done = heard(path)

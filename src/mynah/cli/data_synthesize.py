@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 
@@ -109,9 +110,13 @@ def _texts(path: Path, language: str) -> list[str]:
 
 
 class _Progress:
+    """A line a second: what is made, and how long the rest will take at the pace of the last minute
+    (a run that goes on finds its first items in no time)."""
+
     def __init__(self, hours: float, count: int) -> None:
         self.hours, self.count = hours, count
-        self.begin = self.shown = time.monotonic()
+        self.shown = time.monotonic()
+        self.pace = deque([(self.shown, 0.0)])  # times and the part that was done
 
     def __call__(self, items: int, hours: float) -> None:
         now = time.monotonic()
@@ -119,7 +124,11 @@ class _Progress:
             return
         self.shown = now
         done = max(hours / self.hours if self.hours else 0, items / self.count if self.count else 0)
-        left = (now - self.begin) * (1 / max(done, 1e-9) - 1)
+        while len(self.pace) > 1 and now - self.pace[0][0] > 60.0:
+            self.pace.popleft()
+        before, part = self.pace[0]
+        self.pace.append((now, done))
+        left = (now - before) / max(done - part, 1e-9) * (1 - min(done, 1.0))
         line = f"{items} items, {hours:.2f} h, {left / 60:.0f} min left"
         print(f"\r{line:<60}", end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
 

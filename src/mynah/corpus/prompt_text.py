@@ -33,8 +33,9 @@ def spoken_text(sentence: str, language: str = "en") -> str | None:
     """The words as they are read aloud, or None when the writing leaves that open.
 
     Chinese is refused where anything but hanzi and their punctuation stands. English becomes
-    lower-case words; refused there: digits, symbols, letters beyond ASCII, abbreviations (``Mr.``), single letters other
-    than ``a``, ``I`` and ``O``, words in capitals (acronyms are spelled out by some voices).
+    lower-case words; refused there: digits, symbols, letters beyond ASCII, abbreviations (``Mr.``),
+    single letters other than ``a``, ``I`` and ``O``, words in capitals (acronyms are spelled out by
+    some voices).
     """
     if without_spaces(language):
         rest = _CHINESE_SIGNS.sub("", sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -10,6 +11,8 @@ from mynah.errors import InputError, MissingDependency
 from mynah.text.characters import HANZI
 from mynah.text.hanzi import syllable_units
 from mynah.text.pronounce import Phones
+
+_RUNS = re.compile(rf"(?:{HANZI.pattern})+|.", re.DOTALL)
 
 
 def syllables(text: str, *, sandhi: bool = False) -> list[str]:
@@ -24,15 +27,15 @@ def syllables(text: str, *, sandhi: bool = False) -> list[str]:
         from pypinyin import Style, lazy_pinyin
     except ImportError:
         raise MissingDependency("pypinyin", extra="text") from None
-    return list(
-        lazy_pinyin(
-            text,
-            style=Style.TONE3,
-            neutral_tone_with_five=True,
-            tone_sandhi=sandhi,
-            errors=lambda other: list(other),
+    found: list[str] = []
+    for run in _RUNS.findall(text):
+        if not HANZI.match(run):
+            found.append(run)
+            continue
+        found += lazy_pinyin(
+            run, style=Style.TONE3, neutral_tone_with_five=True, tone_sandhi=sandhi
         )
-    )
+    return found
 
 
 def readings_in(texts: Iterable[str], *, share: float = 0.03) -> list[tuple[str, list[Phones]]]:

