@@ -20,7 +20,7 @@ class Hypothesis:
             that knows words; empty when the tokenizer is to join the units.
         added: the part of the score that scorers (language models, hotwords) added.
         spelled: of each of ``words``, how probable its letters are given its units: 1 for a word
-            of the lexicon, less for one that was spelled; empty when all are 1.
+            of the lexicon; empty when the search had them all in its lexicon.
     """
 
     tokens: tuple[int, ...]

@@ -439,7 +439,7 @@ class LexiconSearch:
             token_confidences=tuple(min(1.0, math.exp(log)) for log in log_probs[:stop]),
             words=tuple(found),
             added=self.scores.whole(numbers, end=end),
-            spelled=tuple(sure) if any(value < 1.0 for value in sure) else (),
+            spelled=tuple(sure) if len(self.lexicon.words) in words else (),
         )
 
     def _text(self, word: int, units: tuple[int, ...]) -> tuple[str, float]:
