@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_cmvn(actions)
     _add_tokenizer(actions)
     from mynah.cli.data_label import add_label_arguments
-    from mynah.cli.data_pronounce import add_pronounce_arguments
+    from mynah.cli.data_pronounce import add_graphones_arguments, add_pronounce_arguments
     from mynah.cli.data_synthesize import add_synthesize_arguments
 
     add_synthesize_arguments(
@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_label_arguments(
         actions.add_parser("label", help="what a model hears becomes the text, to train with")
+    )
+    add_graphones_arguments(
+        actions.add_parser("graphones", help="letters with their phones, for a model of spelling")
     )
 
 
@@ -138,6 +141,10 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli.data_label import run_label
 
         return run_label(args)
+    if args.action == "graphones":
+        from mynah.cli.data_pronounce import run_graphones
+
+        return run_graphones(args)
     if args.action in ("check", "summary"):
         from mynah.cli import data_show
 

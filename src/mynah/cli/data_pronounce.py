@@ -2,11 +2,17 @@
 
 Words come from a dictionary as CMUdict is, or, when it lacks them, from letter-to-sound rules
 learned from it. The phones are the 39 of ARPAbet, without stress, as the tokenizer `phone` has.
+
+Chinese (--language zh, needs pypinyin) has no such dictionary: the table is one, of the hanzi as
+they are read in TEXT and the words where they are read otherwise; it is the `dictionary` of the
+tokenizer. Units are initials, finals and tones.
 """
 
 from __future__ import annotations
 
 import argparse
+
+from mynah.errors import ConfigError
 
 
 def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +20,8 @@ def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", nargs="+", metavar="TEXT", help="sentences, one a line (.txt, .xz)"
     )
-    parser.add_argument("--dictionary", required=True, metavar="FILE", help="as CMUdict has it")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of TEXT (en)")
+    parser.add_argument("--dictionary", metavar="FILE", help="as CMUdict has it (English)")
     parser.add_argument("--out", required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--limit", type=int, default=100_000, help="words, by frequency (100000)")
     parser.add_argument(
@@ -28,6 +35,10 @@ def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_pronounce(args: argparse.Namespace) -> int:
     """Write the table; 0 when done."""
+    if args.language == "zh":
+        return _pronounce_chinese(args)
+    if args.dictionary is None:
+        raise ConfigError("--dictionary: missing")
     from mynah.text.pronounce import learn_pronouncer
     from mynah.text.vocabulary import (
         VocabularyOptions,
@@ -45,4 +56,44 @@ def run_pronounce(args: argparse.Namespace) -> int:
     part = sum(counts[word] for word in words) / max(1, counts.total())
     print(f"{args.out}: {len(words)} words in {lines} pronunciations, {by_rule} of them by rule")
     print(f"  they are {part:.2%} of the running words of the text")
+    return 0
+
+
+def _pronounce_chinese(args: argparse.Namespace) -> int:
+    from mynah.cli.lm import read_lines
+    from mynah.text.hanzi import write_hanzi_dictionary
+    from mynah.text.pinyin import readings_in
+
+    entries = readings_in(
+        line for path in args.texts for line in read_lines(path) if not line.startswith("#")
+    )
+    entries = [(word, readings[: args.variants]) for word, readings in entries]
+    lines = write_hanzi_dictionary(args.out, entries)
+    single = sum(len(word) == 1 for word, _ in entries)
+    print(f"{args.out}: {single} hanzi and {len(entries) - single} words in {lines} readings")
+    return 0
+
+
+def add_graphones_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``mynah data graphones``."""
+    parser.add_argument("dictionary", metavar="FILE", help="as CMUdict has it (plain or .xz)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="a line a pronunciation")
+    parser.add_argument(
+        "--min-count", type=int, default=5, metavar="N", help="graphones that are there N times (5)"
+    )
+
+
+def run_graphones(args: argparse.Namespace) -> int:
+    """Write the words of a dictionary as graphones, what ``mynah lm train`` reads; 0 when done."""
+    from pathlib import Path
+
+    from mynah.text.graphones import graphones
+    from mynah.text.pronounce import read_dictionary
+
+    words = sorted(read_dictionary(args.dictionary).items())
+    pairs = [(word, phones) for word, variants in words for phones in variants]
+    lines = [" ".join(names) for _, names in graphones(pairs, min_count=args.min_count)]
+    kinds = len({name for line in lines for name in line.split()})
+    Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    print(f"{args.out}: {len(lines)} of {len(pairs)} pronunciations, {kinds} graphones")
     return 0

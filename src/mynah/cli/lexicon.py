@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")
     parser.add_argument(
+        "--spelling", metavar="FILE", help="model of graphones (.ngram), to spell unknown words"
+    )
+    parser.add_argument(
         "--graph", action="store_true", help="compile a TLG graph too (method=graph)"
     )
     parser.add_argument(
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mynah.model_folder import find_model, read_model_folder
-    from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM
+    from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM, SPELLING
     from mynah.runtime.lexicon_folder import add_graph, add_lexicon
 
     if args.tlg:
@@ -57,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         table=args.table,
         words=args.words,
         ngram=args.ngram,
+        spelling=args.spelling,
         graph=args.graph,
         boundary=args.boundary,
         settings=args.set,
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {added.unknown_words} of them are unknown to the language model")
     if added.arcs:
         print(f"  a graph of {added.arcs} arcs")
-    for name in (LEXICON, NGRAM, GRAPH):
+    for name in (LEXICON, NGRAM, SPELLING, GRAPH):
         path = Path(args.out) / name
         if path.is_file():
             print(f"  {name:<16} {path.stat().st_size / 1e6:.3g} MB")

@@ -13,24 +13,23 @@ speaker).
 from __future__ import annotations
 
 import logging
-import lzma
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count as count_from
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from mynah.errors import ConfigError, InputError, MynahError
+from mynah.corpus.prompt_text import LANGUAGES, count_words, spoken_text, written_for
+from mynah.errors import ConfigError, MynahError
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +43,8 @@ _ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-g
 _VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5",
              "klatt2", "klatt4", "Andy", "Annie", "Michael", "steph2", "linda", "Lee")  # fmt: skip
 ESPEAK_VOICES = tuple(f"espeak:{a}+{v}" for a in _ACCENTS for v in _VARIANTS)
-_FOREIGN = re.compile(r"[^A-Za-z' ,.;:!?()\-]")
-_ABBREVIATION = re.compile(
-    r"\b(mr|mrs|ms|messrs|mme|dr|st|prof|capt|col|gen|rev|hon|jr|sr|esq|viz|etc|vol|e\.g|i\.e)\.",
-    re.IGNORECASE,
-)
+# The voice that reads pinyin: what stands in hanzi it would mistake.
+MANDARIN_VOICES = tuple(f"espeak:cmn-latn-pinyin+{v}" for v in _VARIANTS)
 _SECONDS_LIMIT = 60.0  # a program that hangs is stopped
 _FIELDS = ("id", "path", "speaker", "duration", "text", "split")
 
@@ -75,10 +71,13 @@ class SynthesisConfig:
     warp: tuple[float, float] = (0.88, 1.22)
     silence: tuple[float, float] = (0.05, 0.4)  # seconds of silence before, and again after
     split: str = "train"
+    language: str = "en"  # of the sentences; en or zh
 
     def __post_init__(self) -> None:
         if self.count <= 0 and self.hours <= 0:
             raise ConfigError("say how much to make: a count or hours above 0")
+        if self.language not in LANGUAGES:
+            raise ConfigError(f"language: {self.language!r} is none of {', '.join(LANGUAGES)}")
         for voice in self.voices:
             if voice.partition(":")[0] not in PROGRAMS or not voice.partition(":")[2]:
                 raise ConfigError(
@@ -101,6 +100,7 @@ class Prompt:
     pitch: float  # 0 low to 1 high, within what is natural for the voice
     warp: float
     silence: tuple[float, float]
+    language: str = "en"
 
     @property
     def id(self) -> str:
@@ -116,99 +116,16 @@ class Prompt:
         return f"{self.voice.replace(':', '_')}_{round(self.warp * 20) * 5}"
 
 
-def spoken_text(sentence: str) -> str | None:
-    """Lower-case words as they are read aloud, or None when the writing leaves that open.
-
-    Refused: digits, symbols, letters beyond ASCII, abbreviations (``Mr.``), single letters other
-    than ``a``, ``I`` and ``O``, words in capitals (acronyms are spelled out by some voices).
-    """
-    line = _plain(sentence)
-    if _FOREIGN.search(line) or _ABBREVIATION.search(line):
-        return None
-    for word in re.findall(r"[A-Za-z']+", line):
-        if len(word) == 1 and word not in "aAIO'":
-            return None
-        if len(word) > 1 and word.isupper() and not word.startswith("I'"):
-            return None
-    return comparable_text(line) or None
-
-
-def comparable_text(sentence: str) -> str:
-    """Lower-case words of letters and inner apostrophes, joined by one space."""
-    words = re.findall(r"[a-z]+(?:'[a-z]+)*", _plain(sentence).lower())
-    return " ".join(words)
-
-
-def _plain(sentence: str) -> str:
-    line = sentence.replace("’", "'").replace("‘", "'").replace("—", ", ").replace("--", ", ")
-    return re.sub(r"[\"“”_]", " ", line)
-
-
-def read_sentences(
-    path: str | Path, *, exclude: Iterable[str] = (), min_words: int = 2, max_words: int = 30
-) -> list[str]:
-    """Usable sentences of a text file (plain or .xz, one a line, lines ``# ...`` skipped), in
-    order, without repetitions and without those whose spoken text is in ``exclude``."""
-    seen = set(exclude)
-    found: list[str] = []
-    try:
-        with _open_text(path) as lines:
-            for line in lines:
-                spaces = line.count(" ") + 1
-                if line.startswith("#") or not min_words <= spaces <= max_words + 4:
-                    continue
-                text = spoken_text(line.strip())
-                if text is None or text in seen or not min_words <= _words(text) <= max_words:
-                    continue
-                seen.add(text)
-                found.append(line.strip())
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-        raise InputError(f"{path}: {error}") from None
-    if not found:
-        raise InputError(f"{path}: no usable sentence of {min_words} to {max_words} words")
-    return found
-
-
-def cut_phrases(
-    sentences: Iterable[str], longest: int, *, seed: int, exclude: Iterable[str] = ()
-) -> list[str]:
-    """A run of 1 to ``longest`` words out of each sentence, none twice and none in ``exclude``.
-
-    Recordings of a word or two are where CTC finds its first alignments.
-    """
-    rng = np.random.default_rng((seed, longest))
-    seen = set(exclude)
-    found: list[str] = []
-    for sentence in sentences:
-        words = comparable_text(sentence).split()
-        size = min(int(rng.integers(1, longest + 1)), len(words))
-        first = int(rng.integers(len(words) - size + 1))
-        phrase = " ".join(words[first : first + size])
-        if phrase in seen or len(phrase) == 1:
-            continue
-        seen.add(phrase)
-        found.append(re.sub(r"\bi\b", "I", phrase))
-    return found
-
-
-def _open_text(path: str | Path) -> TextIO:
-    if str(path).endswith(".xz"):
-        return lzma.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
-
-
-def _words(text: str) -> int:
-    return text.count(" ") + 1
-
-
 class Prompts:
     """``prompts[index]`` for any index: sentences without repetition until all were used."""
 
     def __init__(self, sentences: list[str], config: SynthesisConfig) -> None:
         self.config = config
         rng = np.random.default_rng(config.seed)
-        short = [s for s in sentences if _words(s) <= config.short_words]
-        rest = [s for s in sentences if _words(s) > config.short_words]
+        sizes = [count_words(sentence, config.language) for sentence in sentences]
+        pairs = list(zip(sentences, sizes, strict=True))
+        short = [s for s, size in pairs if size <= config.short_words]
+        rest = [s for s, size in pairs if size > config.short_words]
         self._pools = [(pool, rng.permutation(len(pool))) for pool in (short, rest) if pool]
         groups = {p: [v for v in config.voices if v.startswith(f"{p}:")] for p in PROGRAMS}
         self._voices = [group for group in groups.values() if group]
@@ -237,6 +154,7 @@ class Prompts:
             pitch=float(rng.uniform()),
             warp=float(rng.uniform(*config.warp)),
             silence=(float(rng.uniform(*config.silence)), float(rng.uniform(*config.silence))),
+            language=config.language,
         )
 
 
@@ -246,7 +164,7 @@ def render(prompt: Prompt) -> npt.NDArray[np.float32]:
     import soxr
 
     program, _, voice = prompt.voice.partition(":")
-    sentence = re.sub(r"[()]", " ", _plain(prompt.sentence)).strip()
+    sentence = written_for(prompt.sentence, prompt.language)
     with tempfile.TemporaryDirectory(prefix="mynah-") as folder:
         wav = os.path.join(folder, "speech.wav")
         rate = prompt.rate / prompt.warp  # the warp makes it faster again
@@ -374,7 +292,7 @@ def synthesize(
         failures = 0
         if not config.min_seconds <= outcome <= config.max_seconds:
             continue
-        text = spoken_text(prompt.sentence) or ""
+        text = spoken_text(prompt.sentence, config.language) or ""
         fields = (prompt.id, prompt.path, prompt.speaker, f"{outcome:.4f}", text, config.split)
         rows.append("\t".join(fields))
         seconds += outcome

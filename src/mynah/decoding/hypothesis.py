@@ -21,6 +21,8 @@ class Hypothesis:
         added: the part of the score that scorers (language models, hotwords) added.
         evidence: what tells whether each of ``words`` is right, where that was asked for:
             :func:`mynah.runtime.confidence.find_evidence`.
+        spelled: of each of ``words``, how probable its letters are given its units: 1 for a word
+            of the lexicon; empty when the search had them all in its lexicon.
     """
 
     tokens: tuple[int, ...]
@@ -31,6 +33,7 @@ class Hypothesis:
     words: tuple[tuple[str, int, int], ...] = ()
     added: float = 0.0
     evidence: tuple[tuple[float, float | None], ...] = ()
+    spelled: tuple[float, ...] = ()
 
 
 def token_spans(

@@ -50,7 +50,7 @@ from mynah.errors import ConfigError, ModelError
 
 _BLOCK = 512  # frames prepared at once
 
-Spell = Callable[[tuple[int, ...]], str]
+Spell = Callable[[tuple[int, ...]], tuple[str, float]]
 
 
 class _Utterance:
@@ -94,7 +94,8 @@ class LexiconSearch:
         unknown: what a word that is not in the lexicon costs beside the language model's
             ``<unk>``; it has two units or more. None: there are no such words.
         unknown_unit: what each of its units costs.
-        spell: the text of an unknown word's units; None writes ``<unk>``.
+        spell: the text of an unknown word's units, "" for none, and how probable it is (0..1);
+            None writes ``<unk>``.
         blank, blank_penalty, blank_skip: as in :class:`DecodingOptions`.
         nbest_limit: hypotheses that :meth:`nbest` gives unless told otherwise.
 
@@ -420,13 +421,16 @@ class LexiconSearch:
     def _read(self, trace: Trace, path: list[int], score: float, *, end: bool) -> Hypothesis:
         units, times, words, log_probs = trace.read(path)
         found: list[tuple[str, int, int]] = []
+        sure: list[float] = []
         numbers = [word for word in words if word >= 0]
         first = stop = 0  # of the word in progress, and of what is complete
         for i, word in enumerate(words):
             if word == BETWEEN:
                 first = stop = i + 1
             elif word != NO_WORD:
-                found.append((self._text(word, tuple(units[first : i + 1])), first, i + 1))
+                text, probability = self._text(word, tuple(units[first : i + 1]))
+                found.append((text, first, i + 1))
+                sure.append(probability)
                 first = stop = i + 1
         return Hypothesis(
             tokens=tuple(units[:stop]),
@@ -435,12 +439,14 @@ class LexiconSearch:
             token_confidences=tuple(min(1.0, math.exp(log)) for log in log_probs[:stop]),
             words=tuple(found),
             added=self.scores.whole(numbers, end=end),
+            spelled=tuple(sure) if len(self.lexicon.words) in words else (),
         )
 
-    def _text(self, word: int, units: tuple[int, ...]) -> str:
+    def _text(self, word: int, units: tuple[int, ...]) -> tuple[str, float]:
         if word < len(self.lexicon.words):
-            return self.lexicon.words[word]
-        return UNKNOWN if self.spell is None else self.spell(units)
+            return self.lexicon.words[word], 1.0
+        text, probability = ("", 1.0) if self.spell is None else self.spell(units)
+        return text or UNKNOWN, probability
 
 
 def _members(

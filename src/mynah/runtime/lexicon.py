@@ -13,6 +13,7 @@ from mynah.decoding.lexicon_scores import WordModel, WordScorer
 from mynah.decoding.lexicon_search import LexiconSearch, Spell
 from mynah.decoding.ngram import NgramModel, load_ngram
 from mynah.decoding.options import DecodingOptions
+from mynah.decoding.spelling import Speller
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
 from mynah.text import Tokenizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mynah.decoding.graph import Graph, GraphSearch
 
 LEXICON, NGRAM = "lm/lexicon.bin", "lm/words.ngram"
+SPELLING = "lm/spelling.ngram"
 GRAPH, GRAPH_WORDS = "lm/TLG.fst", "lm/words.txt"
 
 _Part = TypeVar("_Part")
@@ -57,6 +59,17 @@ class WordParts:
         if not self.has(NGRAM):
             return None
         return self._part(NGRAM, lambda: load_ngram(self._folder.file(NGRAM)))
+
+    @property
+    def spelling(self) -> Speller | None:
+        """What writes words by their phones; None where the model has none.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        if not self.has(SPELLING):
+            return None
+        return self._part(SPELLING, lambda: Speller(load_ngram(self._folder.file(SPELLING))))
 
     @property
     def graph(self) -> Graph:
@@ -110,7 +123,7 @@ def lexicon_search(
         word_bonus=options.word_bonus,
         lm_unknown=options.lm_unknown,
         unknown=options.unknown_word,
-        spell=speller(tokenizer),
+        spell=speller(parts, tokenizer) if options.unknown_word is not None else None,
         blank=tokenizer.blank,
         blank_penalty=options.blank_penalty,
         blank_skip=options.blank_skip,
@@ -146,9 +159,17 @@ def graph_search(
     )
 
 
-def speller(tokenizer: Tokenizer) -> Spell | None:
-    """What writes the units of an unknown word: a tokenizer whose units are letters. Phones are
-    no spelling: there the word stays ``<unk>``."""
-    if tokenizer.to_dict().get("kind") == "phone":
+def speller(parts: WordParts, tokenizer: Tokenizer) -> Spell | None:
+    """What writes the units of an unknown word: a tokenizer whose units are letters, or the
+    model's own speller of phones. Without one the word stays ``<unk>``."""
+    if tokenizer.to_dict().get("kind") != "phone":
+        return lambda units: (tokenizer.decode(list(units)), 1.0)
+    spelling = parts.spelling
+    if spelling is None:
         return None
-    return lambda units: tokenizer.decode(list(units))
+
+    def spell(units: tuple[int, ...]) -> tuple[str, float]:
+        ways = spelling([tokenizer.units[unit] for unit in units])
+        return ways[0] if ways else ("", 0.0)
+
+    return spell

@@ -18,9 +18,10 @@ from mynah.decoding.lexicon import Entry, Lexicon, make_lexicon, read_lines, rea
 from mynah.decoding.lexicon_file import save_lexicon
 from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
 from mynah.decoding.options import DecodingOptions
+from mynah.decoding.spelling import Speller
 from mynah.errors import ConfigError, InputError
 from mynah.model_folder import ModelFolder, write_model_folder
-from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM
+from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM, SPELLING
 from mynah.text import Tokenizer, load_tokenizer
 
 SPACES = ("▁", "<space>", "|")  # units that stand between words, where a model has one
@@ -43,6 +44,7 @@ def add_lexicon(
     table: str | Path | None = None,
     words: str | Path | None = None,
     ngram: str | Path | None = None,
+    spelling: str | Path | None = None,
     graph: bool = False,
     boundary: str | None = None,
     settings: Sequence[str] = (),
@@ -56,6 +58,7 @@ def add_lexicon(
         words: a file of words, one a line, that the tokenizer spells; instead of ``table``.
         ngram: a language model of words, ARPA or our own; without table and words, those that it
             knows and the tokenizer can spell are the lexicon.
+        spelling: a model of graphones in our own format, for words that the lexicon has not.
         graph: compile both to a graph as well, which ``method=graph`` searches.
         boundary: the unit between words; ``""``: none; None: a space, where the model has one.
         settings: ``key=value`` of decoding options that the model is to have by default.
@@ -74,6 +77,8 @@ def add_lexicon(
         raise ConfigError("graph: needs a language model")
     tokenizer = _tokenizer(source)
     model = None if ngram is None else load_ngram(ngram)
+    if spelling is not None:
+        Speller(load_ngram(spelling))  # refuse what is none now
     entries = _entries(tokenizer, table, words, model)
     lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     unknown, arcs = 0, 0
@@ -89,6 +94,8 @@ def add_lexicon(
             shutil.copyfile(ngram or "", work / NGRAM)
         elif model is not None:
             save_ngram(model.trie, work / NGRAM)
+        if spelling is not None:
+            shutil.copyfile(spelling, work / SPELLING)
         if graph and model is not None:
             arcs = _compile(lexicon, model, work, tokenizer, info.decoding)
     return Added(len(lexicon.words), len(lexicon.spellings), unknown, arcs)
@@ -121,7 +128,7 @@ def add_graph(
 def _copy_parts(source: ModelFolder, work: Path) -> None:
     """All but what a lexicon or a graph replaces."""
     for name in source.files:
-        if name not in (LEXICON, NGRAM, GRAPH, GRAPH_WORDS):
+        if name not in (LEXICON, NGRAM, SPELLING, GRAPH, GRAPH_WORDS):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.file(name), work / name)
 

@@ -266,6 +266,7 @@ class Session:
             start=self._start(),
             end=self._time(segment.frames),
             calibration=self._model.calibration,
+            spelled=best.spelled,
         )
         return [Partial(text, words)]
 

@@ -75,19 +75,22 @@ def make_words(
     calibration: Calibration | None = None,
     units: Sequence[str] = (),
     evidence: Sequence[Evidence] = (),
+    spelled: Sequence[float] = (),
 ) -> tuple[Word, ...]:
     """Words of ``pieces``; ``start`` and ``end`` are the seconds that the frames were taken from.
 
     CTC marks a unit by a spike, so a word reaches beyond its frames: half-way to its neighbours,
     and at most as far as the clock says. Its confidence is what ``calibration`` makes of its units'
     probabilities and of the ``evidence`` for each of the pieces, or the geometric mean of the
-    probabilities. With ``units``, the text of each unit, words whose
-    units spell them have times for their characters.
+    probabilities, times that of its letters where ``spelled`` says that it was spelled. With
+    ``units``, the text of each unit, words whose units spell them have times for their characters.
     """
-    kept = [(text, first, stop) for text, first, stop in pieces if spans[first:stop]]
+    sure = spelled or [1.0] * len(pieces)
+    both = zip(pieces, sure, strict=True)
+    kept = [(*piece, known) for piece, known in both if spans[piece[1] : piece[2]]]
     confidences = word_confidences(pieces, spans, calibration, evidence)
     words = []
-    for number, (text, first, stop) in enumerate(kept):
+    for number, (text, first, stop, known) in enumerate(kept):
         group = spans[first:stop]
         before, after = start, end
         if number:
@@ -104,7 +107,10 @@ def make_words(
         if units:
             edges = [start + clock.spoken((a.stop + b.first) / 2) for a, b in _pairs(group)]
             chars = char_times(text, units[first:stop], [begins, *edges, ends])
-        words.append(Word(text, begins, ends, confidences[number], group[0].source, chars))
+        confidence = confidences[number]
+        if confidence is not None:
+            confidence *= known
+        words.append(Word(text, begins, ends, confidence, group[0].source, chars))
     return tuple(words)
 
 
@@ -211,6 +217,7 @@ def make_segment(
         calibration=calibration,
         units=[tokenizer.decode([token]) for token in tokens] if chars else (),
         evidence=hypothesis.evidence,
+        spelled=hypothesis.spelled,
     )
     if not timed:
         return Segment(text, start, end, None)

@@ -9,32 +9,45 @@ from typing import Any
 
 from mynah.config import as_dict
 from mynah.errors import ModelError
-from mynah.text.pronounce import PHONES, Phones, Pronouncer
-from mynah.text.scoring import normalize_for_scoring
+from mynah.text.hanzi import MANDARIN_UNITS, HanziPronouncer, read_hanzi_dictionary
+from mynah.text.pronounce import PHONES, Phones, Pronouncer, learn_pronouncer
+from mynah.text.scoring import normalize_for_scoring, without_spaces
 from mynah.text.tokenizer import BLANK, SOS_EOS, UNITS_FILE, TokenizerConfig, write_units
 
-PHONE_UNITS = (BLANK, *PHONES, SOS_EOS)
+Sayer = Pronouncer | HanziPronouncer
+
+
+def learn_sounds(path: str | Path, language: str = "en") -> Sayer:
+    """Dictionary (and rules) of a language from a file: as CMUdict has it, or of hanzi.
+
+    Raises:
+        InputError: the file cannot be read, or is none of ``language``.
+    """
+    return read_hanzi_dictionary(path) if without_spaces(language) else learn_pronouncer(path)
 
 
 class PhoneTokenizer:
-    """Phones without stress, one after the other: nothing marks where a word ends.
+    """Phones one after the other: nothing marks where a word ends.
 
-    A word that the dictionary does not have is said by letter-to-sound rules; of several
+    In English they have no stress, and a word that the dictionary does not have is said by
+    letter-to-sound rules; in Chinese they are initials, finals and tones. Of several
     pronunciations the first is taken. ``pronouncer`` may be a folder, read when a text is first
     encoded: recognition needs no dictionary.
     """
 
     def __init__(
         self,
-        pronouncer: Pronouncer | Path,
-        units: Sequence[str] = PHONE_UNITS,
+        pronouncer: Sayer | Path,
+        units: Sequence[str] = (),
         config: TokenizerConfig | None = None,
     ) -> None:
         self.config = config or TokenizerConfig(kind="phone", language="en")
-        self.units = tuple(units)
+        self._chinese = without_spaces(self.config.language)
+        phones = MANDARIN_UNITS if self._chinese else PHONES
+        self.units = tuple(units) or (BLANK, *phones, SOS_EOS)
         self._source = pronouncer
         self._ids = {unit: index for index, unit in enumerate(self.units) if unit}
-        missing = next((p for p in (BLANK, *PHONES) if p not in self._ids), None)
+        missing = next((p for p in (BLANK, *phones) if p not in self._ids), None)
         if missing is not None:
             raise ModelError(f"tokenizer: no unit {missing!r} among its {len(self.units)}")
         self.blank, self.unk = self._ids[BLANK], -1
@@ -50,10 +63,12 @@ class PhoneTokenizer:
         return len(self.units)
 
     @cached_property
-    def pronouncer(self) -> Pronouncer:
+    def pronouncer(self) -> Sayer:
         """Dictionary and rules, read now if they were not yet."""
         source = self._source
-        return source if isinstance(source, Pronouncer) else Pronouncer.load(source)
+        if not isinstance(source, Path):
+            return source
+        return HanziPronouncer.load(source) if self._chinese else Pronouncer.load(source)
 
     def pronunciations(self, word: str) -> tuple[Phones, ...]:
         """All ways to say a word in scoring form, the usual one first."""

@@ -131,20 +131,10 @@ def learn_letters(
     Raises:
         InputError: no word can be aligned.
     """
-    pairs = [
-        (word, variants[0])
-        for word, variants in sorted(dictionary.items())
-        if word.isascii() and word.isalpha() and len(variants[0]) <= _MAX_SOUNDS * len(word)
-    ]
-    if not pairs:
-        raise InputError("no word to learn letter-to-sound rules from")
-    costs = _first_costs(pairs)
-    sample = pairs[:: max(1, len(pairs) // 20000)]
-    for _ in range(rounds):
-        costs = _count_costs(_align(word, phones, costs) for word, phones in sample)
+    pairs = [(word, variants[0]) for word, variants in sorted(dictionary.items())]
     seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for word, phones in pairs:
-        for index, (_, sound) in enumerate(_align(word, phones, costs)):
+    for word, aligned in align_letters(pairs, rounds=rounds):
+        for index, (_, sound) in enumerate(aligned):
             context = _context(word, index)
             for size in range(1, len(context) + 1):
                 seen[context[:size]][sound] += 1
@@ -159,6 +149,29 @@ def learn_letters(
         if best != inherited and (len(context) == 1 or sum(counts.values()) >= min_count):
             rules[context] = best
     return LetterToSound(rules)
+
+
+def align_letters(
+    pairs: Iterable[tuple[str, Phones]], *, rounds: int = 4
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The words that can be aligned, each with its letters and what each of them sounds like: none,
+    one or two phones between spaces. By hard expectation and maximisation over all ``pairs``.
+
+    Raises:
+        InputError: no word can be aligned.
+    """
+    usable = [
+        (word, phones)
+        for word, phones in pairs
+        if word.isascii() and word.isalpha() and len(phones) <= _MAX_SOUNDS * len(word)
+    ]
+    if not usable:
+        raise InputError("no word to learn letter-to-sound rules from")
+    costs = _first_costs(usable)
+    sample = usable[:: max(1, len(usable) // 20000)]
+    for _ in range(rounds):
+        costs = _count_costs(_align(word, phones, costs) for word, phones in sample)
+    return ((word, _align(word, phones, costs)) for word, phones in usable)
 
 
 _Costs = dict[tuple[str, str], float]

@@ -22,8 +22,8 @@ from mynah.data.loader import Loader
 from mynah.errors import ConfigError, InputError
 from mynah.model_folder import ModelFolder
 from mynah.text import Tokenizer, char_tokenizer, load_tokenizer, train_bpe
-from mynah.text.phones import PhoneTokenizer
-from mynah.text.pronounce import learn_pronouncer
+from mynah.text.phones import PhoneTokenizer, learn_sounds
+from mynah.text.tokenizer import TokenizerConfig
 from mynah.training.checkpoint import write_whole
 from mynah.training.config import TrainConfig, section, without_kind
 from mynah.training.distributed import Workers
@@ -45,7 +45,10 @@ class BpeOptions:
 class PhoneOptions:
     """The table ``tokenizer`` where ``kind`` is ``phone`` and no ``folder`` is given."""
 
-    dictionary: str  # a file as CMUdict has it, plain or .xz; its own path, or under data.root
+    # a file as CMUdict has it, or as `mynah data pronounce --language zh` writes it; plain or .xz;
+    # its own path, or under data.root
+    dictionary: str
+    language: Literal["en", "zh"] = "en"
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,9 @@ def _train(config: TrainConfig, values: dict[str, Any]) -> Tokenizer:
     given, kind = without_kind(values), section(values, "tokenizer", ("bpe", "char", "phone"))
     if kind == "phone":
         phone = build(PhoneOptions, given, "tokenizer")
-        return PhoneTokenizer(learn_pronouncer(locate(phone.dictionary, config.data.root or None)))
+        path = locate(phone.dictionary, config.data.root or None)
+        shape = TokenizerConfig(kind="phone", language=phone.language)
+        return PhoneTokenizer(learn_sounds(path, phone.language), config=shape)
     texts = training_texts(config)
     if kind == "bpe":
         bpe = build(BpeOptions, given, "tokenizer")

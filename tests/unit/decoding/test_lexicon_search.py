@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from types import ModuleType
@@ -202,16 +203,56 @@ def test_a_word_that_the_lexicon_lacks_is_spelled() -> None:
     log_probs = spoken(1, 0, 2, 2, 0, 4, 0, 2, 0, 1, vocab=5)
     assert "yw" not in texts(run(LexiconSearch(lexicon), log_probs)[0])
 
-    def spell(spelled: tuple[int, ...]) -> str:
-        return "".join(units[unit] for unit in spelled)
+    def spell(spelled: tuple[int, ...]) -> tuple[str, float]:
+        return "".join(units[unit] for unit in spelled), 0.5
 
     best = run(LexiconSearch(lexicon, unknown=2.0, unknown_unit=0.1, spell=spell), log_probs)[0]
     assert best.words == (("a", 0, 1), ("yw", 1, 3), ("b", 3, 5))
+    assert best.spelled == (1.0, 0.5, 1.0)
     assert best.tokens == (1, 2, 4, 2, 1)
     assert best.times == (0, 2, 5, 7, 9)
     assert texts(run(LexiconSearch(lexicon, unknown=2.0), log_probs)[0]) == ("a", "<unk>", "b")
     dear = LexiconSearch(lexicon, unknown=40.0, margin=99.0)
-    assert "<unk>" not in texts(run(dear, log_probs)[0])
+    assert "<unk>" not in texts(run(dear, log_probs)[0]) and run(dear, log_probs)[0].spelled == ()
+    nothing = LexiconSearch(lexicon, unknown=2.0, spell=lambda _: ("", 0.0))
+    assert texts(run(nothing, log_probs)[0]) == ("a", "<unk>", "b")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_unknown_words_equal_enumeration(plain_words: ModuleType, seed: int) -> None:
+    """Any two units or more are a word too, at its price; the model knows it as <unk>."""
+    entries = [("a", (1,)), ("b", (1, 2)), ("c", (2, 2, 1))]
+    lexicon = make_lexicon(entries, UNITS[:3])
+    model = Model(lexicon.words, seed, 2) if seed % 3 else None
+    if model is not None and seed % 2:
+        lexicon = lexicon.with_costs(model.unigram)
+    price, unit_price = (0.3, 0.2) if seed % 4 else (2.0, 0.0)
+    free = [("?" + "".join(map(str, units)), units)
+            for size in (2, 3) for units in itertools.product((1, 2), repeat=size)]  # fmt: skip
+
+    def score(words: tuple[str, ...]) -> float:
+        language = 0.0 if model is None else 0.8 * model.sentence(words)
+        unknown = [word for word in words if word[0] == "?"]
+        language -= 0.8 * 0.5 * len(unknown) if model is not None else 0.0
+        return language - sum(price + unit_price * (len(word) - 1) for word in unknown)
+
+    log_probs = random_log_probs(seed, 3, vocab=3, scale=2.0)
+    every = plain_words.all_words(log_probs, entries + free, score)
+
+    def spell(units: tuple[int, ...]) -> tuple[str, float]:
+        return "?" + "".join(map(str, units)), 0.5
+
+    search = make(
+        lexicon, model, lm_weight=0.8, lm_unknown=-0.5, unknown=price, unknown_unit=unit_price,
+        spell=spell,
+    )  # fmt: skip
+    found = run(search, log_probs)
+    assert found[0].score == pytest.approx(max(every.values()), abs=1e-9)
+    assert any("?" in "".join(texts(hypothesis)) for hypothesis in found)
+    for hypothesis in found:
+        assert hypothesis.score <= every[texts(hypothesis)] + 1e-9
+        expected = tuple(0.5 if text[0] == "?" else 1.0 for text in texts(hypothesis))
+        assert hypothesis.spelled == (expected if 0.5 in expected else ())
 
 
 def test_the_unit_between_words_belongs_to_none() -> None:
