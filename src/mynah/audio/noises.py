@@ -244,7 +244,8 @@ def howls(rng: np.random.Generator, count: int, rate: int) -> Array:
         fade = np.minimum(np.minimum(time / 0.03, (total - time) / 0.08), 1.0)
         _add(signal, int(at * rate), _through(sound.astype(np.float32), rate, colour) * fade)
         at += total + pause * rng.uniform(0.5, 1.5)
-    return _normal(signal + rng.uniform(0, 0.02) * signal.std() * rng.standard_normal(count))
+    floor = rng.uniform(0, 0.02) * max(float(signal.std()), 1e-3)
+    return _normal(signal + floor * rng.standard_normal(count))
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
@@ -369,9 +370,11 @@ def equaliser(rng: np.random.Generator, bins: int, most: float) -> Array:
 def _shuffled(rng: np.random.Generator, noise: Array, rate: int) -> Array:
     """Parts of 0.1 to 1 s in another order, each faded at its ends."""
     size = min(int(rng.uniform(0.1, 1.0) * rate), len(noise))
-    parts = noise[: len(noise) // size * size].reshape(-1, size)[
-        rng.permutation(len(noise) // size)
-    ].copy()
+    parts = (
+        noise[: len(noise) // size * size]
+        .reshape(-1, size)[rng.permutation(len(noise) // size)]
+        .copy()
+    )
     ramp = np.linspace(0, 1, min(size // 2, int(0.005 * rate)), dtype=np.float32)
     if len(ramp):
         parts[:, : len(ramp)] *= ramp

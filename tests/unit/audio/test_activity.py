@@ -9,7 +9,7 @@ import pytest
 
 from mynah import audio
 from mynah.audio.activity import energy_activity, frame_levels
-from mynah.audio.noises import KINDS, made_noise
+from mynah.audio.noises import KINDS, made_noise, varied
 
 RATE = 16_000
 
@@ -65,3 +65,19 @@ def test_a_kind_is_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = [made_noise(rng, 2 * RATE, RATE) for _ in range(20)]
     assert len({a.tobytes() for a in drawn}) == 20
+
+
+@pytest.mark.parametrize("length", [3, 5_000, 80_000])
+def test_a_recorded_noise_varied(length: int) -> None:
+    noise = np.random.default_rng(1).standard_normal(length).astype(np.float32)
+    before, room = noise.copy(), np.array([0.0, 1.0, 0.5], np.float32)
+    found = []
+    for seed in range(12):
+        a, b = (
+            varied(np.random.default_rng(seed), noise, 32_000, RATE, room if seed % 2 else None)
+            for _ in range(2)
+        )
+        assert a.dtype == np.float32 and a.shape == (32_000,) and np.isfinite(a).all()
+        assert np.array_equal(a, b) and a.any()
+        found.append(a.tobytes())
+    assert len(set(found)) == 12 and np.array_equal(noise, before)
