@@ -17,6 +17,7 @@ from mynah.audio.augment import fast_size
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Real = npt.NDArray[np.floating[Any]]
 
 
 def coloured(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -168,9 +169,9 @@ def rain(rng: np.random.Generator, count: int, rate: int) -> Array:
     drops[rng.integers(count, size=amount)] = rng.standard_normal(amount) * rng.exponential(
         1.0, amount
     )
-    drops = _through(drops.astype(np.float32), rate, _resonances(rng, 800.0, 7000.0, 0.003))
-    power = np.sqrt(np.mean(drops**2)) + 1e-9
-    signal += rng.uniform(0.3, 2.0) / power * drops
+    heard = _through(drops, rate, _resonances(rng, 800.0, 7000.0, 0.003))
+    power = np.sqrt(np.mean(heard**2)) + 1e-9
+    signal += rng.uniform(0.3, 2.0) / power * heard
     if rng.random() < 0.5:
         signal *= _wandering(rng, count, rate)
     return _normal(signal)
@@ -192,7 +193,7 @@ def bursts(rng: np.random.Generator, count: int, rate: int) -> Array:
             fall = rng.uniform(150, 500) * np.exp(-time * rng.uniform(0, 4))
             voice = np.sin(_phase(fall, rate)) ** 3
             sound += voiced * voice * rise * np.exp(-time / (length * 0.2))
-        _add(signal, int(at * rate), _through(sound.astype(np.float32), rate, colour))
+        _add(signal, int(at * rate), _through(sound, rate, colour))
         if rng.random() < 0.4:  # the breath before
             breath = rng.standard_normal(int(rng.uniform(0.1, 0.6) * rate))
             breath *= np.linspace(0, 0.15, len(breath)) ** 2
@@ -242,7 +243,7 @@ def howls(rng: np.random.Generator, count: int, rate: int) -> Array:
         sound = sound - sound.mean()
         sound = sound + breath * sound.std() * rng.standard_normal(len(time))
         fade = np.minimum(np.minimum(time / 0.03, (total - time) / 0.08), 1.0)
-        _add(signal, int(at * rate), _through(sound.astype(np.float32), rate, colour) * fade)
+        _add(signal, int(at * rate), _through(sound, rate, colour) * fade)
         at += total + pause * rng.uniform(0.5, 1.5)
     floor = rng.uniform(0, 0.02) * max(float(signal.std()), 1e-3)
     return _normal(signal + floor * rng.standard_normal(count))
@@ -280,7 +281,7 @@ def _shaped(
 ) -> Array:
     """White noise through a filter of this height at each frequency; a power of 1."""
     spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
-    heights = shape(np.fft.rfftfreq(count, 1 / rate)).astype(np.float32)
+    heights = shape(np.asarray(np.fft.rfftfreq(count, 1 / rate), np.float64)).astype(np.float32)
     return _normal(np.fft.irfft(spectrum * heights, count))
 
 
@@ -300,7 +301,7 @@ def _resonances(
     ]
 
 
-def _through(signal: Array, rate: int, resonances: Resonances) -> Array:
+def _through(signal: Real, rate: int, resonances: Resonances) -> Array:
     """Through a few resonances side by side."""
     time = np.arange(int(0.05 * rate)) / rate
     response = np.zeros(len(time))
@@ -309,7 +310,9 @@ def _through(signal: Array, rate: int, resonances: Resonances) -> Array:
             wave = np.exp(-time / decay) * np.sin(2 * np.pi * pitch * time + 0.3)
             response += height * wave / np.sqrt(np.sum(wave**2))
     size = fast_size(len(signal) + len(time))
-    spectrum = np.fft.rfft(signal, size) * np.fft.rfft(response.astype(np.float32), size)
+    spectrum = np.fft.rfft(signal.astype(np.float32), size) * np.fft.rfft(
+        response.astype(np.float32), size
+    )
     return np.fft.irfft(spectrum, size)[: len(signal)].astype(np.float32)
 
 
@@ -353,10 +356,10 @@ def varied(
         spectrum = np.fft.rfft(noise)
         for heights in filters:
             spectrum *= heights
-        noise = np.fft.irfft(spectrum, count)
+        noise = np.fft.irfft(spectrum, count).astype(np.float32)
     if rng.random() < 0.15:
         depth = rng.uniform(0.2, 1.0) * _slow(rng, count, rate, 10.0 ** rng.uniform(-0.3, 1.3))
-        noise = noise * (1 + depth)
+        noise = (noise * (1 + depth)).astype(np.float32)
     return np.asarray(noise, np.float32)
 
 
@@ -399,7 +402,7 @@ def _note(
     return np.asarray(note * attack * fall, np.float64)
 
 
-def _add(signal: Floats, first: int, part: Floats) -> None:
+def _add(signal: Floats, first: int, part: Real) -> None:
     stop = min(first + len(part), len(signal))
     if stop > first:
         signal[first:stop] += part[: stop - first]
