@@ -40,6 +40,7 @@ class SceneConfig:
     dev_noise: NoiseConfig | None = None  # for the development set; none: as noise
     rooms: ReverbConfig | None = None
     contrast: float = 30.0  # dB; a recording of less is not clean enough to give the truth
+    gap: float = 0.06  # seconds; shorter pauses are speech: segments close longer ones themselves
     silent: float = 0.25  # scenes without speech
     clean: float = 0.15  # scenes without added noise
     made: float = 0.35  # noises that are made, not recorded
@@ -54,6 +55,8 @@ class SceneConfig:
     def __post_init__(self) -> None:
         if not 1.0 <= self.seconds <= 60.0:
             raise ConfigError(f"seconds: must be from 1 to 60, got {self.seconds}")
+        if not 0.0 <= self.gap <= 1.0:
+            raise ConfigError(f"gap: must be from 0 to 1, got {self.gap}")
         for name in ("silent", "clean", "made", "babble", "narrow"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
@@ -159,7 +162,7 @@ class Scenes:
         """Utterances one after the other; the first is the loader's, others are drawn."""
         rate, total = self.frontend.rate, len(scene.samples)
         at = 0 if rng.random() < 0.3 else int(rng.uniform(0, 0.4) * total)
-        found = energy_activity(first, rate)
+        found = self._activity(first)
         if not self._clean(found):
             raise InputError(f"is not clean: {found.contrast:.0f} dB from quiet to loud")
         at = self._place(rng, scene, at, first, found)
@@ -170,6 +173,19 @@ class Scenes:
             voice = self._voice(rng, reject)
             if voice is not None and self._clean(voice.found):
                 at = self._place(rng, scene, at, voice.samples, voice.found)
+
+    def _activity(self, samples: Array) -> Activity:
+        """Where there is speech, with the pauses from ``gap`` on that segments close again: what
+        they leave out is left out here, too."""
+        closed = energy_activity(samples, self.frontend.rate)
+        parts = energy_activity(samples, self.frontend.rate, gap=self.config.gap, shortest=0.03)
+        kept = [
+            (max(start, first), min(end, last))
+            for first, last in closed.segments
+            for start, end in parts.segments
+            if start < last and end > first
+        ]
+        return Activity(tuple(kept), closed.contrast)
 
     def _clean(self, found: Activity) -> bool:
         return bool(found.segments) and found.contrast >= self.config.contrast
@@ -187,7 +203,7 @@ class Scenes:
         voice = None
         if samples is not None:
             pcm = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-            voice = Voice(pcm, energy_activity(samples, self.frontend.rate))
+            voice = Voice(pcm, self._activity(samples))
         if self._held < _HELD:
             self._voices[number, position] = voice
             self._held += 0 if voice is None else len(voice.pcm)

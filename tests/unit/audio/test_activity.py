@@ -27,6 +27,17 @@ def test_bursts_in_near_silence() -> None:
     assert found.contrast > 40
 
 
+def test_gaps_closed_later_are_gaps_closed_at_once(speech: Path) -> None:
+    samples = audio.read(speech / "awb_1.flac", rate=RATE).samples
+    small, closed = energy_activity(samples, RATE, gap=0.06).segments, []
+    for start, end in small:
+        if closed and start - closed[-1][1] < 0.25:
+            start = closed.pop()[0]
+        closed.append((start, end))
+    assert tuple(closed) == energy_activity(samples, RATE).segments
+    assert len(closed) < len(small)
+
+
 def test_a_weak_edge_belongs_to_the_burst_and_a_click_does_not() -> None:
     parts = [(0.5, 1e-4), (0.03, 0.1), (0.5, 1e-4), (0.2, 2e-3), (0.5, 0.1), (0.5, 1e-4)]
     found = energy_activity(np.concatenate([burst(*part) for part in parts]), RATE)

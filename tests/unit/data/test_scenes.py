@@ -90,6 +90,15 @@ def test_speech_is_where_the_labels_say(speech: Path, noise: Path, utterance: np
         assert 1e-3 <= loud <= 0.26, "levels from -60 to -12 dB"
 
 
+def test_short_pauses_within_speech(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    spoken = []
+    for gap in (0.0, 0.06, 0.25):
+        maker = scenes(speech, noise, silent=0.0, clean=1.0, narrow=0.0, gap=gap)
+        made = [maker.scene(np.random.default_rng(seed), utterance, nothing) for seed in range(4)]
+        spoken.append(sum(int(scene.active.sum()) for scene in made))
+    assert spoken[0] < spoken[1] < spoken[2]
+
+
 def test_noise_keeps_to_its_ratio(speech: Path, noise: Path, utterance: np.ndarray) -> None:
     plain = {"silent": 0.0, "clean": 0.0, "made": 0.0, "babble": 0.0, "narrow": 0.0,
              "level": [-20.0, -20.0]}  # fmt: skip
@@ -151,6 +160,7 @@ def test_filters() -> None:
         ({"seconds": 0.1}, "seconds"),
         ({"silent": 1.5}, "silent"),
         ({"made": 0.8, "babble": 0.3}, "made"),
+        ({"gap": -0.1}, "gap"),
         ({"snr": [5.0, 1.0]}, "snr"),
         ({"snrr": [5.0, 1.0]}, "did you mean 'snr'"),
     ],
