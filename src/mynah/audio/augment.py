@@ -80,8 +80,7 @@ def reverberate(samples: Array, response: Array) -> Array:
         raise InputError("impulse response: no samples other than zero")
     if not len(samples):
         return samples.copy()
-    total = len(samples) + len(response) - 1
-    size = 1 << (total - 1).bit_length()
+    size = fast_size(len(samples) + len(response) - 1)
     wet = np.fft.irfft(
         np.fft.rfft(samples.astype(np.float64), size) * np.fft.rfft(response, size), size
     )
@@ -90,6 +89,20 @@ def reverberate(samples: Array, response: Array) -> Array:
     power = _power(heard)
     gain = np.sqrt(_power(samples) / power) if power > 0 else 0.0
     return np.asarray(heard * gain, dtype=np.float32)
+
+
+def fast_size(least: int) -> int:
+    """The smallest 2 ** a * 3 ** b * 5 ** c from ``least`` on, of which a transform is fast."""
+    best = 1 << max(least - 1, 0).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            twos = 1 << max(-(-least // odd) - 1, 0).bit_length()
+            best = min(best, odd * twos)
+            odd *= 3
+        fives *= 5
+    return best
 
 
 def _power(samples: npt.NDArray[np.floating]) -> float:

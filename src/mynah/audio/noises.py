@@ -1,17 +1,23 @@
-"""Noise made from nothing: colours, hum, music, tones and impulses; the random generator first.
+"""Noise made from nothing: colours, hum, music, machines, weather and animals of a kind; the random
+generator first.
 
-Each function gives (S,) float32 with a power of about 1 where it sounds.
+Each function gives (S,) float32 with a power of about 1 over all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soxr
+
+from mynah.audio.augment import fast_size
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Real = npt.NDArray[np.floating[Any]]
 
 
 def coloured(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -105,12 +111,157 @@ def music(rng: np.random.Generator, count: int, rate: int) -> Array:
     return _normal(signal)
 
 
+def ticks(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """A clock: clicks of two sounds by turns, each a few damped resonances, in strict rhythm."""
+    signal = np.zeros(count)
+    period = rng.uniform(0.15, 1.1)
+    sounds = [_click(rng, rate) for _ in range(int(rng.integers(1, 3)))]
+    swing, jitter = rng.uniform(-0.2, 0.2), rng.uniform(0, 0.01)
+    at, number = rng.uniform(0, period), 0
+    while at < count / rate:
+        late = period * swing * (number % 2) + rng.normal(0.0, jitter)
+        sound = sounds[number % len(sounds)] * rng.uniform(0.7, 1.0)
+        _add(signal, max(int((at + late) * rate), 0), sound)
+        at, number = at + period, number + 1
+    signal += rng.uniform(0, 0.02) * rng.standard_normal(count)
+    return _normal(signal)
+
+
+def rotor(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """A helicopter, a fan or a washing machine: low noise that beats 2 to 30 times a second."""
+    beat = rng.uniform(2, 30) * (1 + rng.uniform(0, 0.1) * _slow(rng, count, rate, 1.0))
+    phase = _phase(beat, rate)
+    envelope = (0.5 + 0.5 * np.cos(phase)) ** np.float32(rng.uniform(0.5, 6.0))
+    envelope = rng.uniform(0.0, 0.5) + envelope
+    steep = rng.uniform(0.5, 2.5)
+    signal = _shaped(rng, count, rate, lambda f: np.maximum(f, 40.0) ** (-steep / 2)) * envelope
+    whine = rng.uniform(60, 900)
+    for number in range(1, int(rng.integers(1, 6))):
+        signal += rng.uniform(0, 0.5) / number * np.sin(number * whine * _turns(count, rate))
+    return _normal(signal)
+
+
+def engine(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """A motor: a buzz of many harmonics whose pitch and load wander, and noise in its rhythm."""
+    pitch = rng.uniform(25, 300) * 2.0 ** (
+        rng.uniform(0, 0.8) * _slow(rng, count, rate, rng.uniform(0.2, 3.0))
+    )
+    phase = _phase(pitch * (1 + rng.uniform(0, 0.03) * _slow(rng, count, rate, 40.0)), rate)
+    sharp = np.float32(rng.uniform(0.5, 0.97))  # a closed form of many harmonics at once
+    pulses = (1 - sharp) / (1 + sharp * sharp - 2 * sharp * np.cos(phase))
+    rough = np.roll(pulses, int(rng.integers(1, 200)))
+    hiss = rng.standard_normal(count, dtype=np.float32) * (0.2 + pulses) * rng.uniform(0, 0.8)
+    resonances = _resonances(rng, 200.0, 6000.0)
+    signal = _through(pulses + rng.uniform(-1, 1) * rough + hiss, rate, resonances)
+    if rng.random() < 0.5:
+        signal *= 10.0 ** (rng.uniform(0, 0.7) * _slow(rng, count, rate, rng.uniform(0.3, 4.0)))
+    return _normal(signal)
+
+
+def rain(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """Rain, frying or a fire: hiss, and drops or crackles by the hundred."""
+    tilt = rng.uniform(-1.0, 1.0)
+    signal = rng.uniform(0.0, 1.0) * _shaped(
+        rng, count, rate, lambda f: np.maximum(f, 100.0) ** (-tilt / 2)
+    ).astype(np.float64)
+    drops = np.zeros(count)
+    amount = rng.poisson(count / rate * 10.0 ** rng.uniform(0.5, 2.7))
+    drops[rng.integers(count, size=amount)] = rng.standard_normal(amount) * rng.exponential(
+        1.0, amount
+    )
+    heard = _through(drops, rate, _resonances(rng, 800.0, 7000.0, 0.003))
+    power = np.sqrt(np.mean(heard**2)) + 1e-9
+    signal += rng.uniform(0.3, 2.0) / power * heard
+    if rng.random() < 0.5:
+        signal *= _wandering(rng, count, rate)
+    return _normal(signal)
+
+
+def bursts(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """Sneezes, coughs and slamming doors: a breath, then a burst of noise through resonances, with
+    a little voice in some."""
+    signal = np.zeros(count)
+    at = rng.uniform(0, 2.0)
+    colour = _resonances(rng, 300.0, 5000.0)
+    voiced = rng.uniform(0, 1.5) if rng.random() < 0.5 else 0.0
+    while at < count / rate:
+        length = rng.uniform(0.08, 0.5)
+        time = np.arange(int(length * rate)) / rate
+        rise = np.minimum(time / rng.uniform(0.002, 0.03), 1.0)
+        sound = rng.standard_normal(len(time)) * rise * np.exp(-time / (length * 0.3))
+        if voiced:
+            fall = rng.uniform(150, 500) * np.exp(-time * rng.uniform(0, 4))
+            voice = np.sin(_phase(fall, rate)) ** 3
+            sound += voiced * voice * rise * np.exp(-time / (length * 0.2))
+        _add(signal, int(at * rate), _through(sound, rate, colour))
+        if rng.random() < 0.4:  # the breath before
+            breath = rng.standard_normal(int(rng.uniform(0.1, 0.6) * rate))
+            breath *= np.linspace(0, 0.15, len(breath)) ** 2
+            _add(signal, max(int(at * rate) - len(breath), 0), breath)
+        at += length + rng.exponential(rng.choice([0.15, 0.6, 2.5]))
+    signal += rng.uniform(0, 0.003) * rng.standard_normal(count)
+    return _normal(signal)
+
+
+def chirps(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """Birds, crickets and whistles: short glides and trills, 1 to 7 kHz."""
+    signal = np.zeros(count)
+    centre, width = rng.uniform(1000, 6000), rng.uniform(0.05, 0.7)
+    longest, trill = rng.uniform(0.03, 0.6), rng.uniform(8, 60)
+    depth = rng.uniform(0, 0.15) if rng.random() < 0.5 else 0.0
+    harmonic = rng.uniform(0, 0.5) if rng.random() < 0.5 else 0.0
+    at = rng.uniform(0, 1)
+    while at < count / rate:
+        length = rng.uniform(0.3, 1.0) * longest
+        time = np.arange(max(int(length * rate), 8)) / rate
+        curve = np.interp(time, np.linspace(0, length, 4), rng.uniform(-1, 1, 4))
+        pitch = centre * 2.0 ** (width * curve + depth * np.sin(2 * np.pi * trill * time))
+        phase = _phase(np.clip(pitch, 100.0, 0.48 * rate), rate)
+        sound = np.sin(phase) + harmonic * np.sin(2 * phase) * (centre < 0.2 * rate)
+        _add(signal, int(at * rate), sound * np.sin(np.pi * time / length) ** 0.5)
+        at += length + rng.exponential(rng.choice([0.02, 0.2, 1.0]))
+    return _normal(signal + rng.uniform(0, 0.05) * rng.standard_normal(count))
+
+
+def howls(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """Howls, crows, barks and meows: a rough voice with one vowel at most, much the same each time,
+    its pitch beyond most speech."""
+    signal = np.zeros(count)
+    colour = _resonances(rng, 400.0, 5000.0)
+    base, length = rng.uniform(180, 1000), 10.0 ** rng.uniform(-1.1, 0.3)
+    shape, rough = rng.uniform(-0.6, 0.6, 4), rng.uniform(0, 0.15)
+    sharp, breath = np.float32(rng.uniform(0.3, 0.95)), rng.uniform(0, 0.4)
+    pause = rng.choice([0.1, 0.4, 1.5])
+    at = rng.uniform(0, 1)
+    while at < count / rate:
+        time = np.arange(int(length * rng.uniform(0.8, 1.2) * rate)) / rate
+        total = len(time) / rate
+        curve = np.interp(time, np.linspace(0, total, 4), shape + rng.uniform(-0.1, 0.1, 4))
+        wobble = rough * _slow(rng, len(time), rate, 60.0)
+        phase = _phase(base * 2.0 ** (curve + wobble), rate)
+        sound = (1 - sharp) / (1 + sharp * sharp - 2 * sharp * np.cos(phase))
+        sound = sound - sound.mean()
+        sound = sound + breath * sound.std() * rng.standard_normal(len(time))
+        fade = np.minimum(np.minimum(time / 0.03, (total - time) / 0.08), 1.0)
+        _add(signal, int(at * rate), _through(sound, rate, colour) * fade)
+        at += total + pause * rng.uniform(0.5, 1.5)
+    floor = rng.uniform(0, 0.02) * max(float(signal.std()), 1e-3)
+    return _normal(signal + floor * rng.standard_normal(count))
+
+
 KINDS: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
     "coloured": coloured,
     "hum": hum,
     "tones": tones,
     "impulses": impulses,
     "music": music,
+    "ticks": ticks,
+    "rotor": rotor,
+    "engine": engine,
+    "rain": rain,
+    "bursts": bursts,
+    "chirps": chirps,
+    "howls": howls,
 }
 
 
@@ -118,6 +269,120 @@ def made_noise(rng: np.random.Generator, count: int, rate: int) -> Array:
     """Noise of a kind drawn at random, colours twice as often as each other."""
     names = ["coloured", *KINDS]
     return KINDS[names[int(rng.integers(len(names)))]](rng, count, rate)
+
+
+def _turns(count: int, rate: int) -> Array:
+    """The angle of 1 Hz."""
+    return np.asarray(2 * np.pi / rate * np.arange(count), np.float32)
+
+
+def _shaped(
+    rng: np.random.Generator, count: int, rate: int, shape: Callable[[Floats], Floats]
+) -> Array:
+    """White noise through a filter of this height at each frequency; a power of 1."""
+    spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
+    heights = shape(np.asarray(np.fft.rfftfreq(count, 1 / rate), np.float64)).astype(np.float32)
+    return _normal(np.fft.irfft(spectrum * heights, count))
+
+
+Resonances = list[tuple[float, float, float]]  # hertz, seconds of decay, height
+
+
+def _resonances(
+    rng: np.random.Generator, low: float, high: float, longest: float = 0.01
+) -> Resonances:
+    return [
+        (
+            low * (high / low) ** rng.random(),
+            longest * 10.0 ** -rng.uniform(0, 1.3),
+            rng.uniform(0.2, 1.0),
+        )
+        for _ in range(int(rng.integers(1, 5)))
+    ]
+
+
+def _through(signal: Real, rate: int, resonances: Resonances) -> Array:
+    """Through a few resonances side by side."""
+    time = np.arange(int(0.05 * rate)) / rate
+    response = np.zeros(len(time))
+    for pitch, decay, height in resonances:
+        if pitch < rate / 2:
+            wave = np.exp(-time / decay) * np.sin(2 * np.pi * pitch * time + 0.3)
+            response += height * wave / np.sqrt(np.sum(wave**2))
+    size = fast_size(len(signal) + len(time))
+    spectrum = np.fft.rfft(signal.astype(np.float32), size) * np.fft.rfft(
+        response.astype(np.float32), size
+    )
+    return np.fft.irfft(spectrum, size)[: len(signal)].astype(np.float32)
+
+
+def _click(rng: np.random.Generator, rate: int) -> Array:
+    """A damped knock of a few resonances."""
+    strike = np.zeros(int(0.08 * rate), np.float32)
+    length = int(rng.integers(1, max(int(0.004 * rate), 2)))
+    strike[:length] = rng.standard_normal(length)
+    sound = _through(strike, rate, _resonances(rng, 400.0, 7000.0, 0.02))
+    return np.asarray(sound / (np.abs(sound).max() + 1e-9), np.float32)
+
+
+def varied(
+    rng: np.random.Generator, noise: Array, count: int, rate: int, room: Array | None = None
+) -> Array:
+    """(S,) samples of a recorded noise (N,), any length, as another recording might have been:
+    faster or slower, backwards, its parts in another order, beating, through an equaliser, a band
+    or a ``room`` (the response of one)."""
+    if rng.random() < 0.6:
+        speed = 2.0 ** rng.uniform(-1.0, 1.0)
+        noise = soxr.resample(noise, speed, 1.0, quality="LQ")
+    if rng.random() < 0.2:
+        noise = noise[::-1]
+    if rng.random() < 0.15:
+        noise = _shuffled(rng, noise, rate)
+    start = int(rng.integers(len(noise)))
+    noise = noise[(start + np.arange(count)) % len(noise)]
+    filters: list[npt.NDArray[Any]] = []
+    bins = count // 2 + 1
+    if rng.random() < 0.5:
+        filters.append(equaliser(rng, bins, 12.0))
+    if rng.random() < 0.2:
+        low = 20.0 * 100.0 ** rng.random()
+        high = low * 10.0 ** rng.uniform(0.5, 2.0)
+        frequencies = np.fft.rfftfreq(count, 1 / rate)
+        skirt = np.minimum((frequencies + 1.0) / low, high / (frequencies + 1.0))
+        filters.append(np.minimum(skirt, 1.0).astype(np.float32) ** 2)
+    if room is not None:
+        filters.append(np.fft.rfft(room.astype(np.float32), count))
+    if filters:
+        spectrum = np.fft.rfft(noise)
+        for heights in filters:
+            spectrum *= heights
+        noise = np.fft.irfft(spectrum, count).astype(np.float32)
+    if rng.random() < 0.15:
+        depth = rng.uniform(0.2, 1.0) * _slow(rng, count, rate, 10.0 ** rng.uniform(-0.3, 1.3))
+        noise = (noise * (1 + depth)).astype(np.float32)
+    return np.asarray(noise, np.float32)
+
+
+def equaliser(rng: np.random.Generator, bins: int, most: float) -> Array:
+    """The gain at each of ``bins`` even frequencies, through six drawn from -most to most dB."""
+    places = np.linspace(0, bins - 1, 6)
+    heights = np.interp(np.arange(bins), places, rng.uniform(-most, most, 6))
+    return np.asarray(np.exp((heights * (np.log(10) / 20)).astype(np.float32)))
+
+
+def _shuffled(rng: np.random.Generator, noise: Array, rate: int) -> Array:
+    """Parts of 0.1 to 1 s in another order, each faded at its ends."""
+    size = min(int(rng.uniform(0.1, 1.0) * rate), len(noise))
+    parts = (
+        noise[: len(noise) // size * size]
+        .reshape(-1, size)[rng.permutation(len(noise) // size)]
+        .copy()
+    )
+    ramp = np.linspace(0, 1, min(size // 2, int(0.005 * rate)), dtype=np.float32)
+    if len(ramp):
+        parts[:, : len(ramp)] *= ramp
+        parts[:, -len(ramp) :] *= ramp[::-1]
+    return parts.reshape(-1)
 
 
 def _note(
@@ -137,7 +402,7 @@ def _note(
     return np.asarray(note * attack * fall, np.float64)
 
 
-def _add(signal: Floats, first: int, part: Floats) -> None:
+def _add(signal: Floats, first: int, part: Real) -> None:
     stop = min(first + len(part), len(signal))
     if stop > first:
         signal[first:stop] += part[: stop - first]

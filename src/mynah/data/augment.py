@@ -49,7 +49,10 @@ class Recordings:
         The first time, ``reject`` is told. No other is drawn instead: what an utterance gets does
         not depend on what was read before it.
         """
-        position = int(rng.choice(self.positions))
+        return self.read(int(rng.choice(self.positions)), rate, reject)
+
+    def read(self, position: int, rate: int, reject: Reject) -> Array | None:
+        """The recording at ``position``, as :meth:`draw`."""
         if position in self._broken:
             return None
         try:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import augment
-from mynah.audio.activity import energy_activity, frame_levels
+from mynah.audio.activity import Activity, energy_activity
 from mynah.audio.features import Frontend
-from mynah.audio.noises import made_noise
+from mynah.audio.noises import equaliser, made_noise, varied
 from mynah.data.augment import Recordings
 from mynah.data.config import NoiseConfig, ReverbConfig, SourceConfig
 from mynah.errors import ConfigError, InputError
@@ -27,6 +27,7 @@ Reject = Callable[[str, str], None]  # id, reason
 Range = tuple[float, float]
 
 _FADE = 0.01  # seconds at each end of an utterance that is cut
+_HELD = 250_000_000  # samples of utterances that are kept in memory
 _SPEECH_LEVEL = 0.05  # root mean square of speech while a scene is put together
 
 
@@ -39,6 +40,7 @@ class SceneConfig:
     dev_noise: NoiseConfig | None = None  # for the development set; none: as noise
     rooms: ReverbConfig | None = None
     contrast: float = 30.0  # dB; a recording of less is not clean enough to give the truth
+    gap: float = 0.06  # seconds; shorter pauses are speech: segments close longer ones themselves
     silent: float = 0.25  # scenes without speech
     clean: float = 0.15  # scenes without added noise
     made: float = 0.35  # noises that are made, not recorded
@@ -53,6 +55,8 @@ class SceneConfig:
     def __post_init__(self) -> None:
         if not 1.0 <= self.seconds <= 60.0:
             raise ConfigError(f"seconds: must be from 1 to 60, got {self.seconds}")
+        if not 0.0 <= self.gap <= 1.0:
+            raise ConfigError(f"gap: must be from 0 to 1, got {self.gap}")
         for name in ("silent", "clean", "made", "babble", "narrow"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
@@ -62,6 +66,19 @@ class SceneConfig:
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"{name}: from {low} to {high} is no range")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """An utterance, 16 bits a sample, and where it has speech."""
+
+    pcm: npt.NDArray[np.int16]  # (S,)
+    found: Activity
+
+    @property
+    def samples(self) -> Array:
+        """(S,) from -1 to 1."""
+        return np.asarray(self.pcm * np.float32(1 / 32768), np.float32)
 
 
 @dataclass
@@ -88,6 +105,8 @@ class Scenes:
     _speech: list[Recordings] = field(init=False)
     _noise: Recordings | None = field(init=False, default=None)
     _rooms: Recordings | None = field(init=False, default=None)
+    _voices: dict[tuple[int, int], Voice | None] = field(init=False, default_factory=dict)
+    _held: int = field(init=False, default=0)  # samples of them
 
     def __post_init__(self) -> None:
         config = self.config
@@ -95,6 +114,9 @@ class Scenes:
         self._speech = [self._open(source) for source in self.sources]
         self._noise = self._open(noise) if noise else None
         self._rooms = self._open(config.rooms) if config.rooms else None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_voices": {}, "_held": 0}
 
     def _open(self, table: SourceConfig | NoiseConfig | ReverbConfig) -> Recordings:
         return Recordings(table.manifest, table.where, table.exclude, self.root)
@@ -140,30 +162,58 @@ class Scenes:
         """Utterances one after the other; the first is the loader's, others are drawn."""
         rate, total = self.frontend.rate, len(scene.samples)
         at = 0 if rng.random() < 0.3 else int(rng.uniform(0, 0.4) * total)
-        utterance: Array | None = first
-        while at < total - rate // 2:
-            if utterance is not None:
-                at = self._place(rng, scene, at, utterance, needed=utterance is first)
+        found = self._activity(first)
+        if not self._clean(found):
+            raise InputError(f"is not clean: {found.contrast:.0f} dB from quiet to loud")
+        at = self._place(rng, scene, at, first, found)
+        while True:
             at += int(rng.uniform(*self.config.gaps) * rate)
-            if rng.random() < 0.25:  # nothing more
-                break
-            utterance = self._voice(rng, reject)
+            if rng.random() < 0.25 or at >= total - rate // 2:  # nothing more
+                return
+            voice = self._voice(rng, reject)
+            if voice is not None and self._clean(voice.found):
+                at = self._place(rng, scene, at, voice.samples, voice.found)
 
-    def _voice(self, rng: np.random.Generator, reject: Reject) -> Array | None:
+    def _activity(self, samples: Array) -> Activity:
+        """Where there is speech, with the pauses from ``gap`` on that segments close again: what
+        they leave out is left out here, too."""
+        closed = energy_activity(samples, self.frontend.rate)
+        parts = energy_activity(samples, self.frontend.rate, gap=self.config.gap, shortest=0.03)
+        kept = [
+            (max(start, first), min(end, last))
+            for first, last in closed.segments
+            for start, end in parts.segments
+            if start < last and end > first
+        ]
+        return Activity(tuple(kept), closed.contrast)
+
+    def _clean(self, found: Activity) -> bool:
+        return bool(found.segments) and found.contrast >= self.config.contrast
+
+    def _voice(self, rng: np.random.Generator, reject: Reject) -> Voice | None:
+        """An utterance drawn at random; those that fit are kept, as reading costs more than mixing
+        does. What is drawn does not depend on it."""
         sizes = np.array([len(r.positions) for r in self._speech], np.float64)
-        source = self._speech[int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
-        return source.draw(rng, self.frontend.rate, reject)
+        number = int(rng.choice(len(sizes), p=sizes / sizes.sum()))
+        source = self._speech[number]
+        position = int(rng.choice(source.positions))
+        if (number, position) in self._voices:
+            return self._voices[number, position]
+        samples = source.read(position, self.frontend.rate, reject)
+        voice = None
+        if samples is not None:
+            pcm = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+            voice = Voice(pcm, self._activity(samples))
+        if self._held < _HELD:
+            self._voices[number, position] = voice
+            self._held += 0 if voice is None else len(voice.pcm)
+        return voice
 
     def _place(
-        self, rng: np.random.Generator, scene: Scene, at: int, samples: Array, *, needed: bool
+        self, rng: np.random.Generator, scene: Scene, at: int, samples: Array, found: Activity
     ) -> int:
         """Put an utterance into the scene; where it ends."""
         rate = self.frontend.rate
-        found = energy_activity(samples, rate)
-        if not found.segments or found.contrast < self.config.contrast:
-            if needed:
-                raise InputError(f"is not clean: {found.contrast:.0f} dB from quiet to loud")
-            return at
         active = np.zeros(len(samples), np.bool_)
         for start, end in found.segments:
             active[round(start * rate) : round(end * rate)] = True
@@ -206,19 +256,15 @@ class Scenes:
         scene.samples = scene.samples + total * np.float32(_SPEECH_LEVEL * 10.0 ** (-snr / 20))
 
     def _recorded(self, rng: np.random.Generator, count: int, reject: Reject) -> Array:
+        """There are few recordings, so they are varied more than speech may be."""
         assert self._noise is not None
         drawn = self._noise.draw(rng, self.frontend.rate, reject)
         if drawn is None:
             return np.zeros(count, np.float32)
-        # there are few recordings, so they are varied more than speech may be
-        if rng.random() < 0.5:
-            drawn = augment.speed(drawn, float(rng.choice([0.65, 0.8, 0.9, 1.1, 1.25, 1.5])))
-        if rng.random() < 0.2:
-            drawn = drawn[::-1]
-        if rng.random() < 0.4:
-            drawn = tilted(rng, drawn)
-        start = int(rng.integers(len(drawn)))
-        return drawn[(start + np.arange(count)) % len(drawn)]
+        room: Array | None = None
+        if self._rooms is not None and rng.random() < 0.25:
+            room = self._rooms.draw(rng, self.frontend.rate, reject)
+        return varied(rng, drawn, count, self.frontend.rate, room)
 
     def _babble(self, rng: np.random.Generator, reject: Reject) -> Array:
         count = round(self.config.seconds * self.frontend.rate)
@@ -226,9 +272,12 @@ class Scenes:
         low, high = self.config.voices
         for _ in range(int(rng.integers(low, high + 1))):
             voice = self._voice(rng, reject)
-            if voice is not None and (level := sounding_level(voice, self.frontend.rate)) > 0:
-                start = int(rng.integers(len(voice)))
-                heard = voice[(start + np.arange(count)) % len(voice)]
+            if voice is None:
+                continue
+            samples = voice.samples
+            if (level := sounding_level(samples, self.frontend.rate)) > 0:
+                start = int(rng.integers(len(samples)))
+                heard = samples[(start + np.arange(count)) % len(samples)]
                 total += heard * np.float32(10.0 ** (rng.uniform(-3, 3) / 20) / level)
         return total
 
@@ -273,18 +322,18 @@ def sounding_level(samples: Array, rate: int) -> float:
     a noise quieter."""
     if not len(samples):
         return 0.0
-    levels = frame_levels(samples, rate)
-    powers = 10.0 ** (levels[levels > levels.max() - 40.0] / 10)
-    return float(np.sqrt(powers.mean())) if levels.max() > -110.0 else 0.0
+    size = max(round(0.02 * rate), 1)
+    blocks = np.pad(samples - samples.mean(), (0, -len(samples) % size)).reshape(-1, size)
+    powers = np.einsum("bs,bs->b", blocks, blocks) / size
+    most = float(powers.max())
+    return float(np.sqrt(powers[powers > most * 1e-4].mean())) if most > 1e-11 else 0.0
 
 
 def tilted(rng: np.random.Generator, samples: Array) -> Array:
     """Through an equaliser whose gain, at a few frequencies, is drawn from -8 to 8 dB."""
     size = len(samples)
     spectrum = np.fft.rfft(samples)
-    places = np.linspace(0, len(spectrum) - 1, 6)
-    gains = np.interp(np.arange(len(spectrum)), places, rng.uniform(-8, 8, 6))
-    return np.fft.irfft(spectrum * 10.0 ** (gains / 20), size).astype(np.float32)
+    return np.fft.irfft(spectrum * equaliser(rng, len(spectrum), 8.0), size).astype(np.float32)
 
 
 def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:

@@ -9,7 +9,7 @@ import pytest
 
 from mynah import audio
 from mynah.audio.activity import energy_activity, frame_levels
-from mynah.audio.noises import KINDS, made_noise
+from mynah.audio.noises import KINDS, made_noise, varied
 
 RATE = 16_000
 
@@ -25,6 +25,17 @@ def test_bursts_in_near_silence() -> None:
     found = energy_activity(np.concatenate([burst(*part) for part in parts]), RATE)
     assert np.array(found.segments) == pytest.approx(np.array([(0.5, 2.1), (2.7, 3.1)]), abs=0.025)
     assert found.contrast > 40
+
+
+def test_gaps_closed_later_are_gaps_closed_at_once(speech: Path) -> None:
+    samples = audio.read(speech / "awb_1.flac", rate=RATE).samples
+    small, closed = energy_activity(samples, RATE, gap=0.06).segments, []
+    for start, end in small:
+        if closed and start - closed[-1][1] < 0.25:
+            start = closed.pop()[0]
+        closed.append((start, end))
+    assert tuple(closed) == energy_activity(samples, RATE).segments
+    assert len(closed) < len(small)
 
 
 def test_a_weak_edge_belongs_to_the_burst_and_a_click_does_not() -> None:
@@ -65,3 +76,19 @@ def test_a_kind_is_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = [made_noise(rng, 2 * RATE, RATE) for _ in range(20)]
     assert len({a.tobytes() for a in drawn}) == 20
+
+
+@pytest.mark.parametrize("length", [3, 5_000, 80_000])
+def test_a_recorded_noise_varied(length: int) -> None:
+    noise = np.random.default_rng(1).standard_normal(length).astype(np.float32)
+    before, room = noise.copy(), np.array([0.0, 1.0, 0.5], np.float32)
+    found = []
+    for seed in range(12):
+        a, b = (
+            varied(np.random.default_rng(seed), noise, 32_000, RATE, room if seed % 2 else None)
+            for _ in range(2)
+        )
+        assert a.dtype == np.float32 and a.shape == (32_000,) and np.isfinite(a).all()
+        assert np.array_equal(a, b) and a.any()
+        found.append(a.tobytes())
+    assert len(set(found)) == 12 and np.array_equal(noise, before)

@@ -165,3 +165,15 @@ def test_a_vocal_tract_moves_what_is_at_a_frequency() -> None:
     same = augment.warp_frequency(np.random.default_rng(0), feats, width=0.0)
     np.testing.assert_allclose(same, feats, atol=1e-6)
     assert augment.warp_frequency(np.random.default_rng(0), feats[:, :1]).shape == (3, 1)
+
+
+def test_fast_sizes() -> None:
+    def smooth(size: int) -> bool:
+        for prime in (2, 3, 5):
+            while size % prime == 0:
+                size //= prime
+        return size == 1
+
+    for least in [*range(1, 300), 144_001]:
+        expected = next(size for size in range(least, 2 * least) if smooth(size))
+        assert augment.fast_size(least) == expected, least

@@ -63,6 +63,22 @@ def test_the_generator_alone_decides(speech: Path, noise: Path, utterance: np.nd
         assert set(labels) <= {0, 1} and np.isfinite(feats).all()
 
 
+def test_what_is_kept_in_memory_changes_nothing(
+    speech: Path, noise: Path, utterance: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = scenes(speech, noise, silent=0.0, babble=0.5)
+    first = [maker(np.random.default_rng(seed), utterance, nothing) for seed in range(4)]
+    assert maker._voices
+    again = [maker(np.random.default_rng(seed), utterance, nothing) for seed in range(4)]
+    monkeypatch.setattr("mynah.data.scenes._HELD", 0)
+    maker = scenes(speech, noise, silent=0.0, babble=0.5)
+    unkept = [maker(np.random.default_rng(seed), utterance, nothing) for seed in range(4)]
+    assert not maker._voices
+    for one, two, three in zip(first, again, unkept, strict=True):
+        assert np.array_equal(one[0], two[0]) and np.array_equal(one[0], three[0])
+        assert one[1] == two[1] == three[1]
+
+
 def test_speech_is_where_the_labels_say(speech: Path, noise: Path, utterance: np.ndarray) -> None:
     maker = scenes(speech, noise, silent=0.0, clean=1.0, narrow=0.0)
     for seed in range(8):
@@ -72,6 +88,15 @@ def test_speech_is_where_the_labels_say(speech: Path, noise: Path, utterance: np
         quiet = np.sqrt(np.mean(scene.samples[~scene.active] ** 2))
         assert loud > 5 * quiet
         assert 1e-3 <= loud <= 0.26, "levels from -60 to -12 dB"
+
+
+def test_short_pauses_within_speech(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    spoken = []
+    for gap in (0.0, 0.06, 0.25):
+        maker = scenes(speech, noise, silent=0.0, clean=1.0, narrow=0.0, gap=gap)
+        made = [maker.scene(np.random.default_rng(seed), utterance, nothing) for seed in range(4)]
+        spoken.append(sum(int(scene.active.sum()) for scene in made))
+    assert spoken[0] < spoken[1] < spoken[2]
 
 
 def test_noise_keeps_to_its_ratio(speech: Path, noise: Path, utterance: np.ndarray) -> None:
@@ -135,6 +160,7 @@ def test_filters() -> None:
         ({"seconds": 0.1}, "seconds"),
         ({"silent": 1.5}, "silent"),
         ({"made": 0.8, "babble": 0.3}, "made"),
+        ({"gap": -0.1}, "gap"),
         ({"snr": [5.0, 1.0]}, "snr"),
         ({"snrr": [5.0, 1.0]}, "did you mean 'snr'"),
     ],
