@@ -10,9 +10,7 @@ from tests import whisper_files as files
 
 from mynah.runtime.whisper.config import WhisperDims
 
-_SPLIT = (
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # GPT-2's
-)
+_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # GPT-2's
 
 
 def original(monkeypatch: pytest.MonkeyPatch, dims: WhisperDims, tensors: files.Weights) -> Any:
@@ -30,9 +28,7 @@ def original(monkeypatch: pytest.MonkeyPatch, dims: WhisperDims, tensors: files.
     )
 
     def tokenizer(multilingual: bool, *, language: Any = None, task: Any = None, **_: Any) -> Any:
-        made = Tokenizer(
-            encoding, len(files.LANGUAGES), language or "en", task or "transcribe"
-        )
+        made = Tokenizer(encoding, len(files.LANGUAGES), language or "en", task or "transcribe")
         languages = [made.special_tokens[f"<|{code}|>"] for code in files.LANGUAGES]
         task_token = made.translate if task == "translate" else made.transcribe
         language_token = made.special_tokens[f"<|{language or 'en'}|>"]

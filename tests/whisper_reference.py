@@ -44,8 +44,9 @@ def random_whisper(
 ) -> tuple[WhisperDims, dict[str, Array]]:
     """A random model, float32 under OpenAI's names, that behaves a little like a trained one.
 
-    ``sharp`` is the deviation of the logits; ``times`` and ``end`` are added to those of timestamps and of the
-    end of the text, so that texts have segments and end. What is heard changes what is said.
+    ``sharp`` is the deviation of the logits; ``times`` and ``end`` are added to those of
+    timestamps and of the end of the text, so that texts have segments and end. What is heard
+    changes what is said.
     """
     tensors = files.random_tensors(dims, seed)
     rng = np.random.default_rng(seed + 1000)

@@ -60,9 +60,7 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 
 
-def ours(
-    engine: Reference, heard: Any, rows: list[int], values: dict[str, Any]
-) -> list[Found]:
+def ours(engine: Reference, heard: Any, rows: list[int], values: dict[str, Any]) -> list[Found]:
     values = dict(values)
     prompt = values.pop("prompt", "")
     start = TOKENIZER.sot_sequence(

@@ -115,15 +115,15 @@ def sample(
             tokens = _drawn(logits, temperature, uniform)
         logs = logits[np.arange(len(tokens)), tokens] - log_totals(logits)
         ends = tokens == rules.eot
-        for row in np.flatnonzero(ends):
+        for row in np.flatnonzero(ends).tolist():
             texts[int(rows.window[row]), int(slots[row])] = rows.text(row, begun, float(logs[row]))
         kept = np.flatnonzero(~ends)
         rows, slots = rows.grown(kept, tokens[kept], logs[kept]), slots[kept]
         if len(kept) == 0 or number + 1 == limit:
             break
         logits = step(tokens[kept], rows.window if number == 0 else kept)
-    for row, (window, slot) in enumerate(zip(rows.window.tolist(), slots.tolist(), strict=True)):
-        texts[window, slot] = rows.text(row, begun)
+    for n, (window, slot) in enumerate(zip(rows.window.tolist(), slots.tolist(), strict=True)):
+        texts[window, slot] = rows.text(n, begun)
     for window, slot in sorted(texts):
         found[window].append(texts[window, slot])
     return found
@@ -197,7 +197,7 @@ def _kept(
     that end before them are added to ``found``."""
     kept: list[tuple[int, int]] = []
     width = scores.shape[1]
-    starts = np.flatnonzero(np.diff(rows.window, prepend=-1))
+    starts = np.flatnonzero(np.diff(rows.window, prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(rows.window)], strict=True):
         flat = scores[start:stop].reshape(-1)
         saved = 0
@@ -209,7 +209,7 @@ def _kept(
                 text = rows.text(row, begun, float(logs[row, column]))
                 found[rows.window[row]].append(text)
                 continue
-            kept.append((int(row), column))
+            kept.append((row, column))
             saved += 1
             if saved == beam:
                 break

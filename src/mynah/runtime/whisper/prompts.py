@@ -27,9 +27,7 @@ class Fixed:
     cut: bool = False
 
 
-def fixed_prompts(
-    options: WhisperOptions, tokenizer: WhisperTokenizer, dims: WhisperDims
-) -> Fixed:
+def fixed_prompts(options: WhisperOptions, tokenizer: WhisperTokenizer, dims: WhisperDims) -> Fixed:
     """The texts of ``options`` as tokens.
 
     Raises:

@@ -44,12 +44,10 @@ class Recording:
         listener: Listener | None = None,
         *,
         whole: bool = False,
-        keep_samples: bool = False,
     ) -> None:
         self._stream, self._blocks, self._listener = frontend.stream(), blocks, listener
         self._parts: list[Array] = []  # (T, F) each, before the clamp
         self._first = 0  # frame with which they begin
-        self._sound: list[Array] | None = [] if keep_samples else None
         self._whole, self._loudest = whole, -np.inf
         self._dim = frontend.dim
         self.frames, self.samples, self.ended = 0, 0, False
@@ -68,8 +66,6 @@ class Recording:
         else:
             feats = self._stream.feed(block)
             self.samples += len(block)
-        if self._sound is not None:
-            self._sound.append(np.array(block, np.float32))
         if self._listener is not None:
             self._listener.feed(block, self.ended)
         if len(feats):
@@ -96,22 +92,10 @@ class Recording:
         found[:, : len(feats)] = feats.T
         return found
 
-    def sound(self, start: int, size: int) -> Array:
-        """The samples (S,) of ``size`` frames from ``start`` on."""
-        assert self._sound is not None, "samples are kept only where they are asked for"
-        self.reach(start + size)
-        self._sound = [np.concatenate(self._sound)] if self._sound else [np.zeros(0, np.float32)]
-        first = (start - self._first) * _HOP
-        return self._sound[0][first : first + size * _HOP]
-
     def forget(self, frame: int) -> None:
         """Let go of what was before ``frame``."""
         while self._parts and self._first + len(self._parts[0]) <= frame:
-            gone = len(self._parts.pop(0))
-            self._first += gone
-            if self._sound:
-                joined = np.concatenate(self._sound)
-                self._sound = [joined[gone * _HOP :].copy()]
+            self._first += len(self._parts.pop(0))
 
     def _between(self, start: int, stop: int) -> Array:
         first, found = self._first, []

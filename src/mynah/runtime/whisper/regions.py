@@ -130,6 +130,9 @@ class Regions:
     Stretches with a pause below ``join`` frames between share a region of at most ``longest``
     frames; what is not divided by a pause at all stays together. ``clips`` are seconds of starts
     and ends; nothing else is heard, and no region goes beyond one.
+
+    Attributes:
+        spoken: the stretches that the source found so far, in seconds.
     """
 
     def __init__(
@@ -148,11 +151,16 @@ class Regions:
         self._waiting: list[tuple[Stretch, tuple[float, float]]] = []
         self._last: Region | None = None
         self._count = 0
+        self.spoken: list[tuple[float, float]] = []
 
     def feed(self, samples: Array, last: bool) -> None:
         """Take the next samples, as they are read."""
         self._source.feed(samples, last)
         for start, stop in self._source.found:
+            if self.spoken and self.spoken[-1][1] == start / FRAMES:
+                self.spoken[-1] = (self.spoken[-1][0], stop / FRAMES)
+            else:
+                self.spoken.append((start / FRAMES, stop / FRAMES))
             for clip in self._clips:
                 low, high = max(start, clip[0]), min(stop, clip[1])
                 if low < high:
@@ -179,12 +187,15 @@ class Regions:
         while not region.closed and region.stop < frame:
             if self._waiting:
                 self._extend(region, recording)
-            elif self._source.settled - region.spoken >= self._join or region.spoken >= region.clip:
-                self._close(region, region.spoken + self._pad, recording)
-            elif recording.ended:
+            elif self._is_over(region) or recording.ended:
                 self._close(region, region.spoken + self._pad, recording)
             else:
                 recording.read()
+
+    def _is_over(self, region: Region) -> bool:
+        """Whether nothing that comes can belong to a region."""
+        paused = self._source.settled - region.spoken >= self._join
+        return paused or region.spoken >= region.clip
 
     def _past(self) -> bool:
         """Whether all clips are over."""

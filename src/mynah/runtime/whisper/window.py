@@ -222,5 +222,3 @@ def _probability(logits: Array, token: int) -> list[float]:
     values = np.asarray(logits, np.float64)
     values = np.exp(values - values.max(axis=1, keepdims=True))
     return [float(p) for p in values[:, token] / values.sum(axis=1)]
-
-
