@@ -135,7 +135,7 @@ def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-line-width", "--max_line_width", type=positive, metavar="N",
                        help="characters of a line (default: 42)")  # fmt: skip
     group.add_argument("--max-line-count", "--max_line_count", type=positive, metavar="N",
-                       default=2, help="lines at once (default: 2)")  # fmt: skip
+                       help="lines at once (default: 2)")  # fmt: skip
     group.add_argument("--max-words-per-line", "--max_words_per_line", type=positive, metavar="N",
                        help="words at once; no effect with --max-line-width")  # fmt: skip
     group.add_argument("--highlight-words", "--highlight_words", action="store_true",
