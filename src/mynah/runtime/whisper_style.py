@@ -53,7 +53,7 @@ class _Filling:
 def txt(transcript: Transcript) -> str:
     """A line a segment."""
     return "".join(
-        f"{labelled(speaker, _clean(text))}\n"
+        f"{labelled(speaker, plain(text))}\n"
         for segment in transcript.segments
         for _, _, text, speaker in stretches(segment)
     )
@@ -64,7 +64,7 @@ def tsv(transcript: Transcript) -> str:
     lines = ["start\tend\ttext"]
     for segment in transcript.segments:
         for start, end, text, speaker in stretches(segment):
-            shown = labelled(speaker, _clean(text))
+            shown = labelled(speaker, plain(text))
             lines.append(f"{round(1000 * start)}\t{round(1000 * end)}\t{shown}")
     return "\n".join(lines) + "\n"
 

@@ -135,7 +135,7 @@ def _txt(transcript: Transcript, how: _How) -> str:
     return "".join(
         f"{word.start:8.2f} {word.end:8.2f}  "
         f"{'    ' if word.confidence is None else f'{word.confidence:4.2f}'}  "
-        f"{f'{word.speaker or "":<{width}}  ' if width else ''}{plain(word.text)}\n"
+        f"{(word.speaker or '').ljust(width) + '  ' if width else ''}{plain(word.text)}\n"
         for word in transcript.words
     )
 
