@@ -28,9 +28,9 @@ class Word:
 
     ``source`` says where the times come from: ``"aligned"`` to the sound by the model,
     ``"attention"``, what a decoder attended to, or ``"interpolated"`` between neighbours.
-    ``speaker`` is who says it, where that is known. ``confidence`` is a probability, or ``None`` where there
-    is nothing to take it from. ``chars`` are the start and end of each character of ``text``, empty
-    where they were not asked for or are not known.
+    ``confidence`` is a probability, or ``None`` where there is nothing to take it from. ``chars``
+    are the start and end of each character of ``text``, empty where they were not asked for or are
+    not known. ``speaker`` is who says it, where that is known.
     """
 
     text: str
@@ -288,9 +288,7 @@ def _word_dict(word: Word) -> dict[str, Any]:
     return values
 
 
-def _check_keys(
-    values: Any, keys: tuple[str, ...], where: str, more: tuple[str, ...] = ()
-) -> None:
+def _check_keys(values: Any, keys: tuple[str, ...], where: str, more: tuple[str, ...] = ()) -> None:
     """Refuse all but an object with ``keys``, of which some of ``more`` may be missing."""
     place = f"transcript: {where + ': ' if where else ''}"
     if not isinstance(values, Mapping):

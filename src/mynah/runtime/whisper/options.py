@@ -15,7 +15,7 @@ Task: TypeAlias = Literal["transcribe", "translate"]
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 PREPEND = "\"'“¿([{-"
-APPEND = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
+APPEND = "\"'.。,，!！?？:：”)]}、"
 CHUNK = 30.0  # seconds that the model hears at once
 
 
