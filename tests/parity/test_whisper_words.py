@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 HEADS = ((0, 1), (1, 0))
 TEXTS = {
-    "en": [" Hello, world.", " \"It's 12.50\" (he said)... Well — ok?", " a b c d e f g!", " hm"],
+    "en": [" Hello, world.", ' "It\'s 12.50" (he said)... Well — ok?', " a b c d e f g!", " hm"],
     "zh": ["今天天气很好，我们走吧。", "好！", "一二三abc四五"],
 }
 
@@ -92,9 +92,7 @@ def test_find_alignment(
     sound = mels(len(made))
     heard = reference.encode(sound)
     said = [one for one, _ in made]
-    found = time_words(
-        reference, heard, range(len(said)), said, tokenizer=tokenizer, heads=HEADS
-    )  # type: ignore[arg-type]
+    found = time_words(reference, heard, range(len(said)), said, tokenizer=tokenizer, heads=HEADS)  # type: ignore[arg-type]
     for number, one in enumerate(said):
         expected = whisper.timing.find_alignment(
             model, theirs, list(one.tokens), torch.from_numpy(sound[number]), 2 * one.frames

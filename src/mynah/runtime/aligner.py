@@ -230,9 +230,7 @@ def _in_order(before: Sequence[Word], timed: Sequence[Word], start: float) -> li
             sure = new.confidence if old.confidence is None else old.confidence
             begin = max(start + new.start, floor)
             end = max(start + new.end, begin)
-            placed.append(
-                replace(old, start=begin, end=end, confidence=sure, source="aligned")
-            )
+            placed.append(replace(old, start=begin, end=end, confidence=sure, source="aligned"))
             continue
         following = (start + word.start for word in timed[number + 1 :] if word.source == "aligned")
         ceiling = next(following, max(old.end, floor))

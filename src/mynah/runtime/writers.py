@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,6 @@ from mynah.runtime.subtitles import (
     has_speakers,
     labelled,
     plain,
-    shown_speakers,
     srt,
     stretches,
     vtt,
@@ -95,9 +94,7 @@ def save(
     """
     path = Path(path)
     name = path.stem if recording is None else recording
-    text = render(
-        transcript, kind, words=words, layout=layout, recording=name, style=style
-    )
+    text = render(transcript, kind, words=words, layout=layout, recording=name, style=style)
     write_atomic(path, text)
 
 

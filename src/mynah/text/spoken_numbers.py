@@ -10,11 +10,29 @@ import re
 
 LANGUAGES = ("en", "zh")
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"))
 _ORDINALS = {
     "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
@@ -39,7 +57,7 @@ def readings(word: str, language: str) -> tuple[str, ...]:
     are said one after another.
     """
     bare = word.strip(_AROUND.replace("-", ""))
-    if not re.search(r"\d", bare) or not bare.isascii() and not set(bare) & set("€£¥−"):
+    if not re.search(r"\d", bare) or (not bare.isascii() and not set(bare) & set("€£¥−")):
         return ()
     if language == "zh":
         return _mandarin(bare)
@@ -103,7 +121,7 @@ def _mixed(text: str) -> tuple[str, ...]:
 def _whole(digits: str, grouped: bool) -> tuple[str, ...]:
     """Readings of digits: a year, a number, one digit after another."""
     single = (_one_by_one(digits), _one_by_one(digits).replace("zero", "oh"))
-    if len(digits) > 1 and digits[0] == "0" or not _is_one(digits):
+    if (len(digits) > 1 and digits[0] == "0") or not _is_one(digits):
         return single
     number = int(digits)
     plain = _cardinal(number)
@@ -149,7 +167,9 @@ def _ordinal(said: str) -> str:
     if last.endswith("y"):
         last = f"{last[:-1]}ieth"
     else:
-        last = _ORDINALS.get(last, f"{last.removesuffix('t')}th" if last == "eight" else f"{last}th")
+        last = _ORDINALS.get(
+            last, f"{last.removesuffix('t')}th" if last == "eight" else f"{last}th"
+        )
     return " ".join([*first, last])
 
 

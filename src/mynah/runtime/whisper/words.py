@@ -273,9 +273,7 @@ def _joined(first: TimedWord, second: TimedWord, kept: TimedWord) -> TimedWord:
     return replace(kept, text=first.text + second.text, count=first.count + second.count)
 
 
-def _placed(
-    stretch: Stretch, words: list[TimedWord], last_speech: float, median: float
-) -> Stretch:
+def _placed(stretch: Stretch, words: list[TimedWord], last_speech: float, median: float) -> Stretch:
     """The segment between its first and last word, where its own times are not to be trusted more."""
     starts, ends = [word.start for word in words], [word.end for word in words]
     longest = 2 * median
