@@ -40,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if folder.info.family == "whisper":
         languages = folder.info.languages
         known = f"{len(languages)} languages" if len(languages) > 1 else "English only"
-        print(
-            f"{folder.path}: whisper model, {known}; mynah transcribe --model {folder.path} FILES"
-        )
+        print(f"{folder.path}: whisper model, {known}; to use it:")
+        print(f"mynah transcribe --model {folder.path} FILES")
         return 0
     live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")

@@ -7,10 +7,10 @@ heard, divided at the longest pauses. A word that is not heard keeps the times t
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,8 @@ MARGIN = 0.4  # seconds around a segment in which its words are looked for
 MEMORY = 64_000_000  # bytes of samples; what is more is kept in a file
 _POOR = 0.2  # confidence below which another reading of a number is tried
 _READINGS = 4  # of a number that are tried
-_HEARD = 0.5  # probability that a frame is not blank
+# The text was heard by another model: words are left out only where nothing sounds like them.
+_LEAP, _LEFT_OUT = 50.0, 5.0
 
 
 class Keep:
@@ -40,7 +41,7 @@ class Keep:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.samples = 0
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 (close)
 
     def pass_on(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """The blocks (S,), kept as they pass."""
@@ -138,7 +139,8 @@ class Aligner:
             ]
             spelt = spell(self.model.tokenizer, said, language)
             items = [replace(one, text=text) for one, text in zip(spelt, texts, strict=True)]
-            found = align_text(log_probs, [[*i.gap, *i.units] for i in items], blank)
+            units = [[*item.gap, *item.units] for item in items]
+            found = align_text(log_probs, units, blank, leap=_LEAP, left_out=_LEFT_OUT)
             return items, found, _means(items, found)
 
         chosen = [0] * len(texts)
@@ -182,7 +184,9 @@ def _unspelt(
 ) -> list[Word]:
     """Times for words without units: of what is heard between the words around them."""
     clock, words = model.clock, list(words)
-    heard = np.flatnonzero(-np.expm1(np.minimum(log_probs[:, model.tokenizer.blank], 0)) > _HEARD)
+    decode = model.tokenizer.decode
+    silent = [unit for unit in range(log_probs.shape[1]) if not decode([unit]).strip()]
+    heard = np.flatnonzero(~np.isin(log_probs.argmax(axis=1), silent))
     firsts, lasts, at = [], [], 0
     for item in items:
         at += len(item.gap)
@@ -240,7 +244,7 @@ def _in_order(before: Sequence[Word], timed: Sequence[Word], start: float) -> li
     return placed
 
 
-def load_aligner(model: str | Path | None = None, *, threads: int = 1) -> Aligner:
+def load_aligner(model: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Aligner:
     """The aligner of a model folder or known name; ``None``: the bundled recogniser.
 
     Raises:
@@ -249,4 +253,5 @@ def load_aligner(model: str | Path | None = None, *, threads: int = 1) -> Aligne
     """
     from mynah.runtime.model import load_model
 
-    return Aligner(load_model(model, threads=threads))
+    name = None if model is None else os.fspath(model)
+    return Aligner(load_model(name, threads=threads))
