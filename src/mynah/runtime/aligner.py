@@ -7,6 +7,7 @@ heard, divided at the longest pauses. A word that is not heard keeps the times t
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MARGIN = 0.4  # seconds around a segment in which its words are looked for
 MEMORY = 64_000_000  # bytes of samples; what is more is kept in a file
+_PAUSE = 0.3  # seconds without a unit, which no word has inside
 _POOR = 0.2  # confidence below which another reading of a number is tried
 _READINGS = 4  # of a number that are tried
 # The text was heard by another model: words are left out only where nothing sounds like them.
@@ -113,6 +115,7 @@ class Aligner:
             return segment
         log_probs = encode_feats(self.model, feats)
         items, found = self._best(log_probs, [word.text for word in words], language or "en")
+        found = _together(items, found, self.model.clock.step)
         loudness = Loudness(self.model.rate)
         loudness.add(samples)
         length = len(samples) / self.model.rate
@@ -156,6 +159,24 @@ class Aligner:
                 chosen = [rank if n in kept else which for n, which in enumerate(chosen)]
                 items, found, means = attempt(chosen)
         return items, found
+
+
+def _together(items: Sequence[Spelt], found: TextAlignment, step: float) -> TextAlignment:
+    """The alignment without units that were placed a pause away from the rest of their word: they
+    are moved to where the surest of it is."""
+    starts, ends, at = list(found.starts), list(found.ends), 0
+    for item in items:
+        first, at = at + len(item.gap), at + len(item.gap) + len(item.units)
+        if at - first < 2 or starts[first] < 0:
+            continue
+        cuts = [n for n in range(first + 1, at) if (starts[n] - ends[n - 1]) * step > _PAUSE]
+        if not cuts:
+            continue
+        parts = list(itertools.pairwise([first, *cuts, at]))
+        low, high = max(parts, key=lambda part: sum(found.confidences[part[0] : part[1]]))
+        for n in (*range(first, low), *range(high, at)):
+            starts[n] = ends[n] = starts[low] if n < low else ends[high - 1]
+    return replace(found, starts=tuple(starts), ends=tuple(ends))
 
 
 def _means(items: Sequence[Spelt], found: TextAlignment) -> list[float]:
