@@ -124,6 +124,11 @@ class GraphWriter:
         self._nodes.append(body + (_text(7, domain) if domain else b""))
         return made[0]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all constants."""
+        return sum(constant.size for constant in self.constants.values())
+
     def write(self, path: str | Path, *, external: bool = False) -> None:
         """Write the graph to ``path``; with ``external`` the values of large constants go to a file
         beside it, called ``<name>.data`` (protobuf ends at 2 GB)."""
