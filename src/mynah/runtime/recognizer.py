@@ -111,11 +111,8 @@ class Recognizer:
         Raises:
             ConfigError: the model does not know ``wanted``.
         """
-        if self.whisper is None:
-            return self.model.language(wanted)
-        from mynah.runtime.whisper.plan import whisper_language
-
-        return whisper_language(self.whisper, wanted)
+        model = self.model if self.whisper is None else self.whisper
+        return model.language(wanted)
 
     @overload  # a string is a sequence of strings, but comes first
     def transcribe(  # type: ignore[overload-overlap]
