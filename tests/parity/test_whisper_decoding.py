@@ -6,41 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import whisper_files as files
 from tests.whisper_original import original
+from tests.whisper_plain import TOKENIZER, asked, decoded, plain_model, sound
 from tests.whisper_reference import DIMS, Reference, random_whisper
 
 from mynah.audio.features import make_frontend
 from mynah.runtime.whisper.options import WhisperOptions
 from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
-from mynah.text.whisper_tokenizer import WhisperTokenizer, standard_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the originals think of each other
 
-TOKENIZER = WhisperTokenizer(files.vocabulary(), standard_tokens(300, files.TOKENS))
 FIRST = (*TOKENIZER.encode(" "), TOKENIZER.eos)
-
-
-def sound(seconds: int = 30, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Tones that change every second; each has the same loudest moment."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(16_000) / 16_000
-    parts = [
-        np.sin(2 * np.pi * rng.uniform(100, 3000) * time) * rng.uniform(0, 1)
-        + 0.1 * rng.standard_normal(16_000)
-        for _ in range(seconds)
-    ]
-    samples = 0.3 * np.concatenate(parts)
-    samples[::16_000] += 3.0  # so that what the features are relative to is the same in each window
-    return samples.astype(np.float32)
-
-
-def mels(count: int = 2) -> np.ndarray[Any, Any]:
-    frontend = make_frontend({"kind": "whisper", "num_mels": 80})
-    return np.stack([frontend(sound(seed=n)).T for n in range(count)])
-
-
-MELS = mels()
+FRONTEND = make_frontend({"kind": "whisper", "num_mels": 80})
+MELS = np.stack([FRONTEND(sound(seed=n)).T for n in range(2)])
 BEGINNINGS: list[dict[str, Any]] = [
     {},
     {"prompt": " the cat sat on the mat"},
@@ -101,3 +79,53 @@ def test_windows(
         assert one.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-4)
         assert one.no_speech_prob == pytest.approx(wanted.no_speech_prob, rel=1e-3)
         assert one.compression_ratio == pytest.approx(wanted.compression_ratio)
+
+
+# words of letters alone; what random bytes are is another question
+LETTERS = ",".join(["-1", *(str(i) for i in range(256) if not 97 <= i <= 122)])
+LONG: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 3},
+    {"condition_on_previous_text": False, "initial_prompt": "that hat"},
+    {"initial_prompt": "the cat sat", "carry_initial_prompt": True},
+    {"clip_timestamps": (3.2, 40.0, 50.5), "without_timestamps": True},
+    {"no_speech_threshold": 1e-7, "logprob_threshold": -0.7},
+    {"word_timestamps": "attention", "suppress_tokens": LETTERS},
+    {
+        "word_timestamps": "attention",
+        "suppress_tokens": LETTERS,
+        "hallucination_silence_threshold": 1.0,
+    },
+]
+
+
+@pytest.mark.parametrize("values", LONG, ids=str)
+def test_long_recordings(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    """The same windows, segments, times and tokens as the original, with previous text."""
+    model = plain_model()
+    found = original(monkeypatch, *random_whisper(DIMS, 2))
+    samples = sound(75)
+    options = {**values, "temperature": 0.0, "language": "en", "fp16": False, "verbose": None}
+    options.setdefault("no_speech_threshold", None)
+    options["clip_timestamps"] = list(values.get("clip_timestamps", [0]))
+    options["word_timestamps"] = "word_timestamps" in values
+    if "beam_size" not in values:
+        options["beam_size"] = None
+    from whisper.transcribe import transcribe
+
+    wanted = transcribe(found, samples, **options)["segments"]
+    _, windows = decoded(model, asked(**values), samples)
+    pieces = [(window, piece) for window in windows for piece in window.pieces]
+    assert len(wanted) == len(pieces) > 3
+    assert len({window.seek for window in windows}) > 2
+    for other, (window, piece) in zip(wanted, pieces, strict=True):
+        assert other["seek"] == window.seek
+        assert other["tokens"] == list(piece.tokens)
+        assert (other["start"], other["end"]) == pytest.approx((piece.start, piece.end), abs=1e-6)
+        assert other["text"] == piece.text
+        assert other["avg_logprob"] == pytest.approx(window.found.avg_logprob, abs=1e-4)
+        words = [word for word in other.get("words", []) if word["word"].strip()]
+        for word, mine in zip(words, piece.words, strict=True):
+            assert word["word"].strip() == mine.text
+            times = (mine.start, mine.end)
+            assert (word["start"], word["end"]) == pytest.approx(times, abs=1e-6)

@@ -1,6 +1,6 @@
 """Long recordings window by window: one after the other, or many stretches of speech at once.
 
-A lane goes through a region of the recording as the original goes through a file: each window begins
+A lane goes through a region of the recording as the original goes through a file: a window begins
 where the last finished segment of the one before ended, so no word is cut or heard twice. One after
 the other, there is one lane at a time, and what was said before is the prompt of the next window;
 batched, many lanes are decoded together, each for itself.

@@ -98,11 +98,15 @@ class Speech:
         self.found: list[Stretch] = []
         self.settled: float = 0
         self._finder = SpeechFinder(rate, detector, options)
+        self._end, self._stop = -1.0, 0  # of the last stretch, in seconds and in frames
 
     def feed(self, samples: Array, last: bool) -> None:
         """Take the next samples."""
         for start, end in self._finder.feed(samples, last):
-            self.found.append((int(start * FRAMES), math.ceil(end * FRAMES)))
+            # one that was cut goes on where it was cut
+            first = self._stop if start <= self._end else max(int(start * FRAMES), self._stop)
+            self._end, self._stop = end, math.ceil(end * FRAMES)
+            self.found.append((first, self._stop))
         self.settled = self._finder.settled * FRAMES
 
 

@@ -96,24 +96,12 @@ def transcribe(
         InputError: the recording cannot be read.
         Cancelled: ``stop`` said so; it has what was heard until then.
     """
-    ready = prepare(model, planned.options, planned.language)
-    regions = _regions(model, planned)
-    whole = ready.options.loudness == "recording"
-    recording = Recording(model.frontend, blocks, regions, whole=whole)
-    run = LongForm(
-        model,
-        ready.options,
-        ready.decoder,
-        ready.fixed,
-        recording,
-        regions,
-        language=model.language(planned.language),
-        word_times=_word_times(model, ready.options),
-    )
+    run = make_run(model, planned, blocks)
+    recording = run.recording
     heard: list[Window] = []
 
     def transcript(seconds: float) -> Transcript:
-        speech = regions.spoken if planned.detector is not None else None
+        speech = run.regions.spoken if planned.detector is not None else None
         return _transcript(model, run, heard, seconds, speech)
 
     windows = run.windows()
@@ -133,6 +121,27 @@ def transcribe(
     if progress is not None:
         progress(seconds, total)
     return transcript(seconds)
+
+
+def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> LongForm:
+    """The windows of a recording of ``blocks``.
+
+    Raises:
+        ConfigError: what this model cannot do.
+    """
+    ready = prepare(model, planned.options, planned.language)
+    regions = _regions(model, planned)
+    whole = ready.options.loudness == "recording"
+    return LongForm(
+        model,
+        ready.options,
+        ready.decoder,
+        ready.fixed,
+        Recording(model.frontend, blocks, regions, whole=whole),
+        regions,
+        language=model.language(planned.language),
+        word_times=_word_times(model, ready.options),
+    )
 
 
 def _regions(model: WhisperModel, planned: Planned) -> Regions:
