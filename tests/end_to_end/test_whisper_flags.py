@@ -134,22 +134,31 @@ REFUSED = [
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models ``whisper-tiny`` and ``tones``."""
     folder = tmp_path_factory.mktemp("models")
-    source = write_random(folder / "hf", "huggingface", DIMS, 3)
+    source = write_random(folder / "hf", "huggingface", DIMS, 4, end=-4.0, times=-4.0)
     import_whisper(source, folder / "whisper-tiny", precision="both")
     write_tone_model(folder / "tones")
     return folder
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recordings") / "talk.wav"
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tones") / "talk.wav"
     write(path, speak("abc de"), RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech, which a Whisper hears alone."""
+    path = tmp_path_factory.mktemp("speech") / "talk.flac"
+    source = Path(__file__).resolve().parents[1] / "data" / "speech" / "awb_1.flac"
+    path.write_bytes(source.read_bytes())
     return path
 
 
 @pytest.fixture
 def call(
-    models: Path, recording: Path, capsys: pytest.CaptureFixture[str],
+    models: Path, recording: Path, tones: Path, capsys: pytest.CaptureFixture[str],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> Call:  # fmt: skip
     """Runs a command line on the recording; short texts, one try."""
@@ -158,7 +167,8 @@ def call(
     def run(
         *flags: str, model: str = "whisper-tiny", language: bool = True
     ) -> tuple[int, str, str]:
-        words = ["transcribe", str(recording), "--model", str(models / model)]
+        file = tones if model == "tones" else recording
+        words = ["transcribe", str(file), "--model", str(models / model)]
         if model == "whisper-tiny":
             usual = {"--language": "en", "--max-new-tokens": "6", "--beam-size": "1",
                      "--temperature-increment-on-fallback": "None"}  # fmt: skip
@@ -226,7 +236,7 @@ def test_all_files_as_whisper_writes_them(call: Call, tmp_path: Path, recording:
     assert (out / "talk.tsv").read_text("utf-8").startswith("start\tend\ttext\n")
     found = Transcript.from_json((out / "talk.json").read_text("utf-8"))
     assert found.language == "en"
-    assert {word.source for word in found.words} <= {"attention"}
+    assert {word.source for word in found.words} == {"attention"}
     assert not list(tmp_path.glob("*.srt"))
     assert call("--output_format", "srt")[0] == 0  # into the current folder, as whisper does
     assert (tmp_path / "talk.srt").is_file()
@@ -237,7 +247,7 @@ def test_without_times_of_words(call: Call) -> None:
     assert code == 0
     assert not Transcript.from_json(out).words
     code, out, _ = call("--format", "json", "--beam_size", "2")
-    assert Transcript.from_json(out).words or not Transcript.from_json(out).text
+    assert Transcript.from_json(out).words
 
 
 def test_aligned_words(call: Call, models: Path) -> None:
@@ -252,16 +262,14 @@ def test_aligned_words(call: Call, models: Path) -> None:
 
 
 def test_languages_are_detected(call: Call) -> None:
-    code, out, err = call("--format", "json", "--max_new_tokens", "40", language=False)
+    code, out, err = call("--format", "json", language=False)
     assert code == 0, err
     assert Transcript.from_json(out).text
     assert Transcript.from_json(out).language in ("en", "zh", "de")
     for flags in (["--languages", "German,zh"], ["--multilingual", "True"], ["--multilingual"],
                   ["--language_detection_threshold", "None"],
                   ["--language_detection_segments", "2"]):  # fmt: skip
-        code, out, err = call(
-            "--format", "json", "--max_new_tokens", "40", *flags, language=False
-        )
+        code, out, err = call("--format", "json", *flags, language=False)
         assert code == 0, err
         if "--languages" in flags:
             assert Transcript.from_json(out).language in ("zh", "de")
@@ -273,7 +281,7 @@ def test_layout_and_words(call: Call, tmp_path: Path) -> None:
                         "True", "--max_words_per_line", "2")  # fmt: skip
     assert code == 0, err
     text = (tmp_path / "talk.srt").read_text("utf-8")
-    assert not text or "<u>" in text
+    assert "<u>" in text
 
 
 def test_speakers(call: Call, tmp_path: Path) -> None:
@@ -283,7 +291,7 @@ def test_speakers(call: Call, tmp_path: Path) -> None:
     code, out, err = call("--format", "json", "--diarization", "x.rttm", "--speaker_name", "Ann")
     assert code == 0, err
     words = Transcript.from_json(out).words
-    assert {word.speaker for word in words} <= {"Ann_00"}
+    assert {word.speaker for word in words} == {"Ann_00"}
     code, out, err = call("--diarization", "x.rttm", model="tones")
     assert (code, out) == (0, "[SPEAKER_00]: abc de\n")
     (tmp_path / "talk.rttm").write_bytes((tmp_path / "x.rttm").read_bytes())

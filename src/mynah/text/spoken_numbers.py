@@ -115,7 +115,7 @@ def _whole(digits: str, grouped: bool) -> tuple[str, ...]:
         found.insert(0 if 1100 <= number < 2100 else 1, f"{_cardinal(high)} {rest}")
     elif not grouped and len(digits) == 4 and number % 1000 and not number % 100:
         found.insert(0, f"{_cardinal(number // 100)} hundred")
-    elif 2010 <= number < 2100:
+    elif not grouped and 2010 <= number < 2100:
         found.insert(0, f"twenty {_cardinal(number - 2000)}")
     if " hundred " in plain or re.search(r"thousand \w+$", plain):
         joint = re.sub(r"(hundred|thousand) (?=[\w-]+( [a-z]+)?$)", r"\1 and ", plain)

@@ -67,10 +67,7 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
     options = _with_hotwords(options, request.hotwords, name)
     language = model.language(request.language)
     prepare(model, options, language)
-    vad = request.vad
-    if vad is None and options.batched and not options.clip_timestamps:
-        vad = None if model.info.voice_activity else True
-    detector, speech = find_detector(vad, model.info.voice_activity)
+    detector, speech = find_detector(request.vad, model.info.voice_activity)
     return WhisperPlan(
         model=model,
         options=options,
