@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -69,15 +70,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         programs = _programs(args.size, Path(work))
         times: dict[str, list[float]] = {name: [] for name in programs}
+        work_done: dict[str, list[float]] = {name: [] for name in programs}
         for run in range(args.runs + 1):  # the first fills the caches of the disk
             for name, (program, model) in programs.items():
+                before = _cpu_seconds()
                 seconds = _run(program, [model, str(RECORDING), str(TOKENS), str(args.threads)])
                 if run:
                     times[name].append(seconds)
+                    work_done[name].append(_cpu_seconds() - before)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, seconds in medians.items():
         shown = " ".join(f"{value:.2f}" for value in times[name])
-        print(f"{name:<16} {seconds:6.2f} s to the first text ({shown})")
+        cpu = statistics.median(work_done[name])
+        print(f"{name:<16} {seconds:6.2f} s to the first text ({shown}), {cpu:.2f} s of the CPU")
     for name, seconds in medians.items():
         if name != "mynah":
             figure = {
@@ -127,6 +132,12 @@ def _tokenizer_file(source: Path, target: Path) -> None:
     names = sorted(added, key=added.__getitem__)
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
     tokenizer.save(str(target / "tokenizer.json"))
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that have ended, and were started here."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(program: str, arguments: list[str]) -> float:
