@@ -1,4 +1,4 @@
-"""Word times by attention against openai-whisper's, on the same random model, and by brute force."""
+"""Word times by attention against openai-whisper's on a random model, and by brute force."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_rules_about_long_words(whisper: Any, monkeypatch: pytest.MonkeyPatc
         eot = 10
 
     rng, changed = random.Random(1), 0
-    for _ in range(3000):
+    for _ in range(1500):
         words, parts, offset, last = _draw(rng)
         theirs = [
             whisper.timing.WordTiming(w.text, [9] * w.count, w.start, w.end, w.probability)
@@ -191,7 +191,7 @@ def test_the_rules_about_long_words(whisper: Any, monkeypatch: pytest.MonkeyPatc
         _compare(placed, segments)
         raw = [round(offset + w.start, 2) for w in words]
         changed += any(w.start not in raw for part in placed for w in part.words)
-    assert changed > 100  # the rules had work to do
+    assert changed > 50  # the rules had work to do
 
 
 def test_punctuation_is_merged() -> None:

@@ -32,6 +32,7 @@ WHISPER_HAS_NOT = {
     "live": ": it hears whole windows, and cannot stream",
     "chars": ": it has no times of characters",
 }
+LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
 METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
 VAD = {
     "onset": "probability at which speech begins",

@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("keep", "fp16", "fp32"),
         help="whisper: numbers as in the checkpoint (default), or changed",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("int8", "fp32", "both", "none"),
+        help="whisper: what the CPU computes in; int8 (default) is 2 to 4 times as fast as fp32",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if folder.info.family == "whisper":
         languages = folder.info.languages
         known = f"{len(languages)} languages" if len(languages) > 1 else "English only"
-        print(
-            f"{folder.path}: whisper model, {known}; mynah transcribe --model {folder.path} FILES"
-        )
+        print(f"{folder.path}: whisper model, {known}; to use it:")
+        print(f"mynah transcribe --model {folder.path} FILES")
         return 0
     live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")
@@ -58,13 +62,14 @@ def _import_whisper(args: argparse.Namespace) -> Path:
         tokenizer=args.tokenizer,
         name=args.name,
         weights=args.weights or "keep",
+        precision=args.precision or "int8",
     )
 
 
 def _wenet(args: argparse.Namespace) -> Path:
     from mynah.errors import ConfigError, MissingDependency
 
-    for name in ("tokenizer", "weights"):
+    for name in ("tokenizer", "weights", "precision"):
         if getattr(args, name):
             raise ConfigError(f"--{name}: not with wenet")
     try:

@@ -7,8 +7,8 @@ nothing was transcribed. With --output-dir, what was decoded is kept there on th
 files .NAME.part.jsonl): the same command again goes on where a run was interrupted. Windows of a
 Whisper model follow from each other, and are not kept: it begins each recording again.
 
-The flags of whisper, faster-whisper and whisper-ctranslate2 mean here what they mean there, with _ or
--; --output_format writes files as whisper does, --format writes mynah's (docs/whisper.md).
+The flags of whisper, faster-whisper and whisper-ctranslate2 mean here what they mean there, with
+_ or -; --output_format writes files as whisper does, --format mynah's (docs/whisper.md).
 """
 
 from __future__ import annotations
@@ -146,12 +146,7 @@ class Task:
             # whisper's own files have times of words where they are asked for
             words = words or (args.output_format is None and _formats(args) != ["txt"])
             asked = args.word_timestamps not in (None, "none") or args.align_model or words
-            for name in (
-                "highlight_words",
-                "max_line_width",
-                "max_line_count",
-                "max_words_per_line",
-            ):
+            for name in common.LAYOUT:
                 if getattr(args, name) not in (None, False, "None") and not asked:
                     raise ConfigError(f"--{name.replace('_', '-')}: needs --word-timestamps True")
         return common.request(args, recognizer, words=words, chars=args.chars)

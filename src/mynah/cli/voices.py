@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Who speaks when."""
     group = parser.add_argument_group("speakers")
     group.add_argument("--diarization", metavar="FILE|DIR",
-                       help="an RTTM file, or a folder with NAME.rttm for each recording")  # fmt: skip
+                       help="RTTM file, or folder with a NAME.rttm a recording")  # fmt: skip
     group.add_argument("--speaker-name", metavar="NAME",
                        help="in place of SPEAKER in SPEAKER_00, SPEAKER_01, ...")  # fmt: skip
 

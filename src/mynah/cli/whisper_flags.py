@@ -282,6 +282,8 @@ def _settle_vad(args: argparse.Namespace) -> None:
         if getattr(args, f"vad_{ours}", None) is not None:
             raise ConfigError(f"--{name}: --vad-{ours.replace('_', '-')} says the same")
         setattr(args, f"vad_{ours}", value / scale)
+    if args.vad_threshold not in (None, "None") and args.vad_offset is None:
+        args.vad_offset = max(args.vad_threshold - 0.15, 0.01)  # as there
 
 
 def given(args: argparse.Namespace) -> list[Flag]:

@@ -7,10 +7,11 @@ heard, divided at the longest pauses. A word that is not heard keeps the times t
 
 from __future__ import annotations
 
+import itertools
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 MARGIN = 0.4  # seconds around a segment in which its words are looked for
 MEMORY = 64_000_000  # bytes of samples; what is more is kept in a file
+_PAUSE = 0.3  # seconds without a unit, which no word has inside
 _POOR = 0.2  # confidence below which another reading of a number is tried
 _READINGS = 4  # of a number that are tried
-_HEARD = 0.5  # probability that a frame is not blank
+# The text was heard by another model: words are left out only where nothing sounds like them.
+_LEAP, _LEFT_OUT = 50.0, 5.0
 
 
 class Keep:
@@ -40,7 +43,7 @@ class Keep:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.samples = 0
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 (close)
 
     def pass_on(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """The blocks (S,), kept as they pass."""
@@ -112,6 +115,7 @@ class Aligner:
             return segment
         log_probs = encode_feats(self.model, feats)
         items, found = self._best(log_probs, [word.text for word in words], language or "en")
+        found = _together(items, found, self.model.clock.step)
         loudness = Loudness(self.model.rate)
         loudness.add(samples)
         length = len(samples) / self.model.rate
@@ -138,7 +142,8 @@ class Aligner:
             ]
             spelt = spell(self.model.tokenizer, said, language)
             items = [replace(one, text=text) for one, text in zip(spelt, texts, strict=True)]
-            found = align_text(log_probs, [[*i.gap, *i.units] for i in items], blank)
+            units = [[*item.gap, *item.units] for item in items]
+            found = align_text(log_probs, units, blank, leap=_LEAP, left_out=_LEFT_OUT)
             return items, found, _means(items, found)
 
         chosen = [0] * len(texts)
@@ -154,6 +159,24 @@ class Aligner:
                 chosen = [rank if n in kept else which for n, which in enumerate(chosen)]
                 items, found, means = attempt(chosen)
         return items, found
+
+
+def _together(items: Sequence[Spelt], found: TextAlignment, step: float) -> TextAlignment:
+    """The alignment without units that were placed a pause away from the rest of their word: they
+    are moved to where the surest of it is."""
+    starts, ends, at = list(found.starts), list(found.ends), 0
+    for item in items:
+        first, at = at + len(item.gap), at + len(item.gap) + len(item.units)
+        if at - first < 2 or starts[first] < 0:
+            continue
+        cuts = [n for n in range(first + 1, at) if (starts[n] - ends[n - 1]) * step > _PAUSE]
+        if not cuts:
+            continue
+        parts = list(itertools.pairwise([first, *cuts, at]))
+        low, high = max(parts, key=lambda part: sum(found.confidences[part[0] : part[1]]))
+        for n in (*range(first, low), *range(high, at)):
+            starts[n] = ends[n] = starts[low] if n < low else ends[high - 1]
+    return replace(found, starts=tuple(starts), ends=tuple(ends))
 
 
 def _means(items: Sequence[Spelt], found: TextAlignment) -> list[float]:
@@ -182,7 +205,9 @@ def _unspelt(
 ) -> list[Word]:
     """Times for words without units: of what is heard between the words around them."""
     clock, words = model.clock, list(words)
-    heard = np.flatnonzero(-np.expm1(np.minimum(log_probs[:, model.tokenizer.blank], 0)) > _HEARD)
+    decode = model.tokenizer.decode
+    silent = [unit for unit in range(log_probs.shape[1]) if not decode([unit]).strip()]
+    heard = np.flatnonzero(~np.isin(log_probs.argmax(axis=1), silent))
     firsts, lasts, at = [], [], 0
     for item in items:
         at += len(item.gap)
@@ -240,7 +265,7 @@ def _in_order(before: Sequence[Word], timed: Sequence[Word], start: float) -> li
     return placed
 
 
-def load_aligner(model: str | Path | None = None, *, threads: int = 1) -> Aligner:
+def load_aligner(model: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Aligner:
     """The aligner of a model folder or known name; ``None``: the bundled recogniser.
 
     Raises:
@@ -249,4 +274,5 @@ def load_aligner(model: str | Path | None = None, *, threads: int = 1) -> Aligne
     """
     from mynah.runtime.model import load_model
 
-    return Aligner(load_model(model, threads=threads))
+    name = None if model is None else os.fspath(model)
+    return Aligner(load_model(name, threads=threads))

@@ -111,11 +111,8 @@ class Recognizer:
         Raises:
             ConfigError: the model does not know ``wanted``.
         """
-        if self.whisper is None:
-            return self.model.language(wanted)
-        from mynah.runtime.whisper.plan import whisper_language
-
-        return whisper_language(self.whisper, wanted)
+        model = self.model if self.whisper is None else self.whisper
+        return model.language(wanted)
 
     @overload  # a string is a sequence of strings, but comes first
     def transcribe(  # type: ignore[overload-overlap]
@@ -253,11 +250,7 @@ class Recognizer:
             method=method, options=options, words=words, language=language
         )
         if self.whisper is not None:
-            if longest != LONGEST or batch_seconds != LONGEST or any(journals or ()):
-                raise ConfigError(
-                    "longest, batch_seconds, journals: not with a Whisper model, whose windows are "
-                    "chunk_length, batched and batch_size, and are not kept"
-                )
+            _no_batches(longest, batch_seconds, journals)
             return _whisper_all(
                 self.whisper, audios, wanted, rate, channel, max_seconds, partial, progress, stop
             )
@@ -383,6 +376,16 @@ def load(
     return Recognizer.load(
         model, engine=engine, precision=precision, threads=threads, device=device
     )
+
+
+def _no_batches(
+    longest: float, batch_seconds: float, journals: Sequence[Journal | None] | None
+) -> None:
+    if longest != LONGEST or batch_seconds != LONGEST or any(journals or ()):
+        raise ConfigError(
+            "longest, batch_seconds, journals: not with a Whisper model, whose windows are "
+            "chunk_length, batched and batch_size, and are not kept"
+        )
 
 
 def _whisper_all(

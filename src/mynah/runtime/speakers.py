@@ -104,8 +104,8 @@ def turns_of(
 ) -> tuple[Turn, ...]:
     """The turns of a recording, found by its name without folder and suffix.
 
-    ``alone`` says that there is no other recording: the only one of the RTTM is then meant, whatever
-    it is called.
+    ``alone`` says that there is no other recording: the only one of the RTTM is then meant,
+    whatever it is called.
 
     Raises:
         InputError: the RTTM does not have it.

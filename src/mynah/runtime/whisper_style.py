@@ -142,7 +142,11 @@ def _pieces(segments: Sequence[Segment]) -> Iterator[list[_Piece]]:
             space = begin > 0 and segment.text[begin - 1].isspace()
             if not number:
                 space = not last or " " in join_texts([last[-1], segment.text[:1]])
-            text = (" " if space else "") + _clean(segment.text[begin:stop])
+            shown = segment.text[begin:stop]
+            if not shown.startswith(word.text) and number:  # spelt otherwise in the text
+                before, shown = segment.words[number - 1].text, word.text
+                space = " " in join_texts([before[-1:], shown[:1]])
+            text = (" " if space else "") + _clean(shown)
             found.append(_Piece(text, word.start, word.end, speakers[number]))
         if not segment.words and segment.text:
             text = " " + _clean(segment.text)

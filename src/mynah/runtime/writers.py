@@ -179,7 +179,8 @@ def _textgrid(transcript: Transcript, how: _How) -> str:
     for number, (name, tier) in enumerate(tiers.items(), start=1):
         filled = _fill(tier, length)
         lines += [
-            f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{_quote(name)}"',
+            f"    item [{number}]:", '        class = "IntervalTier"',
+            f'        name = "{_quote(name)}"',
             "        xmin = 0", f"        xmax = {_praat(length)}",
             f"        intervals: size = {len(filled)}",
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How written numbers are said, in English and Mandarin: for aligners, which know only what is said.
+"""How written numbers are said, in English and Mandarin, for aligners, which know what is said.
 
 What a number is (a year, an amount, a row of digits) cannot be seen from it alone, so there may be
 several readings; the likeliest comes first.
@@ -11,28 +11,11 @@ import re
 LANGUAGES = ("en", "zh")
 
 _ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
     "nineteen",
-]
-_TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+]  # fmt: skip
+_TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"))
 _ORDINALS = {
     "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
@@ -132,7 +115,7 @@ def _whole(digits: str, grouped: bool) -> tuple[str, ...]:
         found.insert(0 if 1100 <= number < 2100 else 1, f"{_cardinal(high)} {rest}")
     elif not grouped and len(digits) == 4 and number % 1000 and not number % 100:
         found.insert(0, f"{_cardinal(number // 100)} hundred")
-    elif 2010 <= number < 2100:
+    elif not grouped and 2010 <= number < 2100:
         found.insert(0, f"twenty {_cardinal(number - 2000)}")
     if " hundred " in plain or re.search(r"thousand \w+$", plain):
         joint = re.sub(r"(hundred|thousand) (?=[\w-]+( [a-z]+)?$)", r"\1 and ", plain)

@@ -12,7 +12,7 @@ from mynah.errors import ConfigError
 from mynah.runtime.request import Request, find_detector
 from mynah.runtime.voice import Detector
 from mynah.runtime.whisper.options import WhisperOptions
-from mynah.text.whisper_languages import language_code
+from mynah.runtime.whisper.transcribe import prepare
 
 if TYPE_CHECKING:
     from mynah.runtime.aligner import Aligner
@@ -65,13 +65,9 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
     options = request.whisper or WhisperOptions()
     options = _with_words(options, request)
     options = _with_hotwords(options, request.hotwords, name)
-    language = whisper_language(model, request.language)
-    if language is None and options.task == "translate" and len(model.info.languages) == 1:
-        raise ConfigError(f"task: {name} knows English alone, and cannot translate")
-    vad = request.vad
-    if vad is None and options.batched and not options.clip_timestamps:
-        vad = None if model.info.voice_activity else True
-    detector, speech = find_detector(vad, model.info.voice_activity)
+    language = model.language(request.language)
+    prepare(model, options, language)
+    detector, speech = find_detector(request.vad, model.info.voice_activity)
     return WhisperPlan(
         model=model,
         options=options,
@@ -81,22 +77,6 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
         readable=_readable(request, language, name),
         aligner=_aligner(request, options, language),
     )
-
-
-def whisper_language(model: WhisperModel, wanted: str | None) -> str | None:
-    """The code of a language given by code or name; ``None`` is what is to be detected.
-
-    Raises:
-        ConfigError: the model does not know it.
-    """
-    known = model.info.languages
-    if wanted is None:
-        return known[0] if len(known) == 1 else None
-    code = language_code(wanted)
-    if code not in known:
-        some = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
-        raise ConfigError(f"language: {model.info.name} knows {some}, not {wanted!r}")
-    return code
 
 
 def _with_words(options: WhisperOptions, request: Request) -> WhisperOptions:

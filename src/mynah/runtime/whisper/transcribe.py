@@ -159,11 +159,10 @@ def _regions(model: WhisperModel, planned: Planned) -> Regions:
 
 
 def _word_times(model: WhisperModel, options: WhisperOptions) -> WordTimes | None:
-    """What finds the words by attention: where it is asked for, and where silence is looked for
-    around them; a CTC aligner sees the transcript when it is whole."""
-    silence = options.hallucination_silence_threshold is not None
+    """What finds the words by attention. A CTC aligner, which sees the transcript when it is whole,
+    begins with these, too: words that it does not hear keep them."""
     heads = model.config.alignment_heads
-    if options.word_timestamps == "none" or (options.word_timestamps == "ctc" and not silence):
+    if options.word_timestamps == "none" or not heads:
         return None
 
     def find(heard: Heard, rows: Sequence[int], windows: Sequence[Window]) -> list[list[Piece]]:

@@ -3,8 +3,8 @@
 Some heads of the cross-attention follow the speech. Their weights, made comparable and smoothed,
 are the gain of hearing a token in a frame; dynamic time warping finds the path through all tokens
 and frames that gains most (OpenAI's word timestamps; the idea is of Giorgino, "Computing and
-visualizing dynamic time warping alignments in R", JSS 2009). What such times get wrong beside pauses
-is mended by the rules of the original, with its limits.
+visualizing dynamic time warping alignments in R", JSS 2009). What such times get wrong beside
+pauses is mended by the rules of the original, with its limits.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def _joined(first: TimedWord, second: TimedWord, kept: TimedWord) -> TimedWord:
 
 
 def _placed(stretch: Stretch, words: list[TimedWord], last_speech: float, median: float) -> Stretch:
-    """The segment between its first and last word, where its own times are not to be trusted more."""
+    """The segment from first to last word, where its own times are not to be trusted more."""
     starts, ends = [word.start for word in words], [word.end for word in words]
     longest = 2 * median
     pair_is_long = len(words) > 1 and ends[1] - starts[0] > 2 * longest
