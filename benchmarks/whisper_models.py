@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests import whisper_files as files
+
 from mynah.models.whisper.checkpoints.names import shapes, sinusoids, to_huggingface
 from mynah.runtime.whisper.config import WhisperDims
 from mynah.text.byte_bpe import Vocabulary, read_vocabulary, to_unicode
 from mynah.text.whisper_tokenizer import find_tokens
-from tests import whisper_files as files
 
 SIZES = {
     "tiny": (384, 6, 4, 4),
