@@ -217,7 +217,11 @@ class OnnxTextDecoder:
     """
 
     def __init__(
-        self, engine: OnnxWhisper, heard: OnnxHeard, rows: Sequence[int], capacity: int
+        self,
+        engine: OnnxWhisper,
+        heard: OnnxHeard,
+        rows: Sequence[int] | Array,
+        capacity: int,
     ) -> None:
         self._engine, self._heard, self._started = engine, heard, np.asarray(rows, np.int64)
         self._capacity = capacity
@@ -228,7 +232,8 @@ class OnnxTextDecoder:
         self._rows = self._started  # the window of each hypothesis
         self._windows: Array = np.zeros(0, np.int64)  # those with slots, ascending
         self._cross: dict[str, Array] = {}  # (R, ...)
-        self._past = np.zeros((len(self._layers), 2, 0, self._shape[0], 0, self._shape[1]))
+        nothing = len(self._layers), 2, 0, self._shape[0], 0, self._shape[1]
+        self._past: Array = np.zeros(nothing, np.float32)  # (L, keys and values, slots, H, C, d)
         self._ids = np.zeros((0, 0), np.int64)  # (slots, P): equal where the pasts of two are
         self._slots = self._arrange(self._rows)
         self._bind()
@@ -362,7 +367,7 @@ class OnnxTextDecoder:
         self._total = np.zeros((), np.int32)
         self._place, self._keep = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._binding = self._engine.session.io_binding()
-        fixed = {"lasts": self._lasts, "total": self._total, "place": self._place}
+        fixed: dict[str, Array] = {"lasts": self._lasts, "total": self._total, "place": self._place}
         for name, array in (fixed | {"keep": self._keep} | self._cross).items():
             _bind_input(self._binding, name, array)
         if not self._past.shape[4]:
