@@ -147,6 +147,11 @@ class WhisperTokenizer:
         return WhisperTokenizer, (self._bpe.vocabulary, self.special)
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens that stand for bytes."""
+        return self._bpe.vocabulary
+
+    @property
     def vocab_size(self) -> int:
         return self.special.vocab_size
 

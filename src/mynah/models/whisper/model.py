@@ -82,7 +82,8 @@ class Attention(nn.Module):
         q = self._split(self.query(x))  # (N, H, U, d)
         keys = keys.repeat_interleave(len(q) // len(keys), 0)
         scores = q.float() @ keys.float().transpose(2, 3)
-        return (scores * q.shape[-1] ** -0.5).softmax(-1)
+        result: Tensor = (scores * q.shape[-1] ** -0.5).softmax(-1)
+        return result
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
@@ -226,9 +227,7 @@ class Decoder(nn.Module):
         """(..., D) -> (..., V)."""
         return F.linear(hidden, self.token_embedding.weight)
 
-    def attention(
-        self, tokens: Tensor, memory: Memory, heads: Sequence[tuple[int, int]]
-    ) -> Tensor:
+    def attention(self, tokens: Tensor, memory: Memory, heads: Sequence[tuple[int, int]]) -> Tensor:
         """The cross-attention of chosen ``heads`` (layer, head) over whole texts (N, U):
         (N, heads, U, T') float32."""
         x, found = self._embed(tokens, None), dict[int, Tensor]()
@@ -242,14 +241,12 @@ class Decoder(nn.Module):
             x = block(x, keys, values, memory.mask)
         return torch.stack([found[layer][:, head] for layer, head in heads], 1)
 
-    def init_past(self, rows: int, capacity: int) -> Past:
-        """Room for ``capacity`` tokens of ``rows`` texts."""
-        weight = self.positional_embedding
-        heads = self._layers[0].attn.heads
-        shape = (rows, heads, capacity, weight.shape[1] // heads)
+    def init_past(self, rows: int, capacity: int, like: Memory) -> Past:
+        """Room for ``capacity`` tokens of ``rows`` texts, in the precision of a memory."""
+        keys = like.layers[0][0]
+        shape = (rows, keys.shape[1], capacity, keys.shape[3])
         # zeros, as what is masked is still multiplied by 0
-        pairs = ((weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.blocks)
-        return Past(tuple((keys.detach(), values.detach()) for keys, values in pairs))
+        return Past(tuple((keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.blocks))
 
     @property
     def _layers(self) -> list[DecoderBlock]:

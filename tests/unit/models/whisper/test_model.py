@@ -35,7 +35,10 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 2e-4) -> None:
 
 
 def test_names_shapes_and_positions() -> None:
-    own = {name: tuple(value.shape) for name, value in Whisper(WhisperConfig(DIMS)).state_dict().items()}
+    own = {
+        name: tuple(value.shape)
+        for name, value in Whisper(WhisperConfig(DIMS)).state_dict().items()
+    }
     assert own == shapes(DIMS)
     assert (positions(30, 64) == sinusoids(30, 64)).all()
 
@@ -66,7 +69,7 @@ def test_the_past_gives_what_the_whole_text_gives(model: Whisper, mels: torch.Te
     tokens = torch.randint(0, DIMS.n_vocab, (6, 10))  # three texts of each of two windows
     both = decoder.memory(model.encoder(mels[:2].repeat_interleave(3, 0))[0])
     whole = decoder.logits(decoder(tokens, both))
-    past = decoder.init_past(6, 12)
+    past = decoder.init_past(6, 12, memory)
     start = 0
     for size in (4, 1, 2, 3):
         at = torch.arange(start, start + size)
