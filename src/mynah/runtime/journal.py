@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mynah.errors import InputError
-from mynah.runtime.result import Segment, Word
+from mynah.runtime.result import Decoded, Segment, Word
 
 FORMAT = "mynah.part"
 VERSION = 1
@@ -100,7 +100,14 @@ class Journal:
 
 
 def _segment(values: dict[str, Any]) -> Segment:
-    return Segment(**values | {"words": tuple(_word(word) for word in values["words"])})
+    decoded = values.get("decoded")
+    return Segment(
+        **values
+        | {
+            "words": tuple(_word(word) for word in values["words"]),
+            "decoded": None if decoded is None else Decoded(**decoded),
+        }
+    )
 
 
 def _word(values: dict[str, Any]) -> Word:

@@ -6,6 +6,7 @@ Times are seconds from the start of the recording. The format is described in
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,9 @@ from typing import Any, Literal
 from mynah.errors import InputError, nearest
 
 FORMAT = "mynah.transcript"
-VERSION = 2  # 1 had no times of characters, and is written where there are none
+VERSION = 3  # 2 knew of no languages, speakers and decoding, 1 of no times of characters
 
-Source = Literal["aligned", "interpolated"]
+Source = Literal["aligned", "interpolated", "attention"]
 Status = Literal["ok", "no_speech"]
 
 
@@ -25,10 +26,11 @@ Status = Literal["ok", "no_speech"]
 class Word:
     """A word and where it was heard.
 
-    ``source`` says where the times come from: ``"aligned"`` to the sound by the model, or
-    ``"interpolated"`` between neighbours. ``confidence`` is a probability, or ``None`` where there
-    is nothing to take it from. ``chars`` are the start and end of each character of ``text``, empty
-    where they were not asked for or are not known.
+    ``source`` says where the times come from: ``"aligned"`` to the sound by the model,
+    ``"attention"``, what a decoder attended to, or ``"interpolated"`` between neighbours.
+    ``confidence`` is a probability, or ``None`` where there is nothing to take it from. ``chars``
+    are the start and end of each character of ``text``, empty where they were not asked for or are
+    not known. ``speaker`` is who says it, where that is known.
     """
 
     text: str
@@ -37,17 +39,55 @@ class Word:
     confidence: float | None
     source: Source
     chars: tuple[tuple[float, float], ...] = ()
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """How a decoder that predicts a token at a time came by a text.
+
+    ``temperature`` is 0 where the best tokens were taken, above where they were sampled;
+    ``avg_logprob`` the mean log-probability of the tokens, the end included; ``compression_ratio``
+    how much smaller zlib makes the text; ``no_speech_prob`` the probability that nobody speaks.
+    They are those of the window, which several segments may share.
+    """
+
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Text that was probably not said; ``removed`` where it is not part of the transcript.
+
+    ``reason`` is ``"no_speech"``, ``"silence_phrase"``, ``"repeated_phrase"`` or
+    ``"repeated_segment"``.
+    """
+
+    text: str
+    start: float  # seconds
+    end: float
+    reason: str
+    removed: bool
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the recording that was decoded at once; only stretches with text are kept."""
+    """A stretch of the recording that was decoded at once; only stretches with text are kept.
+
+    ``language`` is given where it may change within the recording; ``speaker`` where it is known.
+    """
 
     text: str
     start: float  # seconds
     end: float
     confidence: float | None
     words: tuple[Word, ...] = ()
+    language: str | None = None
+    speaker: str | None = None
+    decoded: Decoded | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +95,10 @@ class Transcript:
     """The text of a recording, in order of time.
 
     ``duration`` is the length of the recording in seconds; ``language`` a code such as ``"en"``, or
-    ``None`` when the model has several and none was asked for; ``status`` is ``"no_speech"`` when
-    nothing was heard, and ``text`` is then empty.
+    ``None`` when the model has several and none was asked for, or it changes; ``status`` is
+    ``"no_speech"`` when nothing was heard, and ``text`` is then empty. ``suspected`` is text that
+    was probably not said; ``notes`` say what was done that may cost accuracy, such as
+    ``"short_context"``.
     """
 
     text: str
@@ -65,6 +107,8 @@ class Transcript:
     status: Status
     duration: float
     model: str = ""
+    suspected: tuple[Suspicion, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -73,9 +117,9 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON object; times and confidences are rounded to four decimals."""
-        return {
+        values = {
             "format": FORMAT,
-            "version": VERSION if any(word.chars for word in self.words) else 1,
+            "version": self._version(),
             "model": self.model,
             "language": self.language,
             "status": self.status,
@@ -83,6 +127,23 @@ class Transcript:
             "text": self.text,
             "segments": [_segment_dict(segment) for segment in self.segments],
         }
+        if self.suspected:
+            values["suspected"] = [
+                dataclasses.asdict(one) | {"start": _rounded(one.start), "end": _rounded(one.end)}
+                for one in self.suspected
+            ]
+        if self.notes:
+            values["notes"] = list(self.notes)
+        return values
+
+    def _version(self) -> int:
+        """The first version of the format that has what is there."""
+        parts = (*self.segments, *self.words)
+        newest = bool(self.suspected or self.notes) or any(part.speaker for part in parts)
+        newest |= any(segment.language or segment.decoded for segment in self.segments)
+        if newest or any(word.source == "attention" for word in self.words):
+            return 3
+        return 2 if any(word.chars for word in self.words) else 1
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The documented JSON text; :meth:`from_json` reads it."""
@@ -95,7 +156,8 @@ class Transcript:
         Raises:
             InputError: another format or version, an unknown or missing key, a wrong type.
         """
-        _check_keys(values, _TRANSCRIPT_KEYS, "")
+        more = ("suspected", "notes") if values.get("version") == 3 else ()
+        _check_keys(values, _TRANSCRIPT_KEYS, "", more)
         if values["format"] != FORMAT or values["version"] not in range(1, VERSION + 1):
             found = f"{values['format']!r} version {values['version']!r}"
             raise InputError(f"transcript: {found}, this reads {FORMAT!r} up to version {VERSION}")
@@ -115,6 +177,14 @@ class Transcript:
             status=status,
             duration=_seconds(values["duration"], "duration"),
             model=_text(values["model"], "model"),
+            suspected=tuple(
+                _read_suspicion(item, f"suspected[{number}]")
+                for number, item in enumerate(_list(values.get("suspected", []), "suspected"))
+            ),
+            notes=tuple(
+                _text(item, f"notes[{number}]")
+                for number, item in enumerate(_list(values.get("notes", []), "notes"))
+            ),
         )
 
     @classmethod
@@ -134,7 +204,13 @@ class Transcript:
 
 
 def make_transcript(
-    segments: Iterable[Segment], *, language: str | None, duration: float, model: str = ""
+    segments: Iterable[Segment],
+    *,
+    language: str | None,
+    duration: float,
+    model: str = "",
+    suspected: Iterable[Suspicion] = (),
+    notes: Iterable[str] = (),
 ) -> Transcript:
     """A transcript of ``segments``, those without text left out."""
     kept = tuple(segment for segment in segments if segment.text)
@@ -145,6 +221,8 @@ def make_transcript(
         status="ok" if kept else "no_speech",
         duration=duration,
         model=model,
+        suspected=tuple(suspected),
+        notes=tuple(notes),
     )
 
 
@@ -169,6 +247,8 @@ _TRANSCRIPT_KEYS = (
 )  # fmt: skip
 _SEGMENT_KEYS = ("text", "start", "end", "confidence", "words")
 _WORD_KEYS = ("text", "start", "end", "confidence", "source")
+_SUSPICION_KEYS = ("text", "start", "end", "reason", "removed")
+_DECODED_KEYS = ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")
 
 
 def _rounded(value: float | None) -> float | None:
@@ -176,13 +256,21 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _segment_dict(segment: Segment) -> dict[str, Any]:
-    return {
+    values: dict[str, Any] = {
         "text": segment.text,
         "start": _rounded(segment.start),
         "end": _rounded(segment.end),
         "confidence": _rounded(segment.confidence),
         "words": [_word_dict(word) for word in segment.words],
     }
+    if segment.language is not None:
+        values["language"] = segment.language
+    if segment.speaker is not None:
+        values["speaker"] = segment.speaker
+    if segment.decoded is not None:
+        decoded = dataclasses.asdict(segment.decoded)
+        values["decoded"] = {key: _rounded(value) for key, value in decoded.items()}
+    return values
 
 
 def _word_dict(word: Word) -> dict[str, Any]:
@@ -195,16 +283,19 @@ def _word_dict(word: Word) -> dict[str, Any]:
     }
     if word.chars:
         values["chars"] = [[_rounded(start), _rounded(end)] for start, end in word.chars]
+    if word.speaker is not None:
+        values["speaker"] = word.speaker
     return values
 
 
-def _check_keys(values: Any, keys: tuple[str, ...], where: str) -> None:
+def _check_keys(values: Any, keys: tuple[str, ...], where: str, more: tuple[str, ...] = ()) -> None:
+    """Refuse all but an object with ``keys``, of which some of ``more`` may be missing."""
     place = f"transcript: {where + ': ' if where else ''}"
     if not isinstance(values, Mapping):
         raise InputError(f"{place}not a JSON object")
     for key in values:
-        if key not in keys:
-            raise InputError(f"{place}unknown key {key!r}{nearest(str(key), keys)}")
+        if key not in (*keys, *more):
+            raise InputError(f"{place}unknown key {key!r}{nearest(str(key), (*keys, *more))}")
     for key in keys:
         if key not in values:
             raise InputError(f"{place}{key!r} is missing")
@@ -251,7 +342,8 @@ def _span(values: Mapping[str, Any], where: str) -> tuple[float, float]:
 
 
 def _read_segment(values: Any, where: str, version: int) -> Segment:
-    _check_keys(values, _SEGMENT_KEYS, where)
+    more = ("language", "speaker", "decoded") if version > 2 else ()
+    _check_keys(values, _SEGMENT_KEYS, where, more)
     start, end = _span(values, where)
     words = _list(values["words"], f"{where}.words")
     return Segment(
@@ -262,16 +354,38 @@ def _read_segment(values: Any, where: str, version: int) -> Segment:
         words=tuple(
             _read_word(item, f"{where}.words[{n}]", version) for n, item in enumerate(words)
         ),
+        language=_text(values["language"], f"{where}.language") if "language" in values else None,
+        speaker=_text(values["speaker"], f"{where}.speaker") if "speaker" in values else None,
+        decoded=_read_decoded(values["decoded"], f"{where}.decoded")
+        if "decoded" in values
+        else None,
+    )
+
+
+def _read_decoded(values: Any, where: str) -> Decoded:
+    _check_keys(values, _DECODED_KEYS, where)
+    return Decoded(**{key: _number(values[key], f"{where}.{key}") for key in _DECODED_KEYS})
+
+
+def _read_suspicion(values: Any, where: str) -> Suspicion:
+    _check_keys(values, _SUSPICION_KEYS, where)
+    start, end = _span(values, where)
+    if not isinstance(values["removed"], bool):
+        raise InputError(f"transcript: {where}.removed is neither true nor false")
+    return Suspicion(
+        text=_text(values["text"], f"{where}.text"),
+        start=start,
+        end=end,
+        reason=_text(values["reason"], f"{where}.reason"),
+        removed=values["removed"],
     )
 
 
 def _read_word(values: Any, where: str, version: int) -> Word:
-    # the times of characters are there in version 2, for words of which they are known
-    has_chars = version > 1 and isinstance(values, Mapping) and "chars" in values
-    _check_keys(values, (*_WORD_KEYS, "chars") if has_chars else _WORD_KEYS, where)
+    _check_keys(values, _WORD_KEYS, where, ("chars", "speaker")[: version - 1])
     start, end = _span(values, where)
     source = values["source"]
-    if source not in ("aligned", "interpolated"):
+    if source not in ("aligned", "interpolated", "attention")[: 3 if version > 2 else 2]:
         raise InputError(f"transcript: {where}.source is {source!r}")
     text = _text(values["text"], f"{where}.text")
     return Word(
@@ -280,7 +394,8 @@ def _read_word(values: Any, where: str, version: int) -> Word:
         end=end,
         confidence=_confidence(values["confidence"], f"{where}.confidence"),
         source=source,
-        chars=_read_chars(values["chars"], f"{where}.chars", text) if has_chars else (),
+        chars=_read_chars(values["chars"], f"{where}.chars", text) if "chars" in values else (),
+        speaker=_text(values["speaker"], f"{where}.speaker") if "speaker" in values else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 
 from mynah.errors import InputError
-from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
+from mynah.runtime.result import (
+    Decoded,
+    Segment,
+    Suspicion,
+    Transcript,
+    Word,
+    join_texts,
+    make_transcript,
+)
 
 WORDS = (
     Word("hello", 0.12, 0.5, 0.9, "aligned"),
@@ -47,7 +56,7 @@ def test_unicode_is_kept_readable() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
-        (("version",), 3, "version 3"),
+        (("version",), 4, "version 4"),
         (("format",), "other", "'other'"),
         (("txt",), "", "unknown key 'txt' (did you mean 'text'?)"),
         (("status",), "maybe", "status is 'maybe'"),
@@ -126,3 +135,76 @@ def test_times_of_characters_are_version_2() -> None:
     values["version"] = 1  # which knew nothing of them
     with pytest.raises(InputError, match="unknown key 'chars'"):
         Transcript.from_dict(values)
+
+
+WHISPERED = make_transcript(
+    [
+        Segment(
+            "hello",
+            0.0,
+            1.0,
+            0.5,
+            (Word("hello", 0.0, 1.0, 0.4, "attention", speaker="A"),),
+            language="en",
+            speaker="A",
+            decoded=Decoded(0.2, -0.5, 1.25, 0.01),
+        )
+    ],
+    language="en",
+    duration=2.0,
+    suspected=[Suspicion("thanks for watching", 1.0, 2.0, "silence_phrase", True)],
+    notes=["short_context"],
+)
+
+
+def test_version_3() -> None:
+    values = WHISPERED.to_dict()
+    assert values["version"] == 3
+    assert Transcript.from_json(WHISPERED.to_json()) == WHISPERED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suspected": (Suspicion("a", 0.0, 1.0, "no_speech", False),)},
+        {"notes": ("short_context",)},
+        {"segments": (Segment("a", 0.0, 1.0, None, language="en"),)},
+        {"segments": (Segment("a", 0.0, 1.0, None, speaker="A"),)},
+        {"segments": (Segment("a", 0.0, 1.0, None, decoded=Decoded(0.0, -0.5, 1.0, 0.0)),)},
+        {"segments": (Segment("a", 0, 1, None, (Word("a", 0, 1, None, "attention"),)),)},
+        {"segments": (Segment("a", 0, 1, None, (Word("a", 0, 1, None, "aligned", (), "A"),)),)},
+    ],
+)
+def test_what_is_new_raises_the_version(change: dict[str, Any]) -> None:
+    changed = dataclasses.replace(TRANSCRIPT, **change)
+    values = changed.to_dict()
+    assert values["version"] == 3
+    assert Transcript.from_dict(values) == changed
+    values["version"] = 2
+    with pytest.raises(InputError, match=r"unknown key|source is 'attention'"):
+        Transcript.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("suspected",), {}, "suspected is not a list"),
+        (("suspected", 0, "removed"), 1, "suspected[0].removed is neither true nor false"),
+        (("suspected", 0, "end"), 0.5, "suspected[0] ends before it starts"),
+        (("suspected", 0, "why"), "", "suspected[0]: unknown key 'why'"),
+        (("notes",), [1], "notes[0] is not a string"),
+        (("segments", 0, "language"), None, "segments[0].language is not a string"),
+        (("segments", 0, "decoded", "temperature"), "0", "decoded.temperature is not a number"),
+        (("segments", 0, "decoded"), {}, "segments[0].decoded: 'temperature' is missing"),
+        (("segments", 0, "words", 0, "speaker"), 1, "words[0].speaker is not a string"),
+    ],
+)
+def test_version_3_is_strict(path: tuple[Any, ...], value: Any, line: str) -> None:
+    values = WHISPERED.to_dict()
+    inner: Any = values
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(InputError) as error:
+        Transcript.from_dict(values)
+    assert line in str(error.value)
