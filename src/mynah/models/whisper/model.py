@@ -77,10 +77,11 @@ class Attention(nn.Module):
         result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
         return result
 
-    def weights(self, x: Tensor, keys: Tensor) -> Tensor:
-        """How much each position looks where: (N, U, D), (B, H, T, d) -> (N, H, U, T), float32."""
-        q = self._split(self.query(x))  # (N, H, U, d)
-        keys = keys.repeat_interleave(len(q) // len(keys), 0)
+    def weights(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:
+        """How much each position looks where: (N, U, D), (B, H, T, d) -> (N, heads, U, T) float32,
+        of the heads asked for alone."""
+        q = self._split(self.query(x))[:, heads]  # (N, heads, U, d)
+        keys = keys[:, heads].repeat_interleave(len(q) // len(keys), 0)
         scores = q.float() @ keys.float().transpose(2, 3)
         result: Tensor = (scores * q.shape[-1] ** -0.5).softmax(-1)
         return result
@@ -230,16 +231,17 @@ class Decoder(nn.Module):
     def attention(self, tokens: Tensor, memory: Memory, heads: Sequence[tuple[int, int]]) -> Tensor:
         """The cross-attention of chosen ``heads`` (layer, head) over whole texts (N, U):
         (N, heads, U, T') float32."""
-        x, found = self._embed(tokens, None), dict[int, Tensor]()
+        x, found = self._embed(tokens, None), dict[tuple[int, int], Tensor]()
         for number, (block, (keys, values)) in enumerate(
             zip(self._layers, memory.layers, strict=True)
         ):
-            if any(layer == number for layer, _ in heads):
+            if here := [head for layer, head in heads if layer == number]:
                 y = block.attn_ln(x)
                 y = x + block.attn(y, *block.attn.project(y), causal=True)
-                found[number] = block.cross_attn.weights(block.cross_attn_ln(y), keys)
+                weights = block.cross_attn.weights(block.cross_attn_ln(y), keys, here)
+                found |= {(number, head): weights[:, i] for i, head in enumerate(here)}
             x = block(x, keys, values, memory.mask)
-        return torch.stack([found[layer][:, head] for layer, head in heads], 1)
+        return torch.stack([found[layer, head] for layer, head in heads], 1)
 
     def init_past(self, rows: int, capacity: int, like: Memory) -> Past:
         """Room for ``capacity`` tokens of ``rows`` texts, in the precision of a memory."""

@@ -93,7 +93,7 @@ class WhisperTargets:
                 name, "translate" if task == "translate" else "transcribe", timestamps=timestamps
             )
         except ConfigError as error:
-            if name is None:
+            if name is None and self.tokenizer.special.multilingual:
                 raise InputError(
                     "has no language, and the model knows several (a column language, or "
                     "task.language)"
