@@ -42,6 +42,7 @@ class Setup:
     frame_shift: float  # seconds
     template: ModelInfo
     notes: tuple[str, ...]  # lines for the user
+    finish: Callable[[Path], None] | None = None  # adds to the model folder what its family has
 
     def info(self, results: dict[str, Any]) -> ModelInfo:
         """What the model folder says, with measured ``results``."""

@@ -183,7 +183,7 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
         parameters = sum(p.numel() for n, p in model.named_parameters() if not is_adapter(n))
         card = card_text(info, config.card, parameters, chosen, config.init)
         save = None if setup.tokenizer is None else setup.tokenizer.save
-        publish(out / "model", info, merged(model), save, card)
+        publish(out / "model", info, merged(model), save, card, setup.finish)
         spent = format_seconds(trainer.progress.seconds)
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
         say({"event": "end", "step": trainer.progress.step, "text": text})

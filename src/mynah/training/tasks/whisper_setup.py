@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mynah.data.config import DataConfig
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.models.whisper.model import Whisper
+from mynah.models.whisper.trained import graph_trained
 from mynah.nn.weights import read_weights
 from mynah.runtime.whisper.config import WhisperConfig
 from mynah.text.byte_bpe_training import train_vocabulary
@@ -100,7 +102,8 @@ def prepare(config: TrainConfig, options: Options, out: Path, workers: Workers) 
     loaders = make_loaders(config, tokenizer, heard, workers, out, targets=targets)
     task = WhisperTask(model, tokenizer, options, config.evaluate)
     info = _describe(config, base, tokenizer, frontend, model)
-    return Setup(task, *loaders, tokenizer, frontend.frame_shift, info, tuple(notes))
+    finish = partial(graph_trained, config=model.config)
+    return Setup(task, *loaders, tokenizer, frontend.frame_shift, info, tuple(notes), finish)
 
 
 def _tokenizer(
