@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("keep", "fp16", "fp32"),
         help="whisper: numbers as in the checkpoint (default), or changed",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("int8", "fp32", "both", "none"),
+        help="whisper: what the CPU computes in; int8 (default) is 2 to 4 times as fast as fp32",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,13 +60,14 @@ def _import_whisper(args: argparse.Namespace) -> Path:
         tokenizer=args.tokenizer,
         name=args.name,
         weights=args.weights or "keep",
+        precision=args.precision or "int8",
     )
 
 
 def _wenet(args: argparse.Namespace) -> Path:
     from mynah.errors import ConfigError, MissingDependency
 
-    for name in ("tokenizer", "weights"):
+    for name in ("tokenizer", "weights", "precision"):
         if getattr(args, name):
             raise ConfigError(f"--{name}: not with wenet")
     try:

@@ -201,19 +201,8 @@ class OnnxEngine:
         # two threads may both open a graph; the one that is kept serves from then on
         if part not in self._graphs:
             name = f"onnx/{part}.{self._precision}.onnx"
-            self._graphs.setdefault(part, Graph(self._verified(name), self._threads))
+            self._graphs.setdefault(part, Graph(verified_graph(self._folder, name), self._threads))
         return self._graphs[part]
-
-    def _verified(self, name: str) -> Path:
-        """The path of a graph, once it and the file of its weights, if any, are what they were."""
-        path, root = self._folder.file(name), self._folder.path.resolve()
-        weights = f"{name}.data"  # beside the graph where it is too large for one file
-        if self._folder.has(weights):
-            self._folder.file(weights)
-        for part in (path, path.with_name(f"{path.name}.data")):
-            if part.exists() and not part.resolve().is_relative_to(root):
-                raise ModelError(f"{part}: a link that leaves the model folder")
-        return path
 
     def init_state(self, batch: int, capacity: int) -> State:
         shapes = {name: self._shape(name, capacity) for name in self._fields}
@@ -306,27 +295,52 @@ class OnnxAttention:
         return out["log_probs"]
 
 
+def verified_graph(folder: ModelFolder, name: str) -> Path:
+    """The path of a graph, once it and the file of its weights, if any, are what they were.
+
+    Raises:
+        ModelError: a part is missing or altered, or lies outside the folder.
+    """
+    path, root = folder.file(name), folder.path.resolve()
+    weights = f"{name}.data"  # beside the graph where it is too large for one file
+    if folder.has(weights):
+        folder.file(weights)
+    for part in (path, path.with_name(f"{path.name}.data")):
+        if part.exists() and not part.resolve().is_relative_to(root):
+            raise ModelError(f"{part}: a link that leaves the model folder")
+    return path
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU.
+
+    Raises:
+        ModelError: not a graph that ONNX Runtime can run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # threads spin between the operations of a run, which a small chunk needs to gain by a
+    # second one, but a thread that waits for the next run must leave its core to others
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors have no base of their own
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: not a graph that ONNX Runtime can run ({reason})") from None
+
+
 class Graph:
     """An ONNX graph: the types of its inputs, its metadata, and running it."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # threads spin between the operations of a run, which a small chunk needs to gain by a
-        # second one, but a thread that waits for the next run must leave its core to others
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors have no base of their own
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"{path}: not a graph that ONNX Runtime can run ({reason})") from None
+        self._session = open_session(path, threads)
         self.inputs = {item.name: _DTYPES[item.type] for item in self._session.get_inputs()}
         self.outputs = [item.name for item in self._session.get_outputs()]
         self._path = path

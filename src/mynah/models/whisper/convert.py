@@ -14,14 +14,19 @@ from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelInfo, write_model_folder
 from mynah.models.whisper.checkpoints import WhisperCheckpoint, alignment_heads, read_checkpoint
 from mynah.models.whisper.checkpoints.safetensors import write_safetensors
+from mynah.models.whisper.graph_decoder import decoder_graph
+from mynah.models.whisper.graph_encoder import encoder_graph
 from mynah.models.whisper.hub import PREFIX, fetch
 from mynah.runtime.whisper.config import WhisperConfig
 from mynah.text.byte_bpe import Vocabulary, read_vocabulary
 from mynah.text.whisper_tokenizer import WhisperTokenizer, find_tokens
 
 Weights = Literal["keep", "fp16", "fp32"]
+Precision = Literal["int8", "fp32", "both", "none"]
 
 _RATE = 16_000  # hertz
+_INSIDE = 1_000_000_000  # bytes of weights that a graph holds itself
+_PRECISIONS = {"int8": ("int8",), "fp32": ("fp32",), "both": ("int8", "fp32"), "none": ()}
 _ENGLISH = 51_864  # tokens of the English-only models
 _LAYOUTS = {
     "openai": "OpenAI checkpoint",
@@ -38,13 +43,15 @@ def import_whisper(
     tokenizer: str | Path | None = None,
     name: str = "",
     weights: Weights = "keep",
+    precision: Precision = "int8",
 ) -> Path:
     """Write the model folder ``target`` from a checkpoint.
 
     ``source`` is a file or folder of OpenAI, Hugging Face, whisper.cpp or CTranslate2, or a name
     like ``hf:openai/whisper-small``. ``tokenizer`` is a file or folder with the vocabulary, for
     checkpoints without one. ``weights``: floating point as in the checkpoint, or changed; blocks
-    of a few bits become float32.
+    of a few bits become float32. ``precision`` is that of the graphs that ONNX Runtime
+    computes.
 
     Raises:
         ModelError: the checkpoint or the vocabulary is missing or broken, or they do not fit.
@@ -58,15 +65,22 @@ def import_whisper(
     info = _info(checkpoint, tokens, name or target.name)
     with write_model_folder(target, info) as work:
         write_safetensors(checkpoint.tensors, work / "weights.safetensors", weights)
-        write_graphs(checkpoint, work)
+        for kind in _PRECISIONS[precision]:
+            write_graphs(checkpoint, work, kind)
         (work / "tokenizer").mkdir()
         tokens.save(work / "tokenizer")
         (work / "CARD.md").write_text(_card(info, checkpoint), encoding="utf-8")
     return target
 
 
-def write_graphs(checkpoint: WhisperCheckpoint, folder: Path) -> None:
-    """Put the ONNX graphs of a checkpoint into ``folder``: none yet."""
+def write_graphs(checkpoint: WhisperCheckpoint, folder: Path, precision: str) -> None:
+    """Put the graphs ``onnx/encoder.<precision>.onnx`` and ``decoder`` of a checkpoint into
+    ``folder``, one tensor in memory at a time; weights of more than 1 GB lie beside their graph."""
+    (folder / "onnx").mkdir(exist_ok=True)
+    for part, make in (("encoder", encoder_graph), ("decoder", decoder_graph)):
+        graph = make(checkpoint.tensors, checkpoint.dims, int8=precision == "int8")
+        path = folder / "onnx" / f"{part}.{precision}.onnx"
+        graph.write(path, external=graph.size > _INSIDE)
 
 
 def _check_filters(checkpoint: WhisperCheckpoint) -> None:

@@ -1,0 +1,126 @@
+"""The encoder's graph: mels to what is heard, and the keys and values that the decoder attends to.
+
+Legend as in :mod:`mynah.models.whisper.graph_parts`. Inputs and outputs::
+
+    mels                  (B, n_mels, 2 T') float32, T' up to n_audio_ctx
+    output                (B, T', D)
+    cross_keys.<layer>    (B, H, d, T'), cross_values.<layer> (B, H, T', d): float32 or int8
+    cross_key_scales.<layer>, cross_value_scales.<layer>  (B, H, 1, d), with int8
+
+Keys and values are int8 by channel: a scale for each of the d numbers of a head, over the frames of
+a window, which moves into the query and out of the sum. Before that keys lose their mean over the
+frames, which adds the same number to all scores of a query and so nothing to the attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mynah.models.whisper.graph_parts import Array, Parts
+from mynah.runtime.onnx_writer import MICROSOFT, GraphWriter
+from mynah.runtime.whisper.config import WhisperDims
+
+
+def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool) -> GraphWriter:
+    """The graph of a checkpoint's encoder; values are read when it is written."""
+    graph = GraphWriter("encoder")
+    parts = Parts(graph, tensors, int8)
+    width = dims.n_audio_state
+    mels = graph.input("mels", "float32", ["B", dims.n_mels, "2T"])
+    x = _convolutions(parts, mels)
+    h = parts.norm(x, "encoder.blocks.0.attn_ln", "encoder.first")
+    for layer in range(dims.n_audio_layer):
+        block = f"encoder.blocks.{layer}"
+        y, bias = _attention(parts, h, f"{block}.attn", dims.n_audio_head, width)
+        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle")
+        y, bias = parts.feed_forward(h, block)
+        last = layer == dims.n_audio_layer - 1
+        after = "encoder.ln_post" if last else f"encoder.blocks.{layer + 1}.attn_ln"
+        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
+    graph.node("Identity", [h], "output")
+    graph.output("output", "float32", ["B", "T", width])
+    for layer in range(dims.n_text_layer):
+        _cross(parts, h, layer, dims)
+    return graph
+
+
+def _convolutions(parts: Parts, mels: str) -> str:
+    """(B, n_mels, 2 T') -> (B, T', D), positions added."""
+    node = parts.graph.node
+    x = mels
+    for name, stride in (("conv1", 1), ("conv2", 2)):
+        weights = [parts.tensor(f"encoder.{name}.{leaf}") for leaf in ("weight", "bias")]
+        attributes = {"kernel_shape": [3], "pads": [1, 1], "strides": [stride]}
+        x = node("Conv", [x, *weights], f"encoder.{name}", attributes)
+        x = node("Gelu", [x], f"encoder.{name}.active", domain=MICROSOFT)
+    x = node("Transpose", [x], "encoder.frames", {"perm": [0, 2, 1]})
+    count = node("Shape", [x], "encoder.count", {"start": 1, "end": 2})
+    zero = parts.graph.constant("zero", np.zeros(1, np.int64))
+    table = parts.tensor("encoder.positional_embedding")
+    positions = node("Slice", [table, zero, count, zero], "encoder.positions")
+    return node("Add", [x, positions], "encoder.placed")
+
+
+def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple[str, str]:
+    """Every frame attends to every frame -> (value, its bias)."""
+    made = [parts.product(x, f"{name}.{p}", [f"{name}.{p}.weight"]) for p in _PARTS]
+    bias = parts.made(
+        f"{name}.query_bias",
+        (3 * width,),
+        lambda: np.concatenate([
+            np.asarray(parts.tensors[f"{name}.query.bias"], np.float32),
+            np.zeros(2 * width, np.float32),
+        ]),
+    )
+    seen = parts.graph.node(
+        "MultiHeadAttention", [*made, bias], f"{name}.seen", {"num_heads": heads}, domain=MICROSOFT
+    )
+    out = parts.product(seen, f"{name}.out", [f"{name}.out.weight"])
+    return out, parts.output_bias(name)
+
+
+_PARTS = ("query", "key", "value")
+
+
+def _cross(parts: Parts, h: str, layer: int, dims: WhisperDims) -> None:
+    """Keys and values of a decoder layer. Biases: keys have none, that of the values is in the
+    bias after the attention."""
+    graph, node = parts.graph, parts.graph.node
+    heads, size = dims.n_text_head, dims.n_text_state // dims.n_text_head
+    name = f"decoder.blocks.{layer}.cross_attn"
+    split = graph.constant("split_heads", np.array([0, 0, heads, size], np.int64))
+    for part, perm in (("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
+        x = parts.product(h, f"{name}.{part}", [f"{name}.{part}.weight"])
+        x = node("Reshape", [x, split], f"{x}.split")
+        out = f"cross_{part}s.{layer}"
+        shape: list[int | str] = ["B", heads, size, "T"] if part == "key" else ["B", heads, "T", size]
+        if parts.int8:
+            if part == "key":
+                axis = graph.constant("frame_axis", np.array([1], np.int64))
+                mean = node("ReduceMean", [x, axis], f"{x}.mean")
+                x = node("Sub", [x, mean], f"{x}.centred")
+            x = _by_channel(parts, x, f"cross_{part}_scales.{layer}", heads, size)
+        node("Transpose", [x], out, {"perm": perm})
+        graph.output(out, "int8" if parts.int8 else "float32", shape)
+
+
+def _by_channel(parts: Parts, x: str, scales: str, heads: int, size: int) -> str:
+    """x (B, T', H, d) as int8 in 127 steps of its largest magnitude over T'."""
+    graph, node = parts.graph, parts.graph.node
+    axis = graph.constant("frame_axis", np.array([1], np.int64))
+    whole = graph.constant("whole", np.int8(0))
+    largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), axis], f"{x}.largest")
+    floor = graph.constant("floor", np.float32(1e-8))
+    largest = node("Max", [largest, floor], f"{x}.floored")
+    unit = node("Div", [x, largest], f"{x}.unit")
+    node("Transpose", [largest], scales, {"perm": [0, 2, 1, 3]})
+    graph.output(scales, "float32", ["B", heads, 1, size])
+    return node("QuantizeLinear", [unit, "unit", whole], f"{x}.int8")
+
+
+def query_scale(dims: WhisperDims) -> float:
+    """What queries are multiplied by, so that scores are products."""
+    return 1 / math.sqrt(dims.n_text_state // dims.n_text_head)

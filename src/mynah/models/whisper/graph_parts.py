@@ -1,0 +1,159 @@
+"""Parts that the graphs of the encoder and of the decoder share: products, norms, quantised rows.
+
+Legend: B windows, T' encoder frames, N hypotheses, n new tokens, R windows heard, D width, H heads,
+d width of a head, V vocabulary, K and M inputs and outputs of a product.
+
+Products in int8: weights with a scale an output, the rows of what is multiplied with a scale each,
+found at run time and factored out of the product (``ARCHITECTURE.md``)::
+
+    r = max|x|                        # a number a row
+    q = quantise(x / r, scale 1/127)  # uint8 around 128
+    y = matmul_int8(q, W) * r
+
+A row of zeros has r = 0: whatever its quotient becomes, it is multiplied by 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.runtime.onnx_writer import MICROSOFT, Constant, GraphWriter
+
+Array = npt.NDArray[Any]
+
+UNIT = np.float32(1 / 127)  # a row's largest magnitude is 127 steps
+_FLOAT = np.dtype(np.float32)
+_EPSILON = 1e-5  # of layer norms
+
+
+@dataclass
+class Parts:
+    """A graph under construction, of the tensors of a checkpoint (OpenAI's names)."""
+
+    graph: GraphWriter
+    tensors: Mapping[str, Array]
+    int8: bool
+    _rows: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph.constant("unit", UNIT)
+        self.graph.constant("middle", np.uint8(128))
+        self.graph.constant("last_axis", np.array([-1], np.int64))
+
+    def tensor(self, name: str) -> str:
+        """A tensor of the checkpoint, float32."""
+        return self.graph.constant(name, self._constant(name))
+
+    def made(
+        self, name: str, shape: Sequence[int], load: Callable[[], Array], dtype: Any = _FLOAT
+    ) -> str:
+        """A tensor that is computed when the graph is written."""
+        return self.graph.constant(name, Constant(tuple(shape), np.dtype(dtype), load))
+
+    def product(self, x: str, name: str, weights: Sequence[str], *, scale: float = 1.0) -> str:
+        """x (..., K) times the matrices ``weights`` (M, K), one beside the other -> (..., sum of
+        M); the first of them is multiplied by ``scale``."""
+        shapes = [self._constant(w).shape for w in weights]
+        inputs, outputs = shapes[0][1], sum(shape[0] for shape in shapes)
+
+        def load() -> Array:
+            return self._columns(weights, scale)
+
+        if not self.int8:
+            return self.graph.node(
+                "MatMul", [x, self.made(f"{name}.weight", (inputs, outputs), load)], name
+            )
+        integers = self.made(
+            f"{name}.int8", (inputs, outputs), lambda: to_int8(load(), column_scales(load())), "i1"
+        )
+        scales = self.made(f"{name}.scale", (outputs,), lambda: column_scales(load()))
+        return self.rows_product(x, name, integers, scales)
+
+    def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
+        """x times int8 ``integers`` (K, M) of ``scales`` (M,), the rows of x quantised."""
+        quantised, row = self.quantised(x)
+        unscaled = self.graph.node(
+            "MatMulIntegerToFloat",
+            [quantised, integers, "unit", scales, "middle"],
+            f"{name}.unscaled",
+            domain=MICROSOFT,
+        )
+        return self.graph.node("Mul", [unscaled, row], name)
+
+    def quantised(self, x: str) -> tuple[str, str]:
+        """The rows of x as uint8 and their largest magnitudes, once for all that take them."""
+        if x not in self._rows:
+            node = self.graph.node
+            row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
+            unit = node("Div", [x, row], f"{x}.unit")
+            self._rows[x] = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8"), row
+        return self._rows[x]
+
+    def norm(self, x: str, name: str, out: str) -> str:
+        """Layer norm by the tensors ``name``."""
+        weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")]
+        attributes = {"epsilon": _EPSILON, "axis": -1}
+        return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
+
+    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
+        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
+        weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), bias]
+        made = [out, "", "", f"{out}.sum"]
+        attributes = {"epsilon": _EPSILON}
+        self.graph.node(
+            "SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT
+        )
+        return out, f"{out}.sum"
+
+    def feed_forward(self, x: str, block: str) -> tuple[str, str]:
+        """The feed-forward layer of ``block``, but for its last bias -> (value, bias)."""
+        wide = self.product(x, f"{block}.wide", [f"{block}.mlp.0.weight"])
+        wide = self.graph.node("Add", [wide, self.tensor(f"{block}.mlp.0.bias")], f"{wide}.added")
+        active = self.graph.node("Gelu", [wide], f"{block}.active", domain=MICROSOFT)
+        out = self.product(active, f"{block}.narrow", [f"{block}.mlp.2.weight"])
+        return out, self.tensor(f"{block}.mlp.2.bias")
+
+    def output_bias(self, attention: str) -> str:
+        """The bias after an attention, with that of its values, whose weights sum to 1, in it."""
+        names = [f"{attention}.{part}" for part in ("out.weight", "value.bias", "out.bias")]
+
+        def load() -> Array:
+            weight, value, out = (np.asarray(self.tensors[n], np.float64) for n in names)
+            return (weight @ value + out).astype(np.float32)
+
+        return self.made(f"{attention}.bias", self._constant(names[2]).shape, load)
+
+    def scaled(self, name: str, factor: float) -> str:
+        """A vector of the checkpoint times ``factor``."""
+        shape = self._constant(name).shape
+        return self.made(
+            f"{name}.scaled", shape, lambda: np.float32(factor) * self._constant(name).load()
+        )
+
+    def _columns(self, weights: Sequence[str], scale: float) -> Array:
+        """(K, sum of M) float32."""
+        parts = [np.asarray(self.tensors[w], np.float32) for w in weights]
+        if scale != 1.0:
+            parts[0] = parts[0] * np.float32(scale)
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).T
+
+    def _constant(self, name: str) -> Constant:
+        stored = getattr(self.tensors, "stored", None)
+        shape = stored[name].shape if stored else np.shape(self.tensors[name])
+        return Constant(tuple(shape), _FLOAT, lambda: np.asarray(self.tensors[name], np.float32))
+
+
+def column_scales(weight: Array) -> Array:
+    """Symmetric int8 by column: the scales (M,) of ``weight`` (K, M)."""
+    largest = np.maximum(np.maximum(weight.max(axis=0), -weight.min(axis=0)), np.float32(1e-12))
+    return np.asarray(largest / np.float32(127), np.float32)
+
+
+def to_int8(weight: Array, scales: Array) -> Array:
+    """``weight`` (K, M) in steps of ``scales`` (M,)."""
+    return np.clip(np.rint(weight / scales), -127, 127).astype(np.int8)

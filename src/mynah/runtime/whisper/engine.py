@@ -1,0 +1,379 @@
+"""One interface to whatever computes a Whisper, and the engine on ONNX Runtime.
+
+Legend: B windows of a batch, R of them that are still decoded, T' encoder frames, D model width,
+V vocabulary, L decoder layers, H heads, d width of a head, N hypotheses, n new tokens, G hypotheses
+of a window, P tokens before, C capacity.
+
+A window is heard once; decoders step any number of hypotheses over what was heard, each over one
+window. An engine may be used from several threads at once, a decoder belongs to one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mynah.config import build
+from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
+from mynah.model_folder import ModelFolder
+from mynah.runtime.engine import Array, open_session, verified_graph
+from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
+
+log = logging.getLogger(__name__)
+
+# an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
+ENGINES = {"onnx": "mynah.runtime.whisper.engine", "torch": "mynah.export.whisper_torch"}
+PRECISIONS = ("int8", "fp32", "fp16", "bf16")
+_ROOM = 64  # tokens that the past has room for at first
+
+
+class Heard(Protocol):
+    """Windows that were encoded, and whatever else an engine keeps of them."""
+
+    @property
+    def output(self) -> Array:
+        """What the encoder gave, (B, T', D) float32."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """T'."""
+        ...
+
+
+class TextDecoder(Protocol):
+    """Predicts the next token of hypotheses."""
+
+    def __call__(
+        self, tokens: Array, parents: Array | None = None, *, every: bool = False
+    ) -> Array:
+        """Read ``tokens`` (N, n), n new tokens of each of N hypotheses.
+
+        ``parents`` (N,) are the hypotheses of the last call that they continue, as many as one
+        likes; without, each continues itself.
+
+        Returns:
+            logits after the last token (N, V), or with ``every`` after each, (N, n, V); float32.
+
+        Raises:
+            ValueError: more tokens than the decoder was started for.
+        """
+        ...
+
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+        """The weights (N, heads, n, T') with which whole sequences ``tokens`` (N, n) attend to what
+        is heard, in each (layer, head) of ``heads``. Row i hears what the decoder was started with;
+        what it has read so far does not matter and stays."""
+        ...
+
+
+class WhisperEngine(Protocol):
+    """Hears windows and predicts their texts."""
+
+    @property
+    def dims(self) -> WhisperDims:
+        """Sizes of the model."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What runs, for people: ``"onnx int8"``."""
+        ...
+
+    def encode(self, mels: Array) -> Any:
+        """Hear windows (B, n_mels, 2 T') float32, T' up to ``n_audio_ctx`` -> :class:`Heard`."""
+        ...
+
+    def decoder(self, heard: Any, rows: Sequence[int], capacity: int = 448) -> TextDecoder:
+        """A decoder of hypotheses, the i-th of which hears the window ``rows[i]``, for at most
+        ``capacity`` tokens (and as many as the model has places for)."""
+        ...
+
+
+def load_whisper_engine(
+    folder: ModelFolder,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 1,
+    device: str = "auto",
+) -> WhisperEngine:
+    """The engine for a model folder of the family ``whisper``.
+
+    ``"auto"`` takes ONNX Runtime on the CPU when the folder has graphs for it, PyTorch otherwise;
+    int8 when the folder has it.
+
+    Raises:
+        ModelError: the folder lacks what the engine needs, or it is broken.
+        ConfigError: an unknown engine, precision, device or number of threads.
+        MissingDependency: the engine needs a library that is not installed.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise ConfigError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}")
+    if threads < 1:
+        raise ConfigError(f"threads: {threads} is not a positive number")
+    if engine == "auto":
+        graphs = any(folder.has(f"onnx/encoder.{name}.onnx") for name in PRECISIONS)
+        engine = "onnx" if graphs and device in ("auto", "cpu") else "torch"
+    try:
+        module = importlib.import_module(ENGINES[engine])
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "mynah":
+            raise
+        raise MissingDependency(str(error.name), extra="train") from None
+    loaded: WhisperEngine = module.load(folder, precision=precision, threads=threads, device=device)
+    log.info("%s: %s, %d thread(s)", folder.info.name, loaded.name, threads)
+    return loaded
+
+
+def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> OnnxWhisper:
+    """The engine on ONNX Runtime.
+
+    Raises:
+        ModelError: the folder has no graphs of that precision, or they are broken.
+        ConfigError: a device other than the CPU.
+    """
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"the onnx engine runs on the CPU, not on {device!r}")
+    if precision == "auto":
+        precision = "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
+    try:
+        config = build(WhisperConfig, folder.info.config, "config")
+    except ConfigError as error:
+        raise ModelError(f"{folder.path}: {error}") from None
+    return OnnxWhisper(folder, config.dims, precision, threads)
+
+
+@dataclass(frozen=True)
+class OnnxHeard:
+    """Windows that were encoded, and the keys and values that decoders attend to."""
+
+    output: Array  # (B, T', D)
+    frames: int  # T'
+    cross: dict[str, Array]  # of each input "cross_*" of the decoder, (B, ...)
+
+
+class OnnxWhisper:
+    """A Whisper in two ONNX graphs (``mynah.models.whisper.graph_encoder`` and ``_decoder``)."""
+
+    def __init__(self, folder: ModelFolder, dims: WhisperDims, precision: str, threads: int) -> None:
+        self.dims, self.name = dims, f"onnx {precision}"
+        self._encoder, self.session = (
+            open_session(verified_graph(folder, f"onnx/{part}.{precision}.onnx"), threads)
+            for part in ("encoder", "decoder")
+        )
+        self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
+        self.heard = [item.name for item in self.session.get_outputs() if "heard." in item.name]
+
+    def encode(self, mels: Array) -> OnnxHeard:
+        """See :meth:`WhisperEngine.encode`; one window after the other, so none sees another."""
+        batch, bands, frames = mels.shape
+        limit = 2 * self.dims.n_audio_ctx
+        if bands != self.dims.n_mels or not 0 < frames <= limit or frames % 2:
+            raise ValueError(
+                f"mels of shape {mels.shape}; needed is (B, {self.dims.n_mels}, an even number "
+                f"up to {limit})"
+            )
+        mels = np.ascontiguousarray(mels, np.float32)
+        shapes = {item.name: self._shape(item, frames // 2) for item in self._cross}
+        out = {"output": np.empty((batch, frames // 2, self.dims.n_audio_state), np.float32)}
+        for item in self._cross:
+            out[item.name] = np.empty((batch, *shapes[item.name]), _DTYPES[item.type])
+        for row in range(batch):
+            binding = self._encoder.io_binding()
+            _bind_input(binding, "mels", mels[row : row + 1])
+            for name, array in out.items():
+                _bind_output(binding, name, array[row : row + 1])
+            self._encoder.run_with_iobinding(binding)
+        return OnnxHeard(out.pop("output"), frames // 2, out)
+
+    def decoder(self, heard: OnnxHeard, rows: Sequence[int], capacity: int = 448) -> OnnxTextDecoder:
+        """See :meth:`WhisperEngine.decoder`."""
+        return OnnxTextDecoder(self, heard, rows, min(capacity, self.dims.n_text_ctx))
+
+    def _shape(self, item: Any, frames: int) -> tuple[int, ...]:
+        """The shape of a window's part of an output."""
+        return tuple(frames if size == "T" else int(size) for size in item.shape[1:])
+
+
+class OnnxTextDecoder:
+    """Hypotheses; their past lies in buffers that the graph writes its new slice into.
+
+    The graph wants the hypotheses of a window next to each other, equally many of each window, so
+    they live in slots: window r has the slots r G to (r + 1) G, some of which may be idle.
+    """
+
+    def __init__(
+        self, engine: OnnxWhisper, heard: OnnxHeard, rows: Sequence[int], capacity: int
+    ) -> None:
+        self._engine, self._heard, self._started = engine, heard, np.asarray(rows, np.int64)
+        self._capacity = capacity
+        self._length = 0  # P
+        dims = engine.dims
+        self._shape = dims.n_text_head, dims.n_text_state // dims.n_text_head
+        self._layers = range(dims.n_text_layer)
+        self._rows = self._started  # the window of each hypothesis
+        self._windows: Array = np.zeros(0, np.int64)  # those with slots, ascending
+        self._cross: dict[str, Array] = {}  # (R, ...)
+        self._past = np.zeros((len(self._layers), 2, 0, self._shape[0], 0, self._shape[1]))
+        self._ids = np.zeros((0, 0), np.int64)  # (slots, P): equal where the pasts of two are
+        self._slots = self._arrange(self._rows)
+        self._bind()
+
+    def __call__(
+        self, tokens: Array, parents: Array | None = None, *, every: bool = False
+    ) -> Array:
+        """See :meth:`TextDecoder.__call__`."""
+        tokens = np.asarray(tokens, np.int64)
+        if parents is not None:
+            self._continue(np.asarray(parents, np.int64))
+        if len(tokens) != len(self._rows):
+            raise ValueError(f"tokens of {len(tokens)} hypotheses, {len(self._rows)} are there")
+        count = tokens.shape[1]
+        if self._length + count > self._capacity:
+            raise ValueError(
+                f"{self._length} and {count} more tokens; the decoder was started for "
+                f"{self._capacity}"
+            )
+        if self._length and count > 1 and len(self._ids) > 1:  # see the decoder's graph
+            steps = [self._step(tokens[:, i : i + 1], every=False) for i in range(count)]
+            return np.stack(steps, axis=1)[:, :, 0] if every else steps[-1][:, 0]
+        logits = self._step(tokens, every=every)
+        return logits if every else logits[:, 0]
+
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+        """See :meth:`TextDecoder.align`."""
+        count = np.shape(tokens)[1]
+        fresh = OnnxTextDecoder(self._engine, self._heard, self._started, count)
+        windows, slots = len(fresh._windows), len(fresh._ids)
+        width = self._shape[0], slots // windows * count, self._heard.frames
+        weights = {layer: np.empty((windows, *width), np.float32) for layer, _ in heads}
+        fresh._step(np.asarray(tokens, np.int64), every=False, weights=weights)
+        found = [weights[layer][:, head].reshape(slots, count, -1) for layer, head in heads]
+        return np.stack(found, axis=1)[fresh._slots]
+
+    def _step(
+        self, tokens: Array, *, every: bool, weights: dict[int, Array] | None = None
+    ) -> Array:
+        """Logits (N, 1 or n, V); the attention of some layers is written to ``weights``."""
+        count, slots, before = tokens.shape[1], len(self._ids), self._length
+        self._make_room(count)
+        given = np.zeros((slots, count), np.int64)
+        given[self._slots] = tokens
+        self._lasts[:], self._total[()], self._place[0] = before + count - 1, before + count, before
+        self._keep[0] = -count if every else -1
+        kept = count if every else 1
+        logits = np.empty((slots, kept, self._engine.dims.n_vocab), np.float32)
+        binding = self._binding
+        _bind_input(binding, "tokens", given)
+        _bind_output(binding, "logits", logits)
+        for layer, array in (weights or {}).items():
+            _bind_output(binding, f"heard.{layer}", array)
+        self._engine.session.run_with_iobinding(binding)
+        new = before + np.arange(count) + self._capacity * np.arange(slots)[:, None]
+        self._ids = np.concatenate([self._ids, new], axis=1)
+        self._length += count
+        return logits if self._plain else logits[self._slots]
+
+    def _continue(self, parents: Array) -> None:
+        """Let hypotheses go on from ``parents`` (N,)."""
+        rows, before = self._rows[parents], self._slots[parents]
+        if len(rows) == len(self._rows) and (rows == self._rows).all():
+            source = np.arange(len(self._ids))
+            source[self._slots] = before
+            self._reorder(source)
+            return
+        self._rows = rows
+        self._slots = self._arrange(rows)
+        source = np.zeros(self._count, np.int64)
+        source[self._slots] = before
+        self._past = np.take(self._past, source, axis=2)
+        self._ids = self._ids[source]
+        self._bind()
+
+    def _arrange(self, rows: Array) -> Array:
+        """Give the hypotheses of windows ``rows`` (N,) slots -> (N,); choose the windows.
+
+        A window without hypotheses keeps its slots until half are such: to leave it out is to copy
+        the keys and values of all others.
+        """
+        present = np.unique(rows)
+        if 2 * len(present) <= len(self._windows) or not len(self._windows):
+            self._windows = present
+            first, last = int(present[0]), int(present[-1]) + 1
+            chosen: Any = slice(first, last) if last - first == len(present) else present
+            self._cross = {name: array[chosen] for name, array in self._heard.cross.items()}
+        window = np.searchsorted(self._windows, rows)
+        counts = np.bincount(window, minlength=len(self._windows))
+        order = np.argsort(window, kind="stable")
+        rank = np.empty_like(rows)
+        rank[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        most = int(counts.max())
+        self._count = most * len(self._windows)
+        slots = window * most + rank
+        self._plain = np.array_equal(slots, np.arange(self._count))
+        if not self._length:
+            self._ids = np.zeros((self._count, 0), np.int64)
+        return np.asarray(slots)
+
+    def _reorder(self, source: Array) -> None:
+        """Slot i takes the past of slot ``source[i]``, as far as they differ.
+
+        Hypotheses of a beam part late, so what is copied is short.
+        """
+        changed = np.flatnonzero(source != np.arange(len(source)))
+        differ = (self._ids[changed] != self._ids[source[changed]]).any(axis=0)
+        if not differ.any():
+            return
+        first = int(differ.argmax())
+        part = self._past[:, :, :, :, first : self._length]
+        part[:, :, changed] = part[:, :, source[changed]]
+        self._ids = self._ids[source]
+
+    def _make_room(self, count: int) -> None:
+        """Buffers for ``count`` more tokens; they double, up to the capacity."""
+        room, needed = self._past.shape[4], self._length + count
+        if needed <= room and self._past.shape[2] == len(self._ids):
+            return
+        room = min(self._capacity, max(_ROOM, 2 * room, needed)) if needed > room else room
+        heads, size = self._shape
+        past = np.zeros((len(self._layers), 2, len(self._ids), heads, room, size), np.float32)
+        if self._length:
+            past[:, :, :, :, : self._length] = self._past[:, :, :, :, : self._length]
+        self._past = past
+        self._bind()
+
+    def _bind(self) -> None:
+        """Tell the graph where everything lies that stays from one step to the next."""
+        self._lasts = np.zeros(len(self._ids), np.int32)
+        self._total = np.zeros((), np.int32)
+        self._place, self._keep = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._binding = self._engine.session.io_binding()
+        fixed = {"lasts": self._lasts, "total": self._total, "place": self._place}
+        for name, array in (fixed | {"keep": self._keep} | self._cross).items():
+            _bind_input(self._binding, name, array)
+        if not self._past.shape[4]:
+            return
+        for layer in self._layers:
+            for kind, array in zip(("keys", "values"), self._past[layer], strict=True):
+                _bind_input(self._binding, f"past_{kind}.{layer}", array)
+                _bind_output(self._binding, f"next_{kind}.{layer}", array)
+
+
+def _bind_input(binding: Any, name: str, array: Array) -> None:
+    """The binding keeps the address, not the array."""
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_output(binding: Any, name: str, array: Array) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+_DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
