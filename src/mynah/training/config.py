@@ -27,6 +27,7 @@ FREE_KEYS = (
     "loop.keep_best",
     "loop.tensorboard",
     "evaluate",
+    "task.graphs",
     "card",
     "streaming",
     "decoding",

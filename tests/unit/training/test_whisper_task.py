@@ -207,7 +207,7 @@ def test_frozen_parts_do_not_move(speech: Path, tmp_path: Path) -> None:
     [
         ({"language": "klingon"}, "language: 'klingon' is not known"),
         ({"language": "fr"}, "this model does not know 'fr'"),
-        ({"task": "sing"}, "has task 'sing', which is none of transcribe, translate"),
+        ({"task": "sing"}, "task 'sing', which is none of transcribe, translate"),
     ],
 )
 def test_a_manifest_with_wrong_columns(

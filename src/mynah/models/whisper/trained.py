@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mynah.models.whisper.checkpoints import WhisperCheckpoint
@@ -11,8 +12,8 @@ from mynah.models.whisper.convert import write_graphs
 from mynah.runtime.whisper.config import WhisperConfig
 
 
-def graph_trained(folder: Path, config: WhisperConfig) -> None:
-    """Put the graphs of the weights in ``folder`` beside them.
+def graph_trained(folder: Path, config: WhisperConfig, precisions: Sequence[str]) -> None:
+    """Put the graphs of the weights in ``folder`` beside them, in each of ``precisions``.
 
     Raises:
         ModelError: the file is broken, or its tensors are not those of ``config``.
@@ -28,4 +29,5 @@ def graph_trained(folder: Path, config: WhisperConfig) -> None:
         suppress_tokens=config.suppress_tokens,
         begin_suppress_tokens=config.begin_suppress_tokens,
     )
-    write_graphs(checkpoint, folder)
+    for precision in precisions:
+        write_graphs(checkpoint, folder, precision)

@@ -49,6 +49,8 @@ class Options:
     frozen_layers: int = 0  # the encoder's first layers, and the convolutions before them
     checkpointed: bool = False  # layers are computed again in the backward pass: less memory
     max_new_tokens: int = 224  # of an utterance, in evaluation
+    # of the graphs in the model folder, which the core install runs
+    graphs: tuple[Literal["int8", "fp32"], ...] = ("int8",)
 
     def __post_init__(self) -> None:
         for name in ("timestamps", "previous"):

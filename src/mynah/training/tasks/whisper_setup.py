@@ -102,7 +102,7 @@ def prepare(config: TrainConfig, options: Options, out: Path, workers: Workers) 
     loaders = make_loaders(config, tokenizer, heard, workers, out, targets=targets)
     task = WhisperTask(model, tokenizer, options, config.evaluate)
     info = _describe(config, base, tokenizer, frontend, model)
-    finish = partial(graph_trained, config=model.config)
+    finish = partial(graph_trained, config=model.config, precisions=options.graphs)
     return Setup(task, *loaders, tokenizer, frontend.frame_shift, info, tuple(notes), finish)
 
 
