@@ -19,6 +19,7 @@ from mynah.model_folder import read_model_folder  # noqa: E402
 from mynah.models.load import load_model  # noqa: E402
 from mynah.models.whisper.convert import import_whisper  # noqa: E402
 from mynah.nn.weights import read_weights  # noqa: E402
+from mynah.runtime.whisper.engine import load_whisper_engine  # noqa: E402
 from mynah.training.config import TrainConfig  # noqa: E402
 from mynah.training.distributed import Workers  # noqa: E402
 from mynah.training.prepare import Setup, prepare  # noqa: E402
@@ -146,7 +147,7 @@ def test_only_adapters_have_gradients(speech: Path, base: Path, tmp_path: Path) 
 
 
 def test_adapters_merged_are_adapters(speech: Path, base: Path, tmp_path: Path) -> None:
-    config = tiny(speech, *start(base))
+    config = tiny(speech, *start(base), 'task.graphs=["fp32"]')
     assert train(config, tmp_path / "run", device="cpu", threads=1)
     kept = read_weights(tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors")
     assert {name.rpartition(".")[2] for name in kept} == {"lora_down", "lora_up", "lora_base"}
@@ -169,7 +170,14 @@ def test_adapters_merged_are_adapters(speech: Path, base: Path, tmp_path: Path) 
     with torch.no_grad():
         adapted = setup.task.model.eval()(mels, None, tokens)
         torch.testing.assert_close(plain(mels, None, tokens), adapted, atol=1e-4, rtol=1e-4)
-    # and they are not taken for those of other weights
+        # and so do the graphs that were written beside them
+        mels, tokens = torch.randn(2, 80, 1000), tokens[:, :5]
+        wanted = plain(mels, None, tokens)[:, -1].numpy()
+    for name in ("onnx", "torch"):
+        engine = load_whisper_engine(published, engine=name, precision="fp32", device="cpu")
+        decoder = engine.decoder(engine.encode(mels.numpy()), [0, 1])
+        np.testing.assert_allclose(decoder(tokens.numpy()), wanted, atol=1e-3)
+    # they are not taken for those of other weights
     with pytest.raises(ModelError, match="made for other weights than those of init"):
         restore(setup.task.model, {**tensors, "lora_base": tensors["lora_base"] ^ 1}, "run")
 
