@@ -104,17 +104,10 @@ class Loader:
         manifests = open_sources(config, sources, self._reject_on_all)
         lines = only_lines(manifests)
         order = Order(
-            config,
-            float(frontend.frame_shift),
-            seed,
-            which == "train",
-            augment,
-            rank,
-            world,
-            margin=0.0 if targets is None else targets.margin,
-            window=frontend.window,
+            config, float(frontend.frame_shift), seed, which == "train", augment, rank, world,
+            margin=0.0 if targets is None else targets.margin, window=frontend.window,
             check=None if targets is None else partial(_check, targets),
-        )
+        )  # fmt: skip
         self._feed: Feed
         if lines is not None:
             index = build_index(

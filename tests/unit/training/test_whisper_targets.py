@@ -46,6 +46,10 @@ def test_text_with_language_and_task(tokenizer: WhisperTokenizer) -> None:
     assert shown == wanted
     chinese = make(targets, cut(text="你好"), "zh")
     assert tokenizer.decode_with_timestamps(chinese).endswith("<|notimestamps|>你好<|endoftext|>")
+    translated = make(targets, cut(text="the cat", task="translate"), "zh")
+    assert tokenizer.decode_with_timestamps(translated).endswith(
+        "<|notimestamps|> the cat<|endoftext|>"
+    )
     plain = WhisperTargets(tokenizer, 64, language="en", task="translate")
     assert make(plain, cut(text="The cat"))[1:3] == [NAMES["<|en|>"], NAMES["<|translate|>"]]
 

@@ -63,7 +63,9 @@ class WhisperTargets:
         draws = rng.random(2)
         timed = draws[0] < self.timestamps and has_times(cut)
         tokens = self._start(cut, language, timestamps=timed)
-        spaced = language_code(language or self.language or "en") not in WITHOUT_SPACES
+        code = language_code(language or self.language or "en")
+        english = self.tokenizer.special.translate in tokens
+        spaced = english or code not in WITHOUT_SPACES
         for supervision in cut.supervisions if timed else ():
             assert supervision.duration is not None
             end = supervision.start + supervision.duration
@@ -107,7 +109,8 @@ class WhisperTargets:
 
 def has_times(cut: Cut) -> bool:
     """Whether every supervision of a cut says when it ends."""
-    return all(s.duration is not None and s.text for s in cut.supervisions)
+    parts = cut.supervisions
+    return bool(parts) and all(s.duration is not None and s.text for s in parts)
 
 
 def prompt_length(row: list[int], special: WhisperTokens) -> int:
