@@ -38,28 +38,32 @@ def random_whisper(
     dims: WhisperDims = DIMS,
     seed: int = 0,
     *,
-    sharp: float = 8.0,
-    times: float = -2.0,
-    end: float = 1.0,
+    sharp: float = 4.0,
+    times: float = 0.0,
+    end: float = 6.0,
 ) -> tuple[WhisperDims, dict[str, Array]]:
     """A random model, float32 under OpenAI's names, that behaves a little like a trained one.
 
-    ``sharp`` scales the logits; ``times`` and ``end`` are added to those of timestamps and of the
-    end of the text, so that texts have segments and end. What is heard changes what is said.
+    ``sharp`` is the deviation of the logits; ``times`` and ``end`` are added to those of
+    timestamps and of the end of the text, so that texts have segments and end. What is heard
+    changes what is said.
     """
     tensors = files.random_tensors(dims, seed)
     rng = np.random.default_rng(seed + 1000)
     width = dims.n_text_state
     eot, first = (_FULL_EOT, _FULL_TIMES) if dims.n_vocab > 50_000 else (300, dims.n_vocab - 1501)
-    table = rng.standard_normal((dims.n_vocab, width)) * sharp / width
+    table = rng.standard_normal((dims.n_vocab, width)) * sharp / math.sqrt(width)
+    tensors["decoder.ln.weight"][:] = 1.0
     bias = tensors["decoder.ln.bias"].astype(np.float64)
     along = bias / (bias @ bias)
     table -= np.outer(table @ bias, along)  # the bias says nothing but what follows
     table[first:] += times * along
     table[eot] += end * along
     tensors["decoder.token_embedding.weight"] = table.astype(np.float32)
+    tensors["decoder.positional_embedding"] *= np.float32(8.0)
     for layer in range(dims.n_text_layer):
-        tensors[f"decoder.blocks.{layer}.cross_attn.out.weight"] *= np.float32(3.0)
+        tensors[f"decoder.blocks.{layer}.cross_attn.out.weight"] *= np.float32(4.0)
+        tensors[f"decoder.blocks.{layer}.cross_attn.query.weight"] *= np.float32(4.0)
     return dims, tensors
 
 

@@ -104,6 +104,8 @@ def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if hasattr(module, "prepare"):  # a command line that other programs' users know
+        arguments = module.prepare(arguments)
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.add_argument("--verbose", action="store_true", help="show what the library logs")
     try:

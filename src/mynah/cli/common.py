@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mynah.cli import whisper_flags
+from mynah.cli.whisper_flags import count, optional
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -17,6 +20,19 @@ if TYPE_CHECKING:
     from mynah.runtime.request import Request
     from mynah.runtime.subtitles import Layout
 
+# flags that a Whisper model has not, and what it has instead
+WHISPER_HAS_NOT = {
+    "method": " (--beam-size, --best-of, --temperature)",
+    "beam": " (--beam-size)",
+    "lm": ": its decoder is its language model",
+    "lm_weight": ": its decoder is its language model",
+    "hotword_weight": ": hotwords are a prompt",
+    "set": ": its options are flags of their own",
+    "endpoint": ": it hears whole windows",
+    "live": ": it hears whole windows, and cannot stream",
+    "chars": ": it has no times of characters",
+}
+LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
 METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
 VAD = {
     "onset": "probability at which speech begins",
@@ -25,6 +41,22 @@ VAD = {
     "min_silence": "seconds; shorter pauses are part of the speech",
     "pad": "seconds kept before and after speech",
 }
+
+
+# names of Whisper models, and where they are published
+WHISPERS = {
+    name: f"openai/whisper-{name}"
+    for name in (
+        "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en", "large",
+        "large-v2", "large-v3", "large-v3-turbo",
+    )
+} | {"large-v1": "openai/whisper-large", "turbo": "openai/whisper-large-v3-turbo"} | {
+    name: f"distil-whisper/{name}"
+    for name in (
+        "distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3",
+        "distil-large-v3.5",
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,6 +68,7 @@ class Choice:
     precision: str
     device: str
     threads: int
+    folder: str | None = None  # of models, looked into first
 
     def load(self) -> Recognizer:
         """Load it.
@@ -46,12 +79,43 @@ class Choice:
         from mynah.runtime.recognizer import load
 
         return load(
-            self.model,
+            self.find(),
             engine=self.engine,
             precision=self.precision,
             device=self.device,
             threads=self.threads,
         )
+
+    def find(self) -> Path:
+        """The folder of the model.
+
+        Raises:
+            ModelError: there is no such model; the line says how a Whisper is brought.
+        """
+        from mynah.errors import ModelError
+        from mynah.model_folder import find_model, home
+
+        name = self.model
+        if name is None or (not self.folder and Path(name).is_dir()):
+            return find_model(name)
+        short = name.removeprefix("openai/whisper-").removeprefix("whisper-")
+        if self.folder:
+            for inside in (name, f"whisper-{short}"):
+                if (Path(self.folder) / inside).is_dir():
+                    return Path(self.folder) / inside
+        try:
+            return find_model(name)
+        except ModelError as error:
+            if short not in WHISPERS:
+                raise
+            try:
+                return find_model(f"whisper-{short}")
+            except ModelError:
+                source = WHISPERS[short]
+                target = Path(self.folder or home() / "models") / f"whisper-{short}"
+                raise ModelError(
+                    f"{error}; mynah import whisper hf:{source} {target} brings it"
+                ) from None
 
 
 def positive(text: str) -> int:
@@ -85,7 +149,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--engine", choices=("auto", "onnx", "torch"), default="auto")
     group.add_argument("--precision", choices=("auto", "int8", "fp32"), default="auto")
     group.add_argument("--device", default="auto", help="for the torch engine: cpu, cuda, cuda:1")
-    group.add_argument("--threads", type=positive, metavar="N", help="threads of one computation")
+    group.add_argument("--threads", type=count, metavar="N", help="threads of one computation")
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,11 +196,12 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
 def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     """How subtitles are laid out, by the names that whisper gave the options."""
     group = parser.add_argument_group("subtitles (srt, vtt)")
-    group.add_argument("--max-line-width", "--max_line_width", type=positive, metavar="N",
+    group.add_argument("--max-line-width", "--max_line_width", type=optional(positive), metavar="N",
                        help="characters of a line (default: 42)")  # fmt: skip
-    group.add_argument("--max-line-count", "--max_line_count", type=positive, metavar="N",
-                       default=2, help="lines at once (default: 2)")  # fmt: skip
-    group.add_argument("--max-words-per-line", "--max_words_per_line", type=positive, metavar="N",
+    group.add_argument("--max-line-count", "--max_line_count", type=optional(positive), metavar="N",
+                       help="lines at once (default: 2)")  # fmt: skip
+    group.add_argument("--max-words-per-line", "--max_words_per_line", type=optional(positive),
+                       metavar="N",
                        help="words at once; no effect with --max-line-width")  # fmt: skip
     group.add_argument("--highlight-words", "--highlight_words", action="store_true",
                        help="underline each word while it is spoken")  # fmt: skip
@@ -146,10 +211,13 @@ def layout(args: argparse.Namespace) -> Layout:
     """The layout of subtitles that the arguments ask for."""
     from mynah.runtime.subtitles import Layout
 
+    def limit(value: int | str | None) -> int | None:
+        return None if isinstance(value, str) else value
+
     return Layout(
-        max_line_width=args.max_line_width,
-        max_line_count=args.max_line_count,
-        max_words_per_line=args.max_words_per_line,
+        max_line_width=limit(args.max_line_width),
+        max_line_count=limit(args.max_line_count),
+        max_words_per_line=limit(args.max_words_per_line),
         highlight_words=args.highlight_words,
     )
 
@@ -158,7 +226,10 @@ def choice(args: argparse.Namespace, *, workers: int = 1, threads: int | None = 
     """The model that the arguments ask for; ``threads`` when they do not say (default: the cores,
     divided among the workers)."""
     default = threads or max(cores() // workers, 1)
-    return Choice(args.model, args.engine, args.precision, args.device, args.threads or default)
+    folder = getattr(args, "model_dir", None)
+    return Choice(
+        args.model, args.engine, args.precision, args.device, args.threads or default, folder
+    )
 
 
 def request(
@@ -173,6 +244,9 @@ def request(
     """
     from mynah.runtime.request import Request
 
+    if recognizer.whisper is not None:
+        return _whisper_request(args, recognizer, words)
+    whisper_flags.refuse(args, recognizer.info.name)
     return Request(
         options=decoding_options(args, recognizer),
         hotwords=_hotwords(args),
@@ -185,6 +259,47 @@ def request(
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
     )
+
+
+def _whisper_request(args: argparse.Namespace, recognizer: Recognizer, words: bool) -> Request:
+    """What the arguments ask of a Whisper model."""
+    from mynah.runtime.request import Request
+
+    name = recognizer.info.name
+    for flag, instead in WHISPER_HAS_NOT.items():
+        if getattr(args, flag, None):
+            shown = flag.replace("_", "-")
+            raise ConfigError(f"--{shown}: not with {name}, a Whisper model{instead}")
+    align_model = getattr(args, "align_model", None)
+    usual = "none" if not words else "attention" if align_model is None else "ctc"
+    options = whisper_flags.options(args, words=usual)
+    if align_model is not None and options.word_timestamps != "ctc":
+        raise ConfigError("--align-model: needs --word-timestamps ctc")
+    return Request(
+        words=words or options.word_timestamps != "none",
+        hotwords=_prompt(args.hotwords),
+        language=args.language,
+        vad=_vad(args),
+        punctuate=getattr(args, "punctuate", False),
+        itn=getattr(args, "itn", False),
+        whisper=options,
+        aligner=align_model,
+    )
+
+
+def _prompt(given: list[str]) -> str | None:
+    """The hotwords of a Whisper: a text, or the lines of a file."""
+    texts = []
+    for one in given:
+        if os.path.isfile(one):
+            from mynah.decoding.hotwords import Hotwords
+
+            texts += [phrase for phrase, _ in Hotwords.read(one).phrases]
+        elif one.endswith(".txt"):
+            raise InputError(f"--hotwords: {one}: no such file")
+        else:
+            texts.append(one)
+    return ", ".join(texts) or None
 
 
 def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
@@ -243,7 +358,12 @@ def _endpointing(args: argparse.Namespace) -> Endpointing | None:
 
 def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
     """What is taken for speech; ``None`` where no argument says anything of it."""
-    changes = {name: value for name in VAD if (value := getattr(args, f"vad_{name}")) is not None}
+    names = (*VAD, "longest")
+    changes = {n: value for n in names if (value := getattr(args, f"vad_{n}", None)) is not None}
+    if getattr(args, "vad_filter", None) and (args.no_vad or not changes):
+        if args.no_vad:
+            raise ConfigError("--no-vad: --vad-filter says the contrary")
+        return True
     if args.no_vad and changes:
         raise ConfigError("--no-vad: the other options of voice activity have no effect then")
     if args.no_vad or not changes:

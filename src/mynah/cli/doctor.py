@@ -114,7 +114,7 @@ def try_model(choice: common.Choice) -> dict[str, Any]:
         return {"problem": f"{error.name or error} cannot be imported"}
     return {
         "name": recognizer.info.name,
-        "engine": recognizer.model.engine.name,
+        "engine": recognizer.engine_name,
         "load_seconds": round(loaded - start, 3),
         "second_of_audio_seconds": round(done - loaded, 3),
     }

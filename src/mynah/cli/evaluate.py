@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, whisper_flags
 from mynah.errors import ConfigError, InputError, MynahError
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
+    whisper_flags.add_option_arguments(parser)
+
+
+prepare = whisper_flags.prepare
 
 
 @dataclass
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()
-    language = recognizer.model.language(args.language) or "en"
+    language = recognizer.language(args.language) or "en"
     request = common.request(args, recognizer, words=False)
     outcome = _decode(args, recognizer, request, groups, *conditions)
     for line in outcome.failed:
@@ -87,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
         "where": args.where,
         "exclude": args.exclude,
         "model": recognizer.info.name,
-        "engine": recognizer.model.engine.name,
-        "method": recognizer.model.decoding_options(request.options).method,
+        "engine": recognizer.engine_name,
+        "method": _method(recognizer, request),
         "set": args.set,
         "hotwords": args.hotwords,
         "lm": args.lm,
@@ -105,6 +109,16 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         _record(report, facts, list(groups), args)
     return 1 if outcome.failed else 0
+
+
+def _method(recognizer: Recognizer, request: Request) -> str:
+    """How texts are searched, for people."""
+    if request.whisper is None:
+        return recognizer.model.decoding_options(request.options).method
+    asked = request.whisper
+    search = f"beam {asked.beam_size}" if asked.beam_size > 1 else "greedy"
+    search += ", batched" if asked.batched else ""
+    return search + (", short context" if asked.short_context else "")
 
 
 def parse_conditions(texts: list[str]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ wenet: a folder with final.pt, train.yaml, units.txt and global_cmvn (needs PyTo
 
 whisper: OpenAI's .pt, a Hugging Face folder, whisper.cpp's ggml .bin, a CTranslate2 folder, or a
 name like hf:openai/whisper-small, which is downloaded. OpenAI files hold no vocabulary; --tokenizer
-names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken. Weights
-and vocabulary are brought over; this version cannot transcribe with them yet.
+names a Hugging Face folder, a tokenizer.json, or openai-whisper's multilingual.tiktoken. No PyTorch
+is needed (docs/whisper.md).
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
     folder = read_model_folder(_import_whisper(args) if args.toolkit == "whisper" else _wenet(args))
     if folder.info.family == "whisper":
-        rate = folder.info.sample_rate
-        print(f"{folder.path}: whisper model, {rate} Hz; this version cannot run it yet")
+        languages = folder.info.languages
+        known = f"{len(languages)} languages" if len(languages) > 1 else "English only"
+        print(f"{folder.path}: whisper model, {known}; to use it:")
+        print(f"mynah transcribe --model {folder.path} FILES")
         return 0
     live = "streams" if folder.info.streaming.get("chunk") else "does not stream"
     print(f"{folder.path}: {folder.info.family} model, {folder.info.sample_rate} Hz, {live}")

@@ -4,7 +4,11 @@ FILES are recordings, directories (searched for recordings) or - for a recording
 The text goes to standard output, or with --output-dir to one file a recording and format. A
 recording that cannot be read is reported and passed over; the exit code is then 1, and 2 when
 nothing was transcribed. With --output-dir, what was decoded is kept there on the way (in hidden
-files .NAME.part.jsonl): the same command again goes on where a run was interrupted.
+files .NAME.part.jsonl): the same command again goes on where a run was interrupted. Windows of a
+Whisper model follow from each other, and are not kept: it begins each recording again.
+
+The flags of whisper, faster-whisper and whisper-ctranslate2 mean here what they mean there, with
+_ or -; --output_format writes files as whisper does, --format mynah's (docs/whisper.md).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, voices, whisper_flags
 from mynah.errors import ConfigError, InputError, MissingDependency, MynahError, nearest
 
 if TYPE_CHECKING:
@@ -37,9 +41,9 @@ SUFFIXES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Recordings, what to write, and how."""
     parser.add_argument("files", nargs="+", metavar="FILES", help="recordings, directories or -")
-    parser.add_argument("--format", default="txt", metavar="F,F",
+    parser.add_argument("--format", metavar="F,F",
                         help=f"of {' '.join(FORMATS)} (default: txt)")  # fmt: skip
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write files there")
+    parser.add_argument("--output-dir", "-o", type=Path, metavar="DIR", help="write files there")
     parser.add_argument("--words", action="store_true", help="a line a word with times (txt, tsv)")
     parser.add_argument("--chars", action="store_true",
                         help="times of characters too (json, textgrid)")  # fmt: skip
@@ -64,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
     common.add_text_arguments(parser)
+    voices.add_arguments(parser)
+    whisper_flags.add_option_arguments(parser)
+    whisper_flags.add_other_arguments(parser)
+
+
+prepare = whisper_flags.prepare
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,17 @@ class Task:
         from mynah.runtime.longform import LONGEST
 
         channel: Any = "mix" if args.channel is None else int(args.channel)
-        # plain text alone needs no times
-        words = args.words or args.chars or args.format != "txt"
-        request = common.request(args, recognizer, words=words, chars=args.chars)
+        request = self.request(recognizer)
+        if recognizer.whisper is not None:
+            results = recognizer.transcribe_all(
+                names,
+                request,
+                channel=channel,
+                max_seconds=args.max_hours * 3600,
+                partial=args.partial,
+                progress=progress,
+            )
+            return self._said(names, results)
         if args.live:
             return [self._live(recognizer, name, channel, request, progress) for name in names]
         journals = [self._journal(recognizer, name, request) for name in names]
@@ -109,6 +127,33 @@ class Task:
             for journal in journals:
                 if journal is not None:
                     journal.close()
+        return self._said(names, results)
+
+    def request(self, recognizer: Recognizer) -> Request:
+        """What the arguments ask of the model.
+
+        Raises:
+            ConfigError: it cannot do it.
+        """
+        args = self.args
+        # plain text alone needs no times
+        words = args.words or args.chars or args.diarization is not None
+        if recognizer.whisper is None:
+            words = words or _formats(args) != ["txt"]
+        else:
+            if args.batch != 1:
+                raise ConfigError("--batch: a Whisper model has --batched and --batch-size")
+            # whisper's own files have times of words where they are asked for
+            words = words or (args.output_format is None and _formats(args) != ["txt"])
+            asked = args.word_timestamps not in (None, "none") or args.align_model or words
+            for name in common.LAYOUT:
+                if getattr(args, name) not in (None, False, "None") and not asked:
+                    raise ConfigError(f"--{name.replace('_', '-')}: needs --word-timestamps True")
+        return common.request(args, recognizer, words=words, chars=args.chars)
+
+    def _said(
+        self, names: list[str], results: list[Transcript | MynahError]
+    ) -> list[Transcript | str]:
         return [
             self._reason(name, result) if isinstance(result, MynahError) else result
             for name, result in zip(names, results, strict=True)
@@ -132,7 +177,7 @@ class Task:
     def _journal(self, recognizer: Recognizer, name: str, request: Request) -> Journal | None:
         """Where what is decoded of a recording is kept, with what it depends on."""
         from mynah import __version__
-        from mynah.model_folder import find_model, read_model_folder
+        from mynah.model_folder import read_model_folder
         from mynah.runtime.journal import Journal, recording_key
 
         path = self.parts.get(name)
@@ -144,7 +189,7 @@ class Task:
             return None  # the recogniser will say so
         engine = recognizer.model.engine
         facts = [
-            sorted(read_model_folder(find_model(self.choice.model)).files.items()),
+            sorted(read_model_folder(self.choice.find()).files.items()),
             [engine.name, self.choice.precision, self.choice.device],
             request.key(),
             self.args.channel,
@@ -168,6 +213,7 @@ def digest(facts: Any) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe, print or write, and say what failed."""
+    whisper_flags.settle(args)
     formats = _formats(args)
     names, failed = find_recordings(args.files)
     targets = _targets(names, args.output_dir) if args.output_dir else None
@@ -180,13 +226,17 @@ def run(args: argparse.Namespace) -> int:
     workers = 1 if "-" in names else min(args.workers, len(groups))
     parts = {} if targets is None or args.live else _parts(targets)
     task = Task(common.choice(args, workers=workers), args, parts)
+    if args.diarization is not None:
+        who = voices.Voices(args.diarization, args.speaker_name, len(names) == 1)
+    else:
+        who = None
     finished: list[Path] = []
     start, seconds, done = time.perf_counter(), 0.0, 0
     with _progress(args, len(names)) as progress:
         for name, result in _results(task, groups, workers, progress):
             with progress.aside():
                 if not isinstance(result, str):
-                    problem = _deliver(name, result, formats, args, targets, len(names) > 1)
+                    problem = _deliver(name, result, formats, args, targets, len(names) > 1, who)
                     seconds += result.duration
                     done += problem is None
                     if problem is None and name in parts:
@@ -209,7 +259,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _formats(args: argparse.Namespace) -> list[str]:
-    formats = list(dict.fromkeys(part.strip() for part in args.format.split(",") if part.strip()))
+    if args.output_format is not None:
+        if args.format is not None:
+            raise ConfigError("--output-format: --format is the same, in mynah's layout")
+        every = args.output_format == "all"
+        return list(whisper_flags.FILES) if every else [args.output_format]
+    given = "txt" if args.format is None else args.format
+    formats = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
     for kind in formats:
         if kind not in FORMATS:
             raise ConfigError(f"--format: unknown format {kind!r}{nearest(kind, FORMATS)}")
@@ -275,17 +331,24 @@ def _deliver(
     args: argparse.Namespace,
     targets: dict[str, Path] | None,
     several: bool,
+    who: voices.Voices | None = None,
 ) -> str | None:
     """Print or write a transcript; the line that says why it could not be written, if so."""
     from mynah.runtime import writers
 
     layout, recording = common.layout(args), "stdin" if name == "-" else Path(name).stem
+    if who is not None:
+        try:
+            transcript = who(name, transcript)
+        except MynahError as error:
+            return str(error)
     if targets is not None:
+        style: writers.Style = "mynah" if args.output_format is None else "whisper"
         try:
             for kind in formats:
                 target = targets[name].with_name(targets[name].name + writers.SUFFIXES[kind])
                 writers.save(transcript, target, kind, words=args.words, layout=layout,
-                             recording=recording)  # fmt: skip
+                             recording=recording, style=style)  # fmt: skip
         except MynahError as error:
             return str(error)
         return None
@@ -319,7 +382,7 @@ def _results(
     import multiprocessing
     from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 
-    task.choice.load()  # what is wrong with the model is said once, here
+    task.request(task.choice.load())  # what is wrong with the model is said once, here
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(task,))
     try:

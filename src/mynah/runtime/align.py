@@ -111,7 +111,7 @@ def align(
     spelt = [[number[unit] for unit in (*item.gap, *item.units)] for item in items]
     found = _exactly(heard, spelt) if exact else align_text(heard, spelt)
     duration = counted.samples / model.rate
-    words = _words(model, items, found, duration, counted.loudness.values(), chars)
+    words = timed_words(model, items, found, duration, counted.loudness.values(), chars)
     rest = iter(words)
     segments = [_segment(line, tuple(islice(rest, len(part)))) for line, part in lines]
     return AlignedText(
@@ -169,17 +169,17 @@ def encode_long(model: Model, blocks: Iterable[Array]) -> Iterator[Array]:
         feats.add(stream.feed(block))
         while len(feats) >= seen * step + ahead:
             held = feats.take(len(feats))
-            yield _encode(model, held[: seen * step + ahead])[seen : seen + frames]
+            yield encode_feats(model, held[: seen * step + ahead])[seen : seen + frames]
             left = max(seen + frames - context, 0)  # frames before those that later windows see
             feats.add(held[left * step :].copy())
             seen += frames - left
     feats.add(stream.feed(np.zeros(0, np.float32), last=True))
     held = feats.take(len(feats))
     if len(held) > engine.overlap:
-        yield _encode(model, held)[seen:]
+        yield encode_feats(model, held)[seen:]
 
 
-def _encode(model: Model, feats: Array) -> Array:
+def encode_feats(model: Model, feats: Array) -> Array:
     out = model.engine.encode(feats[None], np.array([len(feats)], np.int64))
     log_probs: Array = out.log_probs[0, : int(out.lens[0])]
     return log_probs
@@ -250,7 +250,7 @@ def _units(tokenizer: Tokenizer, text: str, language: str) -> tuple[int, ...]:
     return ()
 
 
-def _words(
+def timed_words(
     model: Model,
     items: Sequence[Spelt],
     found: TextAlignment,

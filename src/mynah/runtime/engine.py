@@ -311,8 +311,9 @@ def verified_graph(folder: ModelFolder, name: str) -> Path:
     return path
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU.
+def open_session(path: Path, threads: int, *, rewrite: bool = True) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU; ``rewrite`` lets it fuse operators of the
+    graph, which one that is written in fused operators does without.
 
     Raises:
         ModelError: not a graph that ONNX Runtime can run.
@@ -323,14 +324,15 @@ def open_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not rewrite:
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.graph_optimization_level = level
     # threads spin between the operations of a run, which a small chunk needs to gain by a
     # second one, but a thread that waits for the next run must leave its core to others
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no base of their own
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: not a graph that ONNX Runtime can run ({reason})") from None

@@ -90,7 +90,7 @@ def speech_windows(
     seconds; one that is longer is cut as :func:`windows` does. What lies between windows is not
     speech. How the blocks are cut changes nothing.
     """
-    finder = _Finder(rate, detector, options, longest)
+    finder = SpeechFinder(rate, detector, options, longest)
     held: list[Array] = []
     first = 0  # sample with which ``held`` begins
     group: list[Span] = []  # stretches that are to share a window
@@ -120,11 +120,11 @@ def speech_windows(
             first += len(held.pop(0))
 
 
-class _Finder:
+class SpeechFinder:
     """Stretches of speech in samples at ``rate`` hertz, of at most ``longest`` s where possible."""
 
     def __init__(
-        self, rate: int, detector: Detector, options: SegmentOptions, longest: float
+        self, rate: int, detector: Detector, options: SegmentOptions, longest: float = LONGEST
     ) -> None:
         # where it is too short for the other options, windows are cut again where it is quiet
         with contextlib.suppress(ConfigError):

@@ -22,7 +22,7 @@ from mynah.text import Tokenizer, load_tokenizer
 _OTHER_FAMILIES = {
     "vad": "it finds where there is speech (mynah segments)",
     "punctuation": "it makes plain text readable (mynah punctuate)",
-    "whisper": "Whisper models are imported, but not yet run, by this version",
+    "whisper": "a Whisper model hears whole windows (mynah.load runs it)",
 }
 
 

@@ -277,11 +277,11 @@ def _merged(words: Sequence[Word], text: str) -> Word:
     confidence = None
     if len(known) == len(words):
         confidence = math.exp(sum(math.log(max(c, 1e-30)) for c in known) / len(known))
-    aligned = all(word.source == "aligned" for word in words)
+    same = len({word.source for word in words}) == 1
     return Word(
         text=text,
         start=words[0].start,
         end=words[-1].end,
         confidence=None if confidence is None else min(confidence, 1.0),
-        source="aligned" if aligned else "interpolated",
+        source=words[0].source if same else "interpolated",
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from mynah.audio.files import MAX_SECONDS, Channel
 from mynah.decoding import DecodingOptions
-from mynah.errors import ConfigError, MynahError
-from mynah.model_folder import ModelFolder, ModelInfo
+from mynah.errors import ConfigError, ModelError, MynahError
+from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.runtime.batcher import Batcher
 from mynah.runtime.engine import Array
 from mynah.runtime.journal import Journal
@@ -23,6 +23,9 @@ from mynah.runtime.result import Transcript
 from mynah.runtime.session import Endpointing, Event, Session, make_session
 from mynah.runtime.sound import Audio, seconds_of, sound_blocks
 
+if TYPE_CHECKING:
+    from mynah.runtime.whisper.model import WhisperModel
+
 __all__ = ["Cancelled", "Recognizer", "Request", "load"]
 
 OnError = Literal["raise", "return"]
@@ -32,11 +35,13 @@ class Recognizer:
     """Speech to text by one model; may be used from several threads.
 
     Attributes:
-        model: the engine, tokenizer and front end.
+        whisper: the model, where it is a Whisper; those hear whole windows, and neither stream nor
+            align.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model | WhisperModel) -> None:
+        self._model = model if isinstance(model, Model) else None
+        self.whisper = None if isinstance(model, Model) else model
 
     @classmethod
     def load(
@@ -58,19 +63,56 @@ class Recognizer:
             ConfigError: a wrong engine, precision, device or number of threads.
             MissingDependency: the engine needs a library that is not installed.
         """
+        folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
+        if folder.info.family == "whisper":
+            from mynah.runtime.whisper.model import load_whisper_model
+
+            return cls(
+                load_whisper_model(
+                    folder, engine=engine, precision=precision, threads=threads, device=device
+                )
+            )
         return cls(
-            load_model(model, engine=engine, precision=precision, threads=threads, device=device)
+            load_model(folder, engine=engine, precision=precision, threads=threads, device=device)
         )
+
+    @property
+    def model(self) -> Model:
+        """The engine, tokenizer and front end.
+
+        Raises:
+            ModelError: the model is a Whisper, which has no output that can be streamed or aligned.
+        """
+        if self._model is None:
+            raise ModelError(
+                f"{self.info.name}: a Whisper model hears whole windows; it can transcribe, "
+                "but not stream or align"
+            )
+        return self._model
 
     @property
     def info(self) -> ModelInfo:
         """What the model's ``model.toml`` says."""
-        return self.model.engine.info
+        return self.model.engine.info if self.whisper is None else self.whisper.info
+
+    @property
+    def engine_name(self) -> str:
+        """What runs the model."""
+        return self.model.engine.name if self.whisper is None else self.whisper.engine.name
 
     @property
     def sample_rate(self) -> int:
         """Samples a second that the model takes, in hertz."""
-        return self.model.rate
+        return self.model.rate if self.whisper is None else self.whisper.frontend.rate
+
+    def language(self, wanted: str | None = None) -> str | None:
+        """The code of the language asked for, or the only one of the model.
+
+        Raises:
+            ConfigError: the model does not know ``wanted``.
+        """
+        model = self.model if self.whisper is None else self.whisper
+        return model.language(wanted)
 
     @overload  # a string is a sequence of strings, but comes first
     def transcribe(  # type: ignore[overload-overlap]
@@ -195,10 +237,11 @@ class Recognizer:
         """As :meth:`transcribe` of a list, with the error in place of a transcript that failed.
 
         A recording's journal, where it has one, keeps what was decoded and is asked before
-        anything is decoded.
+        anything is decoded. A Whisper model, which hears one recording after the other, has neither
+        journals nor ``longest`` and ``batch_seconds``.
 
         Raises:
-            ConfigError: a wrong method, option or language.
+            ConfigError: a wrong method, option or language, or one that the model does not have.
             Cancelled: ``stop`` said so; it has what was heard until then.
         """
         if longest <= 0 or batch_seconds <= 0:
@@ -206,6 +249,11 @@ class Recognizer:
         wanted = (request or Request()).changed(
             method=method, options=options, words=words, language=language
         )
+        if self.whisper is not None:
+            _no_batches(longest, batch_seconds, journals)
+            return _whisper_all(
+                self.whisper, audios, wanted, rate, channel, max_seconds, partial, progress, stop
+            )
         planned = plan(self.model, wanted)
         total = None
         if progress is not None:
@@ -327,6 +375,42 @@ def load(
     """Load a recogniser; without a name the bundled one. See :meth:`Recognizer.load`."""
     return Recognizer.load(
         model, engine=engine, precision=precision, threads=threads, device=device
+    )
+
+
+def _no_batches(
+    longest: float, batch_seconds: float, journals: Sequence[Journal | None] | None
+) -> None:
+    if longest != LONGEST or batch_seconds != LONGEST or any(journals or ()):
+        raise ConfigError(
+            "longest, batch_seconds, journals: not with a Whisper model, whose windows are "
+            "chunk_length, batched and batch_size, and are not kept"
+        )
+
+
+def _whisper_all(
+    model: WhisperModel,
+    audios: Sequence[Audio],
+    request: Request,
+    rate: int | None,
+    channel: Channel,
+    max_seconds: float,
+    partial: bool,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> list[Transcript | MynahError]:
+    from mynah.runtime.whisper.plan import whisper_plan
+    from mynah.runtime.whisper.recognize import transcribe_recordings
+
+    return transcribe_recordings(
+        whisper_plan(model, request),
+        audios,
+        rate=rate,
+        channel=channel,
+        max_seconds=max_seconds,
+        partial=partial,
+        progress=progress,
+        stop=stop,
     )
 
 

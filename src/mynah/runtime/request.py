@@ -22,6 +22,7 @@ from mynah.runtime.words import make_segment
 
 if TYPE_CHECKING:
     from mynah.runtime.readable import Readable
+    from mynah.runtime.whisper.options import WhisperOptions
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Request:
             takes for speech; ``None``: where the model wants it and the detector is installed.
         punctuate: whether punctuation and capitals are restored.
         itn: whether numbers and the like are written as in print.
+        whisper: how a Whisper model decodes, for such a model alone. Where it is given, its
+            ``word_timestamps`` says where times of words come from; else they are taken from the
+            attention where ``words`` asks for them.
+        aligner: name or folder of the CTC model that gives a Whisper's words their times; without,
+            the bundled recogniser, where ``word_timestamps`` is ``ctc``.
     """
 
     method: str | None = None
@@ -57,6 +63,8 @@ class Request:
     vad: bool | SegmentOptions | None = None
     punctuate: bool = False
     itn: bool = False
+    whisper: WhisperOptions | None = None
+    aligner: str | os.PathLike[str] | None = None
 
     def changed(
         self,
@@ -149,7 +157,10 @@ def plan(model: Model, request: Request) -> Plan:
     """
     if not isinstance(request, Request):
         raise ConfigError(f"request: {type(request).__name__} is not a Request")
-    detector, speech = _detector(model, request.vad)
+    if request.whisper is not None or request.aligner is not None:
+        asked = "whisper" if request.whisper is not None else "aligner"
+        raise ConfigError(f"{asked}: {model.name} is no Whisper model")
+    detector, speech = find_detector(request.vad, model.engine.info.voice_activity)
     return Plan(
         model=model,
         decoder=Decoder(
@@ -214,11 +225,16 @@ def _loaded(path: str, changed: int) -> Ngram:
     return load_ngram(path)
 
 
-def _detector(
-    model: Model, vad: bool | SegmentOptions | None
+def find_detector(
+    vad: bool | SegmentOptions | None, usual: bool
 ) -> tuple[Detector | None, SegmentOptions | None]:
-    """The voice activity detector, if one is wanted, and what it is to take for speech."""
-    if vad is False or (vad is None and not model.engine.info.voice_activity):
+    """The voice activity detector, if one is wanted, and what it is to take for speech; ``usual``
+    says whether the model wants one where the request says nothing.
+
+    Raises:
+        ModelError: one is asked for, and it is not installed.
+    """
+    if vad is False or (vad is None and not usual):
         return None, None
     from mynah.runtime.vad import load_vad
 

@@ -138,10 +138,9 @@ class Transcript:
 
     def _version(self) -> int:
         """The first version of the format that has what is there."""
-        parts = (*self.segments, *self.words)
-        newest = bool(self.suspected or self.notes) or any(part.speaker for part in parts)
-        newest |= any(segment.language or segment.decoded for segment in self.segments)
-        if newest or any(word.source == "attention" for word in self.words):
+        newest = bool(self.suspected or self.notes)
+        newest |= any(s.language or s.speaker or s.decoded for s in self.segments)
+        if newest or any(w.speaker or w.source == "attention" for w in self.words):
             return 3
         return 2 if any(word.chars for word in self.words) else 1
 

@@ -15,6 +15,7 @@ from mynah.errors import ConfigError
 from mynah.runtime.result import Segment, Transcript, Word
 
 LINE_WIDTH = 42  # characters, the usual limit of subtitles
+LINES = 2  # at once
 
 _NO_TEXT = ("Cc", "Cs")  # control characters, halves of characters
 
@@ -28,7 +29,7 @@ class Layout:
     Attributes:
         max_line_width: characters of a line; by default 42, or without limit where
             ``max_words_per_line`` is given.
-        max_line_count: lines at once.
+        max_line_count: lines at once, by default two.
         max_words_per_line: words at once, in one line; no effect with ``max_line_width``.
         highlight_words: underline each word while it is spoken.
         longest: seconds at once.
@@ -39,7 +40,7 @@ class Layout:
     """
 
     max_line_width: int | None = None
-    max_line_count: int = 2
+    max_line_count: int | None = None
     max_words_per_line: int | None = None
     highlight_words: bool = False
     longest: float = 6.0
@@ -59,6 +60,11 @@ class Layout:
         if self.max_line_width is None and self.max_words_per_line is None:
             return LINE_WIDTH
         return self.max_line_width
+
+    @property
+    def lines(self) -> int:
+        """Lines at once."""
+        return LINES if self.max_line_count is None else self.max_line_count
 
     @property
     def words(self) -> int | None:
@@ -129,12 +135,14 @@ def _within(mark: Mark, span: tuple[int, int]) -> Mark:
 def _pieces(segment: Segment, layout: Layout) -> Iterator[_Piece]:
     """What of a segment is shown at once."""
     if not segment.words:
-        yield _Piece(plain(segment.text), segment.start, segment.end)
+        text = labelled(segment.speaker, plain(segment.text)) if segment.text else ""
+        yield _Piece(text, segment.start, segment.end)
         return
-    spans = word_spans(segment.text, segment.words)
+    spans, speakers = word_spans(segment.text, segment.words), shown_speakers(segment)
     group: list[int] = []
     for number in range(len(segment.words)):
-        if group and not _fits(segment, spans, group, number, layout):
+        same = not group or speakers[number] == speakers[group[-1]]
+        if group and not (same and _fits(segment, spans, group, number, layout)):
             yield _piece(segment, spans, group)
             group = []
         group.append(number)
@@ -146,11 +154,12 @@ def _fits(
 ) -> bool:
     first, before, word = segment.words[group[0]], segment.words[group[-1]], segment.words[new]
     text = plain(segment.text[spans[group[0]][0] : _stop(segment, spans, new)])
+    text = labelled(shown_speakers(segment)[group[0]], text)
     return (
         word.start - before.end < layout.pause
         and word.end - first.start <= layout.longest
         and (layout.words is None or len(group) < layout.words)
-        and len(wrap(text, layout.width)) <= layout.max_line_count
+        and len(wrap(text, layout.width)) <= layout.lines
     )
 
 
@@ -162,9 +171,10 @@ def _stop(segment: Segment, spans: Sequence[tuple[int, int]], word: int) -> int:
 def _piece(segment: Segment, spans: Sequence[tuple[int, int]], group: list[int]) -> _Piece:
     first, last = group[0], group[-1]
     begin, stop = 0 if first == 0 else spans[first][0], _stop(segment, spans, last)
-    text = plain(segment.text[begin:stop])
+    label = labelled(shown_speakers(segment)[first], "")
+    text = label + plain(segment.text[begin:stop])
     shown = [plain(segment.words[n].text) for n in group]
-    words, position = [], 0
+    words, position = [], len(label)
     for number, spoken in zip(group, shown, strict=True):
         found = text.find(spoken, position) if spoken else -1
         if found >= 0:
@@ -183,6 +193,48 @@ def word_spans(text: str, words: Sequence[Word]) -> list[tuple[int, int]]:
         position = start + len(word.text) if found >= 0 else position
         spans.append((start, position))
     return spans
+
+
+def labelled(speaker: str | None, text: str) -> str:
+    """``[SPEAKER_00]: text``, as WhisperX writes it."""
+    return text if speaker is None else f"[{speaker}]: {text}"
+
+
+def has_speakers(transcript: Transcript) -> bool:
+    """Whether anything in the transcript has a speaker."""
+    segments = transcript.segments
+    return any(s.speaker is not None or any(w.speaker for w in s.words) for s in segments)
+
+
+def shown_speakers(segment: Segment) -> list[str | None]:
+    """Under whose name each word of a segment is shown: words of nobody stand with those before
+    them, at the start with those behind."""
+    own = [word.speaker for word in segment.words]
+    now = next((speaker for speaker in own if speaker is not None), None)
+    shown = []
+    for speaker in own:
+        now = now if speaker is None else speaker
+        shown.append(now)
+    return shown
+
+
+def stretches(segment: Segment) -> Iterator[tuple[float, float, str, str | None]]:
+    """Start, end, text and speaker of each stretch of a segment in which one speaker speaks."""
+    shown = shown_speakers(segment)
+    if len(set(shown)) < 2:
+        speaker = shown[0] if shown and shown[0] is not None else segment.speaker
+        yield segment.start, segment.end, segment.text, speaker
+        return
+    spans = word_spans(segment.text, segment.words)
+    first = 0
+    for stop in range(1, len(shown) + 1):
+        if stop < len(shown) and shown[stop] == shown[first]:
+            continue
+        begin = spans[first][0] if first else 0
+        end = spans[stop][0] if stop < len(shown) else len(segment.text)
+        words = segment.words[first:stop]
+        yield words[0].start, words[-1].end, segment.text[begin:end].strip(), shown[first]
+        first = stop
 
 
 def plain(text: str) -> str:

@@ -3,7 +3,9 @@
 ``txt`` and ``tsv`` are for people and spreadsheets, ``json`` is all there is, ``srt`` and ``vtt``
 are subtitles (:mod:`mynah.runtime.subtitles`), ``textgrid`` is what Praat opens
 (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), ``ctm`` what NIST's scoring
-tools read: recording, channel, start, duration, word, confidence.
+tools read: recording, channel, start, duration, word, confidence, and, where there are speakers,
+``lex`` and the speaker. In the style of whisper, ``txt``, ``tsv``, ``srt`` and ``vtt`` are what
+openai-whisper writes (:mod:`mynah.runtime.whisper_style`).
 """
 
 from __future__ import annotations
@@ -11,13 +13,25 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mynah.errors import ConfigError, InputError, nearest
-from mynah.runtime.result import Segment, Transcript, Word
-from mynah.runtime.subtitles import Layout, plain, srt, vtt
+from mynah.runtime import whisper_style
+from mynah.runtime.result import Transcript
+from mynah.runtime.subtitles import (
+    Layout,
+    has_speakers,
+    labelled,
+    plain,
+    srt,
+    stretches,
+    vtt,
+)
+
+Style = Literal["mynah", "whisper"]
 
 # format -> what the name of its file ends in
 SUFFIXES = {
@@ -43,11 +57,13 @@ def render(
     words: bool = False,
     layout: Layout | None = None,
     recording: str = "recording",
+    style: Style = "mynah",
 ) -> str:
     """The transcript in the format ``kind``, one of :data:`FORMATS`, with a final line break.
 
     ``words`` asks for a line a word, with its times, in ``txt`` and ``tsv``; ``layout`` is that of
-    subtitles; ``recording`` is the name that stands in a ``ctm``.
+    subtitles; ``recording`` is the name that stands in a ``ctm``. The ``style`` of whisper has no
+    such lines of words, and its own layout.
 
     Raises:
         ConfigError: an unknown format.
@@ -55,7 +71,8 @@ def render(
     """
     if kind not in FORMATS:
         raise ConfigError(f"unknown format {kind!r}{nearest(kind, FORMATS)}")
-    return FORMATS[kind](transcript, _How(words, layout or Layout(), recording))
+    formats = FORMATS if style == "mynah" else FORMATS | WHISPER_FORMATS
+    return formats[kind](transcript, _How(words, layout or Layout(), recording))
 
 
 def save(
@@ -66,6 +83,7 @@ def save(
     words: bool = False,
     layout: Layout | None = None,
     recording: str | None = None,
+    style: Style = "mynah",
 ) -> None:
     """Write the transcript to ``path``, whole or not at all; missing directories are made.
 
@@ -76,7 +94,8 @@ def save(
     """
     path = Path(path)
     name = path.stem if recording is None else recording
-    write_atomic(path, render(transcript, kind, words=words, layout=layout, recording=name))
+    text = render(transcript, kind, words=words, layout=layout, recording=name, style=style)
+    write_atomic(path, text)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -104,10 +123,16 @@ def write_atomic(path: Path, text: str) -> None:
 
 def _txt(transcript: Transcript, how: _How) -> str:
     if not how.words:
-        return "".join(f"{plain(segment.text)}\n" for segment in transcript.segments)
+        return "".join(
+            f"{labelled(speaker, plain(text))}\n"
+            for segment in transcript.segments
+            for _, _, text, speaker in stretches(segment)
+        )
+    width = max((len(word.speaker or "") for word in transcript.words), default=0)
     return "".join(
         f"{word.start:8.2f} {word.end:8.2f}  "
-        f"{'    ' if word.confidence is None else f'{word.confidence:4.2f}'}  {plain(word.text)}\n"
+        f"{'    ' if word.confidence is None else f'{word.confidence:4.2f}'}  "
+        f"{(word.speaker or '').ljust(width) + '  ' if width else ''}{plain(word.text)}\n"
         for word in transcript.words
     )
 
@@ -117,11 +142,16 @@ def _json(transcript: Transcript, how: _How) -> str:
 
 
 def _tsv(transcript: Transcript, how: _How) -> str:
-    rows: Sequence[Segment | Word] = transcript.words if how.words else transcript.segments
-    lines = ["start\tend\tconfidence\ttext"]
-    for row in rows:
-        confidence = "" if row.confidence is None else f"{row.confidence:.3f}"
-        lines.append(f"{row.start:.3f}\t{row.end:.3f}\t{confidence}\t{plain(row.text)}")
+    known = has_speakers(transcript)
+    lines = ["start\tend\tconfidence\t" + ("speaker\t" if known else "") + "text"]
+    for segment in transcript.segments:
+        rows = [(w.start, w.end, w.text, w.speaker, w.confidence) for w in segment.words]
+        if not how.words:
+            rows = [(*row, segment.confidence) for row in stretches(segment)]
+        for start, end, text, speaker, confidence in rows:
+            sure = "" if confidence is None else f"{confidence:.3f}"
+            name = f"{speaker or ''}\t" if known else ""
+            lines.append(f"{start:.3f}\t{end:.3f}\t{sure}\t{name}{plain(text)}")
     return "\n".join(lines) + "\n"
 
 
@@ -137,6 +167,9 @@ def _textgrid(transcript: Transcript, how: _How) -> str:
             for word in words
             for char, (start, end) in zip(word.text, word.chars, strict=False)
         )
+    for name in sorted({word.speaker for word in words if word.speaker is not None}):
+        own = [word for word in words if word.speaker == name]
+        tiers[plain(name)] = _intervals((word.start, word.end, word.text) for word in own)
     ends = [tier[-1][1] for tier in tiers.values() if tier]
     length = max([round(transcript.duration * _TICKS), 1, *ends])
     lines = [
@@ -146,17 +179,22 @@ def _textgrid(transcript: Transcript, how: _How) -> str:
     for number, (name, tier) in enumerate(tiers.items(), start=1):
         filled = _fill(tier, length)
         lines += [
-            f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"',
+            f"    item [{number}]:", '        class = "IntervalTier"',
+            f'        name = "{_quote(name)}"',
             "        xmin = 0", f"        xmax = {_praat(length)}",
             f"        intervals: size = {len(filled)}",
         ]  # fmt: skip
         for place, (start, end, text) in enumerate(filled, start=1):
-            quoted = text.replace('"', '""')
             lines += [
                 f"        intervals [{place}]:", f"            xmin = {_praat(start)}",
-                f"            xmax = {_praat(end)}", f'            text = "{quoted}"',
+                f"            xmax = {_praat(end)}", f'            text = "{_quote(text)}"',
             ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """Within the quotes of a TextGrid."""
+    return text.replace('"', '""')
 
 
 def _intervals(rows: Iterable[tuple[float, float, str]]) -> list[tuple[int, int, str]]:
@@ -189,11 +227,14 @@ def _ctm(transcript: Transcript, how: _How) -> str:
     if transcript.segments and not transcript.words:
         raise InputError("ctm: the transcript has no times of words")
     name = _token(how.recording).lstrip(";") or "recording"  # ;; begins a comment
+    known = has_speakers(transcript)
     lines = []
     for word in sorted(transcript.words, key=lambda word: word.start):
         text = _token(word.text)
         if text:
             confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
+            if known:
+                confidence = f"{confidence or ' NA'} lex {_token(word.speaker or '<NA>')}"
             length = max(word.end - word.start, 0.0)
             lines.append(f"{name} 1 {word.start:.3f} {length:.3f} {text}{confidence}\n")
     return "".join(lines)
@@ -212,4 +253,10 @@ FORMATS: dict[str, Callable[[Transcript, _How], str]] = {
     "tsv": _tsv,
     "textgrid": _textgrid,
     "ctm": _ctm,
+}
+WHISPER_FORMATS: dict[str, Callable[[Transcript, _How], str]] = {
+    "txt": lambda transcript, how: whisper_style.txt(transcript),
+    "srt": lambda transcript, how: whisper_style.srt(transcript, how.layout),
+    "vtt": lambda transcript, how: whisper_style.vtt(transcript, how.layout),
+    "tsv": lambda transcript, how: whisper_style.tsv(transcript),
 }

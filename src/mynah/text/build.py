@@ -25,19 +25,24 @@ from mynah.text.tokenizer import (
     UnitTokenizer,
     read_units,
 )
+from mynah.text.whisper_tokenizer import load_whisper_tokenizer
 
 _Case = Literal["keep", "lower", "upper"]
 
 
 def load_tokenizer(folder: str | Path, values: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in ``folder``: ``units.txt``, and a BPE model or a dictionary of sounds.
+    """The tokenizer in ``folder``: ``units.txt``, and a BPE model or a dictionary of sounds; or
+    that of a Whisper model.
 
-    ``values`` is the table ``[tokenizer]`` of ``model.toml``: see :class:`TokenizerConfig`.
+    ``values`` is the table ``[tokenizer]`` of ``model.toml``: see :class:`TokenizerConfig`, and for
+    the kind ``whisper`` :class:`mynah.text.whisper_tokenizer.WhisperTokens`.
 
     Raises:
         ModelError: a file is missing or malformed, or ``values`` is wrong.
     """
     folder = Path(folder)
+    if values.get("kind") == "whisper":
+        return load_whisper_tokenizer(folder, values)
     try:
         config = build(TokenizerConfig, values, "tokenizer")
     except ConfigError as error:

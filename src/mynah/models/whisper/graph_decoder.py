@@ -127,7 +127,9 @@ def _table(maker: _Decoder) -> tuple[str, str]:
     def load() -> Array:
         return np.asarray(parts.tensors[_EMBEDDING], np.float32).T
 
-    table = parts.made("embedding.table", shape, lambda: to_int8(load(), column_scales(load())), "i1")
+    table = parts.made(
+        "embedding.table", shape, lambda: to_int8(load(), column_scales(load())), "i1"
+    )
     return table, parts.made("embedding.scales", shape[1:], lambda: column_scales(load()))
 
 

@@ -70,10 +70,12 @@ def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple
     bias = parts.made(
         f"{name}.query_bias",
         (3 * width,),
-        lambda: np.concatenate([
-            np.asarray(parts.tensors[f"{name}.query.bias"], np.float32),
-            np.zeros(2 * width, np.float32),
-        ]),
+        lambda: np.concatenate(
+            [
+                np.asarray(parts.tensors[f"{name}.query.bias"], np.float32),
+                np.zeros(2 * width, np.float32),
+            ]
+        ),
     )
     seen = parts.graph.node(
         "MultiHeadAttention", [*made, bias], f"{name}.seen", {"num_heads": heads}, domain=MICROSOFT
@@ -96,7 +98,9 @@ def _cross(parts: Parts, h: str, layer: int, dims: WhisperDims) -> None:
         x = parts.product(h, f"{name}.{part}", [f"{name}.{part}.weight"])
         x = node("Reshape", [x, split], f"{x}.split")
         out = f"cross_{part}s.{layer}"
-        shape: list[int | str] = ["B", heads, size, "T"] if part == "key" else ["B", heads, "T", size]
+        shape: list[int | str] = (
+            ["B", heads, size, "T"] if part == "key" else ["B", heads, "T", size]
+        )
         if parts.int8:
             if part == "key":
                 axis = graph.constant("frame_axis", np.array([1], np.int64))

@@ -163,10 +163,14 @@ class OnnxHeard:
 class OnnxWhisper:
     """A Whisper in two ONNX graphs (``mynah.models.whisper.graph_encoder`` and ``_decoder``)."""
 
-    def __init__(self, folder: ModelFolder, dims: WhisperDims, precision: str, threads: int) -> None:
+    def __init__(
+        self, folder: ModelFolder, dims: WhisperDims, precision: str, threads: int
+    ) -> None:
         self.dims, self.name = dims, f"onnx {precision}"
         self._encoder, self.session = (
-            open_session(verified_graph(folder, f"onnx/{part}.{precision}.onnx"), threads)
+            open_session(
+                verified_graph(folder, f"onnx/{part}.{precision}.onnx"), threads, rewrite=False
+            )
             for part in ("encoder", "decoder")
         )
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
@@ -194,7 +198,9 @@ class OnnxWhisper:
             self._encoder.run_with_iobinding(binding)
         return OnnxHeard(out.pop("output"), frames // 2, out)
 
-    def decoder(self, heard: OnnxHeard, rows: Sequence[int], capacity: int = 448) -> OnnxTextDecoder:
+    def decoder(
+        self, heard: OnnxHeard, rows: Sequence[int], capacity: int = 448
+    ) -> OnnxTextDecoder:
         """See :meth:`WhisperEngine.decoder`."""
         return OnnxTextDecoder(self, heard, rows, min(capacity, self.dims.n_text_ctx))
 

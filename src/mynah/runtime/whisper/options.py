@@ -54,7 +54,8 @@ class WhisperOptions:
         hotwords: text that stands before every window. It, the carried prompt and the previous
             text share half the text context: the previous text gives way, then the prompt.
         suppress_tokens: tokens that are never chosen, as numbers; -1 stands for all symbols that
-            are not said. A text is such numbers with commas between.
+            are not said, and the marks of a prompt are never chosen either. A text is such numbers
+            with commas between. Empty: all may be chosen.
         suppress_blank: whether a window may not begin with a space or end at once.
         without_timestamps: whether the model gives no times; a window is one segment then.
         max_initial_timestamp: the latest time at which a window's first segment may begin.
@@ -131,6 +132,8 @@ class WhisperOptions:
             raise ConfigError(f"clip_timestamps: {clips} are not all times of 0 or more")
         if any(end <= start for start, end in zip(clips[::2], clips[1::2], strict=False)):
             raise ConfigError(f"clip_timestamps: {clips}: an end is not after its start")
+        if list(clips) != sorted(clips):
+            raise ConfigError(f"clip_timestamps: {clips} are not in order of time")
         temperatures = self.temperatures
         if not temperatures or any(not 0 <= t <= 10 for t in temperatures):
             raise ConfigError(f"temperature: {self.temperature} is not in 0..10")
@@ -198,6 +201,8 @@ class WhisperOptions:
         Raises:
             ConfigError: a number that the model does not have.
         """
+        if not self.suppressed_numbers:
+            return ()
         special = tokenizer.special
         found = {special.transcribe, special.translate, special.sot, special.sot_prev}
         found |= {special.sot_lm, special.no_speech}

@@ -125,7 +125,7 @@ def test_command(
     source, out = sources(tmp_path)["huggingface"], tmp_path / "out"
     arguments = ["import", "whisper", str(source), str(out), "--weights", weights]
     assert main(arguments) == 0
-    assert "whisper model, 16000 Hz" in capsys.readouterr().out
+    assert "whisper model, 3 languages" in capsys.readouterr().out
     stored = read_safetensors(out / "weights.safetensors").stored
     assert {s.dtype.str for s in stored.values()} == {code}
     values = tomllib.loads((out / "model.toml").read_text("utf-8"))

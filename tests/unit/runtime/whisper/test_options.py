@@ -55,7 +55,8 @@ def test_suppressed_tokens() -> None:
     marks |= {special.transcribe, special.translate}
     symbols = set(TOKENIZER.non_speech_tokens)
     assert set(WhisperOptions().suppressed(TOKENIZER)) == marks | symbols
-    assert set(WhisperOptions(suppress_tokens="").suppressed(TOKENIZER)) == marks
+    assert set(WhisperOptions(suppress_tokens="").suppressed(TOKENIZER)) == set()
+    assert set(WhisperOptions(suppress_tokens=(7,)).suppressed(TOKENIZER)) == marks | {7}
     assert set(WhisperOptions(suppress_tokens=(7, -1)).suppressed(TOKENIZER)) == (
         marks | symbols | {7}
     )

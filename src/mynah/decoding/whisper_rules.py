@@ -1,0 +1,118 @@
+"""What a Whisper model may say next, and the searches that choose among it.
+
+The rules are those of the original (A. Radford et al., arXiv:2212.04356, and its program), for all
+rows of a batch at once; what a row may say depends on that row alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mynah.decoding.units import Floats, Ints
+
+NEVER = np.float32(-np.inf)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may come next, in numbers of tokens.
+
+    Attributes:
+        eot: the end of the text; the tokens before it are text.
+        timestamp_begin: the first timestamp; all tokens from it on are timestamps.
+        suppressed: tokens that never come.
+        first_suppressed: tokens that do not come first.
+        timestamps: whether there are timestamps, which come in pairs around text and do not
+            decrease.
+        no_timestamps: the token that says there are none, which never comes.
+        latest_first: how far from the first timestamp a text may begin; ``None``: any.
+        repetition_penalty: logits of tokens that the row has are divided by it, negative ones
+            multiplied (N. Keskar et al., arXiv:1909.05858).
+        no_repeat_ngram: no n-gram of this length comes twice; 0: any may.
+    """
+
+    eot: int
+    timestamp_begin: int
+    suppressed: tuple[int, ...] = ()
+    first_suppressed: tuple[int, ...] = ()
+    timestamps: bool = True
+    no_timestamps: int | None = None
+    latest_first: int | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+    def apply(self, logits: Floats, said: Ints, begun: int = 0) -> None:
+        """Make impossible in ``logits`` (N, V) what may not follow ``said`` (N, n), in place.
+
+        The first ``begun`` tokens of ``said`` were given and not chosen; they count as said.
+        """
+        if self.repetition_penalty != 1.0 and said.shape[1]:
+            self._penalise(logits, said)
+        if self.no_repeat_ngram:
+            self._forbid_ngrams(logits, said)
+        if said.shape[1] == begun and self.first_suppressed:
+            logits[:, list(self.first_suppressed)] = NEVER
+        if self.suppressed:
+            logits[:, list(self.suppressed)] = NEVER
+        if self.timestamps:
+            self._time(logits, said)
+
+    def _penalise(self, logits: Floats, said: Ints) -> None:
+        rows = np.arange(len(said))[:, None]
+        values = logits[rows, said]
+        penalty = np.float32(self.repetition_penalty)
+        logits[rows, said] = np.where(values < 0, values * penalty, values / penalty)
+
+    def _forbid_ngrams(self, logits: Floats, said: Ints) -> None:
+        size, count = self.no_repeat_ngram, said.shape[1]
+        if count < size:
+            return
+        grams = np.lib.stride_tricks.sliding_window_view(said, size, axis=1)  # (N, count-size+1, n)
+        newest = said[:, count - size + 1 :]
+        rows, places = np.nonzero((grams[:, :, :-1] == newest[:, None]).all(axis=2))
+        logits[rows, grams[rows, places, -1]] = NEVER
+
+    def _time(self, logits: Floats, said: Ints) -> None:
+        begin, count = self.timestamp_begin, said.shape[1]
+        if self.no_timestamps is not None:
+            logits[:, self.no_timestamps] = NEVER
+        times = logits[:, begin:]
+        if count == 0:
+            logits[:, :begin] = NEVER
+            if self.latest_first is not None:
+                times[:, self.latest_first + 1 :] = NEVER
+            return
+        last = said[:, -1] >= begin
+        before = said[:, -2] >= begin if count > 1 else np.ones(len(said), np.bool_)
+        logits[last & before, begin:] = NEVER  # text has to follow
+        logits[last & ~before, : self.eot] = NEVER  # the next segment begins, or the text ends
+        self._forbid_earlier(times, said, last & ~before)
+        # more probable together than any text: it is a timestamp
+        together = _log_sum(times)
+        logits[together > logits[:, :begin].max(axis=1), :begin] = NEVER
+
+    def _forbid_earlier(self, times: Floats, said: Ints, may_repeat: npt.NDArray[np.bool_]) -> None:
+        """No earlier time than the last; the same only where a segment begins at once."""
+        is_time = said >= self.timestamp_begin
+        some = is_time.any(axis=1)
+        place = said.shape[1] - 1 - is_time[:, ::-1].argmax(axis=1)
+        last = said[np.arange(len(said)), place] - self.timestamp_begin
+        floor = np.where(some, last + np.where(may_repeat, 0, 1), 0)
+        times[np.arange(times.shape[1])[None] < floor[:, None]] = NEVER
+
+
+def _log_sum(values: Floats) -> Floats:
+    """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible."""
+    best = values.max(axis=1)
+    safe = np.where(np.isfinite(best), best, np.float32(0.0))
+    with np.errstate(divide="ignore"):
+        sums = np.log(np.exp(values - safe[:, None]).sum(axis=1))
+    return np.asarray(sums + safe)
+
+
+def log_totals(logits: Floats) -> Floats:
+    """What to take from the logits (N, V) of a row to make log-probabilities, (N,) float64."""
+    return _log_sum(logits).astype(np.float64)

@@ -1,0 +1,282 @@
+"""Long recordings window by window: one after the other, or many stretches of speech at once.
+
+A lane goes through a region of the recording as the original goes through a file: a window begins
+where the last finished segment of the one before ended, so no word is cut or heard twice. One after
+the other, there is one lane at a time, and what was said before is the prompt of the next window;
+batched, many lanes are decoded together, each for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from mynah.runtime.whisper.engine import Heard
+from mynah.runtime.whisper.language import (
+    Probabilities,
+    elected,
+    is_sure,
+    language_probabilities,
+    most_probable,
+)
+from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.prompts import Fixed, History
+from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording
+from mynah.runtime.whisper.regions import Region, Regions
+from mynah.runtime.whisper.segments import Piece, Step, after_words, cut, without_empty
+from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
+
+MARGIN = 100  # frames behind what is heard, with a short context
+_ROUND = 100  # frames that a short context is a multiple of
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that was decoded: where it is, in frames, and what was found in it."""
+
+    seek: int
+    size: int
+    found: Found
+    pieces: list[Piece]
+    language: str
+    last_speech: float  # seconds; where the last word before the window ended
+
+
+class WordTimes(Protocol):
+    """Finds the words of windows, each of which is a row of what was heard: the windows' pieces
+    with their words, and with the times that follow from them."""
+
+    def __call__(
+        self, heard: Heard, rows: Sequence[int], windows: Sequence[Window]
+    ) -> list[list[Piece]]: ...
+
+
+@dataclass
+class Lane:
+    """The way through one region. What is found waits in ``done`` until its turn comes."""
+
+    region: Region
+    seek: int
+    language: str | None = None
+    last_speech: float = 0.0
+    first: bool = True
+    done: list[Window] = field(default_factory=list)
+    dropped: list[tuple[Window, tuple[Piece, ...]]] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to decode."""
+        return self.region.closed and self.seek >= self.region.stop
+
+
+@dataclass
+class LongForm:
+    """The windows of one recording, by one model.
+
+    Attributes:
+        language: that asked for, or the only one; ``None``: it is detected.
+        position: the frame before which everything was decoded.
+        dropped: windows, and what was taken out of them as invented.
+    """
+
+    model: WhisperModel
+    options: WhisperOptions
+    decoder: WindowDecoder
+    fixed: Fixed
+    recording: Recording
+    regions: Regions
+    language: str | None = None
+    word_times: WordTimes | None = None
+    position: int = 0
+    dropped: list[tuple[Window, tuple[Piece, ...]]] = field(default_factory=list)
+    _detected: str | None = None
+    _lanes: list[Lane] = field(default_factory=list)
+    _history: History = field(init=False)
+    _last_speech: float = 0.0
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
+        self._history = History(self.fixed)
+
+    def windows(self) -> Iterator[list[Window]]:
+        """What was decoded, in order of time; a list, which may be empty, each time that windows
+        were decoded."""
+        width = self.options.batch_size if self.options.batched else 1
+        chunk = round(self.options.chunk_length * FRAMES)
+        while True:
+            self._fill(width)
+            jobs = []
+            for lane in self._lanes:
+                self.regions.reach(lane.region, lane.seek + chunk, self.recording)
+                size = min(chunk, lane.region.stop - lane.seek)
+                if size > 0:
+                    jobs.append((lane, size))
+            if jobs:
+                self._decode(jobs)
+            elif not self._lanes:
+                break
+            yield self._finished()
+
+    def _fill(self, width: int) -> None:
+        while sum(not lane.over for lane in self._lanes) < width:
+            region = self.regions.next(self.recording)
+            if region is None:
+                return
+            self._lanes.append(Lane(region, region.start, last_speech=self._last_speech))
+
+    def _finished(self) -> list[Window]:
+        """The windows whose turn has come."""
+        found: list[Window] = []
+        while self._lanes:
+            lane = self._lanes[0]
+            found += lane.done
+            self.dropped += lane.dropped
+            lane.done, lane.dropped = [], []
+            self.position = lane.region.stop if lane.over else lane.seek
+            if not lane.over:
+                break
+            if not self.options.batched:
+                self._last_speech = lane.last_speech
+            self._lanes.pop(0)
+        open_ = [lane.seek for lane in self._lanes if not lane.over]
+        self.recording.forget(min([*open_, self.position]))
+        return found
+
+    def _decode(self, jobs: list[tuple[Lane, int]]) -> None:
+        """Decode the next window of each lane; those of the same length are encoded at once."""
+        groups: dict[int, list[tuple[Lane, int]]] = {}
+        for lane, size in jobs:
+            groups.setdefault(self._context(size), []).append((lane, size))
+        parts = []
+        for context, group in groups.items():
+            mels = [self.recording.window(lane.seek, size, context) for lane, size in group]
+            parts.append((group, self.model.engine.encode(np.stack(mels))))
+        self._languages(parts)
+        for group, heard in parts:
+            self._decode_group(group, heard)
+
+    def _context(self, size: int) -> int:
+        """Frames that a window of ``size`` is encoded in."""
+        if not self.options.short_context:
+            return WINDOW
+        return min(math.ceil((size + MARGIN) / _ROUND) * _ROUND, WINDOW)
+
+    def _decode_group(self, group: list[tuple[Lane, int]], heard: Heard) -> None:
+        asked = [self._asked(lane) for lane, _ in group]
+        rows = list(range(len(group)))
+        results = self.decoder(heard, rows, asked)
+        spoken: list[tuple[int, Window, int, bool]] = []
+        for row, ((lane, size), found) in enumerate(zip(group, results, strict=True)):
+            lane.first, self._begun = False, True
+            if self.decoder.is_silent(found):
+                lane.seek += size
+                continue
+            pieces, seek, nothing_after = cut(found, lane.seek, size, self.model.tokenizer)
+            language = lane.language or ""
+            window = Window(lane.seek, size, found, pieces, language, lane.last_speech)
+            spoken.append((row, window, seek, nothing_after))
+        timed = [window.pieces for _, window, _, _ in spoken]
+        if self.word_times is not None and spoken:
+            timed = self.word_times(
+                heard, [row for row, _, _, _ in spoken], [window for _, window, _, _ in spoken]
+            )
+        for (row, window, seek, nothing_after), pieces in zip(spoken, timed, strict=True):
+            step = self._stepped(window, pieces, seek, nothing_after)
+            self._take(group[row][0], window, step)
+
+    def _stepped(self, window: Window, pieces: list[Piece], seek: int, nothing_after: bool) -> Step:
+        if self.word_times is None:
+            return Step(pieces, seek, window.last_speech)
+        silence = self.options.hallucination_silence_threshold or 0.0
+        self.recording.reach(window.seek + window.size + math.ceil(silence * FRAMES))
+        return after_words(
+            pieces,
+            seek,
+            window=(window.seek, window.size),
+            content=self.recording.frames,
+            nothing_after=nothing_after,
+            last_speech=window.last_speech,
+            options=self.options,
+        )
+
+    def _take(self, lane: Lane, window: Window, step: Step) -> None:
+        """Go on after a window."""
+        lane.last_speech = step.last_speech
+        # a window from which nothing follows is over
+        lane.seek = step.seek if step.seek > window.seek else window.seek + window.size
+        pieces = without_empty(step.pieces)
+        done = replace(window, pieces=pieces)
+        lane.done.append(done)
+        if step.dropped:
+            lane.dropped.append((done, step.dropped))
+            if not step.pieces:
+                return
+        if not self.options.batched:
+            hot = window.found.tried > self.options.prompt_reset_on_temperature
+            tokens = [token for piece in pieces for token in piece.tokens]
+            self._history.add(tokens, forget=hot or not self.options.conditions)
+
+    def _asked(self, lane: Lane) -> Asked:
+        tokenizer, options = self.model.tokenizer, self.options
+        prompt = self._history.prompt()
+        first = not self._begun and lane.first and lane.region.number == 0
+        return Asked(
+            start=tokenizer.sot_sequence(
+                lane.language, options.task, timestamps=not options.without_timestamps
+            ),
+            before=(tokenizer.special.sot_prev, *prompt) if prompt else (),
+            given=self.fixed.prefix if first else (),
+            seed=(options.seed, lane.seek),
+        )
+
+    def _languages(self, parts: list[tuple[list[tuple[Lane, int]], Heard]]) -> None:
+        """Say for each lane which language its next window is in."""
+        lanes = [
+            (lane, heard, row) for group, heard in parts for row, (lane, _) in enumerate(group)
+        ]
+        if self.language is not None:
+            for lane, _, _ in lanes:
+                lane.language = self.language
+            return
+        allowed = self.options.languages
+        if not self.options.multilingual:
+            if self._detected is None:
+                lane, heard, row = min(lanes, key=lambda item: item[0].region.number)
+                found = language_probabilities(self.model, heard, [row], allowed)[0]
+                self._detected = self._decided(found, lane.seek)
+            for lane, _, _ in lanes:
+                lane.language = self._detected
+            return
+        found_by = {}
+        for group, heard in parts:
+            rows = list(range(len(group)))
+            probabilities = language_probabilities(self.model, heard, rows, allowed)
+            for (lane, _), found in zip(group, probabilities, strict=True):
+                found_by[lane.region.number] = (lane, found)
+        for _, (lane, found) in sorted(found_by.items(), key=lambda item: item[0]):
+            before = lane.language or self._detected
+            sure = is_sure(found, self.options.language_threshold)
+            lane.language = most_probable(found)[0] if sure or before is None else before
+            if lane.first or not self.options.batched:
+                self._detected = lane.language
+
+    def _decided(self, found: Probabilities, seek: int) -> str:
+        """The language of the recording, looking at more windows while none is sure."""
+        looked_at = [found]
+        while not is_sure(looked_at[-1], self.options.language_threshold):
+            start = seek + len(looked_at) * WINDOW
+            if len(looked_at) >= self.options.language_segments:
+                break
+            self.recording.reach(start + WINDOW)
+            size = min(WINDOW, self.recording.frames - start)
+            if size <= 0:
+                break
+            heard = self.model.engine.encode(self.recording.window(start, size)[None])
+            looked_at += language_probabilities(self.model, heard, [0], self.options.languages)
+        sure = is_sure(looked_at[-1], self.options.language_threshold)
+        return most_probable(looked_at[-1])[0] if sure else elected(looked_at)

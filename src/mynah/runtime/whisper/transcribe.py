@@ -1,0 +1,263 @@
+"""A recording to a transcript, by a Whisper model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mynah.audio.segments import SegmentOptions
+from mynah.errors import ConfigError
+from mynah.runtime.engine import Array
+from mynah.runtime.offline import Cancelled, Progress, Stop, asked
+from mynah.runtime.result import Decoded, Segment, Suspicion, Transcript, Word, make_transcript
+from mynah.runtime.voice import Detector
+from mynah.runtime.whisper.engine import Heard
+from mynah.runtime.whisper.guards import Span, guarded
+from mynah.runtime.whisper.longform import LongForm, Window, WordTimes
+from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.prompts import Fixed, fixed_prompts
+from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording
+from mynah.runtime.whisper.regions import JOIN, Everything, Pieces, Regions, Speech
+from mynah.runtime.whisper.segments import Piece
+from mynah.runtime.whisper.window import WindowDecoder
+
+
+class Planned(Protocol):
+    """What is asked of a model: ``language`` is a code, or ``None`` where it is detected; only what
+    ``detector`` takes for ``speech`` is heard, where there is one."""
+
+    @property
+    def options(self) -> WhisperOptions: ...
+    @property
+    def language(self) -> str | None: ...
+    @property
+    def detector(self) -> Detector | None: ...
+    @property
+    def speech(self) -> SegmentOptions | None: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Options made ready for a model: those of them that it has other names for are changed."""
+
+    options: WhisperOptions
+    decoder: WindowDecoder
+    fixed: Fixed
+
+
+def prepare(model: WhisperModel, options: WhisperOptions, language: str | None) -> Prepared:
+    """Make ``options`` ready for ``model``; ``language`` is one of the model's, or ``None``.
+
+    Raises:
+        ConfigError: what this model cannot do.
+    """
+    found = model.language(language)
+    codes = tuple(dict.fromkeys(code for one in options.languages if (code := model.language(one))))
+    options = options.replace(languages=codes)
+    for name in ("languages", "multilingual"):
+        if getattr(options, name) and language is not None:
+            raise ConfigError(f"{name}: {language!r} is asked for, so none is detected")
+    tokenizer, dims = model.tokenizer, model.config.dims
+    # a task that an English-only model does not have is refused
+    tokenizer.sot_sequence(found or model.languages[0], options.task)
+    if options.max_new_tokens is not None and options.max_new_tokens > dims.n_text_ctx:
+        raise ConfigError(f"max_new_tokens: {options.max_new_tokens}, at most {dims.n_text_ctx}")
+    if dims.n_audio_ctx * 2 != WINDOW:
+        raise ConfigError(f"{model.name}: hears {dims.n_audio_ctx / 50:g} s at once, not 30")
+    if options.word_timestamps == "attention" and not model.config.alignment_heads:
+        raise ConfigError(f"word_timestamps: {model.name} has no alignment heads")
+    first = model.config.begin_suppress_tokens or (*tokenizer.encode(" "), tokenizer.eos)
+    decoder = WindowDecoder(model.engine, tokenizer, options, first)
+    return Prepared(options, decoder, fixed_prompts(options, tokenizer, dims))
+
+
+def transcribe(
+    model: WhisperModel,
+    planned: Planned,
+    blocks: Iterator[Array],
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    total: float | None = None,
+) -> Transcript:
+    """Transcribe one recording of blocks of samples (S,) at 16 kHz, which is read as it goes.
+
+    ``progress`` is called with the seconds of audio that are done and ``total``; ``stop`` is asked
+    between windows.
+
+    Raises:
+        ConfigError: what this model cannot do.
+        InputError: the recording cannot be read.
+        Cancelled: ``stop`` said so; it has what was heard until then.
+    """
+    run = make_run(model, planned, blocks)
+    recording = run.recording
+    heard: list[Window] = []
+
+    def transcript(seconds: float) -> Transcript:
+        speech = run.regions.spoken if planned.detector is not None else None
+        return _transcript(model, run, heard, seconds, speech)
+
+    windows = run.windows()
+    while True:
+        if asked(stop):
+            raise Cancelled((transcript(run.position / FRAMES),))
+        found = next(windows, None)
+        if found is None:
+            break
+        heard += found
+        if progress is not None:
+            progress(min(run.position / FRAMES, recording.samples / model.rate), total)
+    while not recording.ended:  # what is behind the last clip is part of the recording
+        recording.read()
+        recording.forget(recording.frames)
+    seconds = recording.samples / model.rate
+    if progress is not None:
+        progress(seconds, total)
+    return transcript(seconds)
+
+
+def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> LongForm:
+    """The windows of a recording of ``blocks``.
+
+    Raises:
+        ConfigError: what this model cannot do.
+    """
+    ready = prepare(model, planned.options, planned.language)
+    regions = _regions(model, planned)
+    whole = ready.options.loudness == "recording"
+    return LongForm(
+        model,
+        ready.options,
+        ready.decoder,
+        ready.fixed,
+        Recording(model.frontend, blocks, regions, whole=whole),
+        regions,
+        language=model.language(planned.language),
+        word_times=_word_times(model, ready.options),
+    )
+
+
+def _regions(model: WhisperModel, planned: Planned) -> Regions:
+    """What of a recording is heard, in what pieces."""
+    options = planned.options
+    clips, chunk = options.clip_timestamps, round(options.chunk_length * FRAMES)
+    if planned.detector is not None:
+        speech = planned.speech or SegmentOptions()
+        source = Speech(model.rate, planned.detector, speech)
+        longest = float(chunk) if options.batched else math.inf
+        return Regions(source, clips, join=JOIN * FRAMES, longest=longest)
+    if options.batched:
+        return Regions(Pieces(chunk), clips, join=0, pad=0)
+    return Regions(Everything(), clips, pad=0)
+
+
+def _word_times(model: WhisperModel, options: WhisperOptions) -> WordTimes | None:
+    """What finds the words by attention. A CTC aligner, which sees the transcript when it is whole,
+    begins with these, too: words that it does not hear keep them."""
+    heads = model.config.alignment_heads
+    if options.word_timestamps == "none" or not heads:
+        return None
+
+    def find(heard: Heard, rows: Sequence[int], windows: Sequence[Window]) -> list[list[Piece]]:
+        from mynah.runtime.whisper.words import Said, Stretch, place_words, time_words
+
+        def text(piece: Piece) -> tuple[int, ...]:
+            return tuple(token for token in piece.tokens if token < model.tokenizer.eos)
+
+        said = [
+            Said(
+                tuple(token for piece in window.pieces for token in text(piece)),
+                model.tokenizer.sot_sequence(window.language, options.task, timestamps=False),
+                window.size // 2,
+                window.language,
+            )
+            for window in windows
+        ]
+        found = time_words(model.engine, heard, rows, said, tokenizer=model.tokenizer, heads=heads)
+        placed = []
+        for window, words in zip(windows, found, strict=True):
+            stretches = place_words(
+                [Stretch(text(piece), piece.start, piece.end) for piece in window.pieces],
+                words,
+                offset=window.seek / FRAMES,
+                last_speech=window.last_speech,
+                prepend=options.prepend_punctuations,
+                append=options.append_punctuations,
+            )
+            placed.append(
+                [
+                    dataclasses.replace(piece, start=one.start, end=one.end, words=one.words)
+                    for piece, one in zip(window.pieces, stretches, strict=True)
+                ]
+            )
+        return placed
+
+    return find
+
+
+def _transcript(
+    model: WhisperModel,
+    run: LongForm,
+    windows: Sequence[Window],
+    seconds: float,
+    speech: Sequence[Span] | None,
+) -> Transcript:
+    detected = run.language is None
+    segments = [
+        _segment(window, piece, window.language if detected else None, seconds)
+        for window in windows
+        for piece in window.pieces
+        if piece.text.strip()
+    ]
+    kept, suspected = guarded(segments, run.options, speech)
+    for _, pieces in run.dropped:  # the silence around them said so
+        suspected += [
+            Suspicion(piece.text.strip(), piece.start, piece.end, "no_speech", True)
+            for piece in pieces
+            if piece.text.strip()
+        ]
+    languages = {segment.language for segment in kept} if detected else {run.language}
+    notes = {"short_context": run.options.short_context, "hotwords_cut": run.fixed.cut}
+    return make_transcript(
+        kept,
+        language=languages.pop() if len(languages) == 1 else None,
+        duration=seconds,
+        model=model.name,
+        suspected=sorted(suspected, key=lambda one: one.start),
+        notes=[name for name, is_so in notes.items() if is_so],
+    )
+
+
+def _segment(window: Window, piece: Piece, language: str | None, seconds: float) -> Segment:
+    found = window.found
+    confidence = float(np.exp(np.mean(piece.logs))) if piece.logs else None
+    # times may lie in what the window was filled up with
+    start = min(piece.start, seconds)
+    end = max(min(piece.end, seconds), start)
+    return Segment(
+        text=piece.text.strip(),
+        start=start,
+        end=end,
+        confidence=confidence,
+        words=tuple(_clipped(word, seconds) for word in piece.words),
+        language=language,
+        decoded=Decoded(
+            temperature=found.temperature,
+            avg_logprob=found.avg_logprob,
+            compression_ratio=found.compression_ratio,
+            no_speech_prob=found.no_speech_prob,
+        ),
+    )
+
+
+def _clipped(word: Word, seconds: float) -> Word:
+    """A word that does not end behind the recording."""
+    start = min(word.start, seconds)
+    return dataclasses.replace(word, start=start, end=max(min(word.end, seconds), start))

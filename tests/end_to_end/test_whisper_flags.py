@@ -1,0 +1,380 @@
+"""`mynah transcribe` with the flags that users of whisper and its offspring know.
+
+Every flag of their help is run on a tiny random model: it is honoured, or refused with one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tone_model import RATE, speak, write_tone_model
+from tests.whisper_reference import DIMS, write_random
+
+from mynah.audio import write
+from mynah.cli import main
+from mynah.models.whisper.convert import import_whisper
+from mynah.runtime.result import Transcript
+
+Call = Callable[..., tuple[int, str, str]]
+
+# flag: values that are honoured
+WHISPER: dict[str, list[str]] = {
+    "--model_dir": [],  # a test of its own
+    "--device": ["cpu"],
+    "--output_dir": ["OUT"],
+    "--output_format": ["txt", "vtt", "srt", "tsv", "json", "all"],
+    "--verbose": ["True", "False"],
+    "--task": ["transcribe", "translate"],
+    "--language": ["de", "German", "Chinese", "Mandarin", "english", "中文", "英语"],
+    "--temperature": ["0", "0.3", "1.5"],
+    "--best_of": ["2", "None"],
+    "--beam_size": ["2", "None"],
+    "--patience": ["2.0"],
+    "--length_penalty": ["0.5", "None"],
+    "--suppress_tokens": ["-1", "", "-1,7,8", "3,4"],
+    "--initial_prompt": ["the cat"],
+    "--carry_initial_prompt": ["False"],
+    "--condition_on_previous_text": ["True", "False"],
+    "--fp16": ["False"],
+    "--temperature_increment_on_fallback": ["0.5", "None"],
+    "--compression_ratio_threshold": ["2.4", "None"],
+    "--logprob_threshold": ["-1.0", "None"],
+    "--no_speech_threshold": ["0.6", "None"],
+    "--word_timestamps": ["True", "False"],
+    "--prepend_punctuations": ["\"'“¿([{-"],
+    "--append_punctuations": ["\"'.。,，!！?？:：”)]}、"],
+    "--highlight_words": ["False"],
+    "--max_line_width": ["None"],
+    "--max_line_count": ["None"],
+    "--max_words_per_line": ["None"],
+    "--threads": ["0", "1", "None"],
+    "--clip_timestamps": ["0", "0,0.5", "0.2,0.8,1.0"],
+    "--hallucination_silence_threshold": ["None"],
+}
+CTRANSLATE2: dict[str, list[str]] = {
+    "--model_directory": [],
+    "--local_files_only": ["True", "False"],
+    "--pretty_json": ["True"],
+    "--print_colors": ["False"],
+    "--device_index": ["0"],
+    "--compute_type": ["default", "auto", "int8", "int8_float32", "float32"],
+    "--prompt_reset_on_temperature": ["0.5"],
+    "--prefix": ["the"],
+    "--suppress_blank": ["True", "False"],
+    "--repetition_penalty": ["1.2"],
+    "--no_repeat_ngram_size": ["3"],
+    "--hotwords": ["cat, hat"],
+    "--batched": ["True", "False"],
+    "--batch_size": ["2"],
+    "--multilingual": [],  # without --language, a test of its own
+    "--vad_filter": ["True", "False"],
+    "--vad_threshold": ["0.4"],
+    "--vad_min_speech_duration_ms": ["100"],
+    "--vad_max_speech_duration_s": ["20"],
+    "--vad_min_silence_duration_ms": ["500"],
+    "--hf_token": [""],
+    "--speaker_name": ["Voice"],
+    "--speaker_num": ["None"],
+    "--live_transcribe": ["False"],
+    "--live_volume_threshold": [],
+    "--live_input_device": [],
+    "--live_input_device_sample_rate": [],
+}
+# options of faster-whisper's transcribe, by their names in Python
+FASTER: dict[str, list[str]] = {
+    "--without_timestamps": ["True"],
+    "--max_initial_timestamp": ["0.5"],
+    "--max_new_tokens": ["5"],
+    "--chunk_length": ["20"],
+    "--language_detection_threshold": [],
+    "--language_detection_segments": [],
+    "--vad_neg_threshold": ["0.2"],
+    "--vad_speech_pad_ms": ["200"],
+}
+REFUSED = [
+    ("--fp16", "True", "--fp16: 'True' cannot be honoured: weights are computed in int8 or fp32"),
+    ("--compute_type", "float16", "--compute-type: 'float16' cannot be honoured"),
+    ("--live_transcribe", "True", "use mynah listen"),
+    ("--live_volume_threshold", "0.2", "use mynah listen"),
+    ("--live_input_device", "3", "use mynah listen"),
+    ("--live_input_device_sample_rate", "16000", "use mynah listen"),
+    ("--hf_token", "x", "--diarization takes an RTTM file"),
+    ("--speaker_num", "2", "--diarization takes an RTTM file"),
+    ("--print_colors", "True", "use --words"),
+    ("--pretty_json", "False", "JSON is always written for people"),
+    ("--max_line_width", "20", "--max-line-width: needs --word-timestamps True"),
+    ("--highlight_words", "True", "--highlight-words: needs --word-timestamps True"),
+    ("--hallucination_silence_threshold", "2", "needs word_timestamps"),
+    ("--carry_initial_prompt", "True", "there is no initial_prompt"),
+    ("--beam_size", "0", "--beam-size: 0 is not in 1..100"),
+    ("--language", "Klingon", "language: 'Klingon' is not known"),
+    ("--language", "fr", "does not know 'fr'"),
+    ("--task", "sing", "--task: 'sing' is none of transcribe, translate"),
+    ("--suppress_tokens", "99999", "suppress_tokens: 99999"),
+    ("--clip_timestamps", "3,1", "an end is not after its start"),
+    ("--languages", "en", "'en' is asked for, so none is detected"),
+    ("--align_model", "mynah-en", "needs --word-timestamps ctc"),
+    ("--method", "greedy", "--method: not with"),
+    ("--lm", "x.arpa", "--lm: not with"),
+    ("--beam", "3", "--beam: not with"),
+    ("--set", "blank_skip=1", "--set: not with"),
+    ("--batch", "2", "--batch: a Whisper model has --batched"),
+    ("--format", "srt", "--output-format: --format is the same"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models ``whisper-tiny`` and ``tones``."""
+    folder = tmp_path_factory.mktemp("models")
+    source = write_random(folder / "hf", "huggingface", DIMS, 4, end=-4.0, times=-4.0)
+    import_whisper(source, folder / "whisper-tiny", precision="both")
+    write_tone_model(folder / "tones")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tones") / "talk.wav"
+    write(path, speak("abc de"), RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech, which a Whisper hears alone."""
+    path = tmp_path_factory.mktemp("speech") / "talk.flac"
+    source = Path(__file__).resolve().parents[1] / "data" / "speech" / "awb_1.flac"
+    path.write_bytes(source.read_bytes())
+    return path
+
+
+@pytest.fixture
+def call(
+    models: Path, recording: Path, tones: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Call:  # fmt: skip
+    """Runs a command line on the recording; short texts, one try."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(
+        *flags: str, model: str = "whisper-tiny", language: bool = True
+    ) -> tuple[int, str, str]:
+        file = tones if model == "tones" else recording
+        words = ["transcribe", str(file), "--model", str(models / model)]
+        if model == "whisper-tiny":
+            usual = {"--language": "en", "--max-new-tokens": "6", "--beam-size": "1",
+                     "--temperature-increment-on-fallback": "None"}  # fmt: skip
+            names = {flag.replace("_", "-") for flag in flags}
+            names |= set() if language else {"--language"}
+            for name, value in usual.items():
+                words += [name, value] if name not in names else []
+        code = main([*words, *flags])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+ALL = {**WHISPER, **CTRANSLATE2, **FASTER}
+
+
+@pytest.mark.parametrize("flag", ALL)
+def test_every_flag(call: Call, flag: str, tmp_path: Path) -> None:
+    spellings = [flag, flag.replace("_", "-")]
+    for number, value in enumerate(ALL[flag]):
+        value = str(tmp_path / "out") if value == "OUT" else value
+        more = ["--output_format", "srt"] if "format" not in flag else []
+        code, _, err = call(spellings[number % 2], value, *more)
+        assert code == 0, f"{flag} {value}: {err}"
+
+
+@pytest.mark.parametrize(("flag", "value", "said"), REFUSED)
+def test_what_cannot_be_done_is_refused_with_one_line(
+    call: Call, flag: str, value: str, said: str, tmp_path: Path
+) -> None:
+    code, out, err = call(flag, value, "--output_format", "all")
+    lines = err.strip().splitlines()
+    assert (code, out, len(lines)) == (2, "", 1), err
+    assert said in lines[0]
+    assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+def test_the_lists_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    transcribe = pytest.importorskip("whisper.transcribe")
+    module = sys.modules["whisper.transcribe"] if callable(transcribe) else transcribe
+    found: list[argparse.ArgumentParser] = []
+
+    def caught(self: argparse.ArgumentParser, *args: Any, **more: Any) -> argparse.Namespace:
+        found.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", caught)
+    with pytest.raises(KeyboardInterrupt):
+        module.cli()
+    flags = {a.option_strings[0] for a in found[0]._actions if a.option_strings} - {"-h"}
+    assert flags - {"--model", "--help"} == set(WHISPER)
+    for action in found[0]._actions:
+        # what is given is theirs, so that "honoured" means something
+        for value in WHISPER.get((action.option_strings or [""])[0], []):
+            if value not in ("OUT", "Mandarin", "english", "中文", "英语"):
+                assert action.choices is None or value in action.choices, (action.dest, value)
+
+
+def test_all_files_as_whisper_writes_them(call: Call, tmp_path: Path, recording: Path) -> None:
+    out = tmp_path / "out"
+    assert call("-f", "all", "-o", str(out), "--word_timestamps", "True")[0] == 0
+    assert {p.name for p in out.iterdir()} == {f"talk.{k}" for k in ("txt", "vtt", "srt", "tsv",
+                                                                    "json")}  # fmt: skip
+    assert (out / "talk.tsv").read_text("utf-8").startswith("start\tend\ttext\n")
+    found = Transcript.from_json((out / "talk.json").read_text("utf-8"))
+    assert found.language == "en"
+    assert {word.source for word in found.words} == {"attention"}
+    assert not list(tmp_path.glob("*.srt"))
+    assert call("--output_format", "srt")[0] == 0  # into the current folder, as whisper does
+    assert (tmp_path / "talk.srt").is_file()
+
+
+def test_without_times_of_words(call: Call) -> None:
+    code, out, _ = call("--format", "json", "--word_timestamps", "False")
+    assert code == 0
+    assert not Transcript.from_json(out).words
+    code, out, _ = call("--format", "json", "--beam_size", "2")
+    assert Transcript.from_json(out).words
+
+
+def test_aligned_words(call: Call, models: Path) -> None:
+    code, out, err = call("--word-timestamps", "ctc", "--align-model", str(models / "tones"),
+                          "--format", "json")  # fmt: skip
+    assert code == 0, err
+    assert {w.source for w in Transcript.from_json(out).words} <= {"aligned", "attention"}
+    code, _, err = call("--word-timestamps", "ctc", "--align-model", str(models / "tones"),
+                        "--language", "de")  # fmt: skip
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "the aligner tones knows en, not de" in err
+
+
+def test_languages_are_detected(call: Call) -> None:
+    code, out, err = call("--format", "json", language=False)
+    assert code == 0, err
+    assert Transcript.from_json(out).text
+    assert Transcript.from_json(out).language in ("en", "zh", "de")
+    for flags in (["--languages", "German,zh"], ["--multilingual", "True"], ["--multilingual"],
+                  ["--language_detection_threshold", "None"],
+                  ["--language_detection_segments", "2"]):  # fmt: skip
+        code, out, err = call("--format", "json", *flags, language=False)
+        assert code == 0, err
+        if "--languages" in flags:
+            assert Transcript.from_json(out).language in ("zh", "de")
+
+
+def test_layout_and_words(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("--output_format", "srt", "--word_timestamps", "True",
+                        "--max_line_width", "8", "--max_line_count", "1", "--highlight_words",
+                        "True", "--max_words_per_line", "2")  # fmt: skip
+    assert code == 0, err
+    text = (tmp_path / "talk.srt").read_text("utf-8")
+    assert "<u>" in text
+
+
+def test_speakers(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "x.rttm").write_text(
+        "SPEAKER any 1 0 9 <NA> <NA> SPEAKER_00 <NA> <NA>\n", encoding="utf-8"
+    )
+    code, out, err = call("--format", "json", "--diarization", "x.rttm", "--speaker_name", "Ann")
+    assert code == 0, err
+    words = Transcript.from_json(out).words
+    assert {word.speaker for word in words} == {"Ann_00"}
+    code, out, err = call("--diarization", "x.rttm", model="tones")
+    assert (code, out) == (0, "[SPEAKER_00]: abc de\n")
+    (tmp_path / "talk.rttm").write_bytes((tmp_path / "x.rttm").read_bytes())
+    assert call("--diarization", ".", model="tones")[1] == "[SPEAKER_00]: abc de\n"
+    code, _, err = call("--diarization", "none.rttm", model="tones")
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_model_by_its_folder(call: Call, models: Path, capsys: pytest.CaptureFixture[str],
+                               recording: Path) -> None:  # fmt: skip
+    base = ["transcribe", str(recording), "--language", "en", "--max_new_tokens", "4",
+            "--beam_size", "1", "--temperature_increment_on_fallback", "None"]  # fmt: skip
+    for name in ("tiny", "whisper-tiny", "openai/whisper-tiny"):
+        assert main([*base, "--model", name, "--model_dir", str(models)]) == 0
+    assert main([*base, "--model_directory", str(models / "whisper-tiny")]) == 0
+    capsys.readouterr()
+    assert main([*base, "--model", "large-v3", "--model_dir", str(models)]) == 2
+    err = capsys.readouterr().err
+    assert "mynah import whisper hf:openai/whisper-large-v3" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_another_family_has_no_such_flags(call: Call) -> None:
+    code, out, err = call("--beam_size", "3", "--word_timestamps", "True", model="tones")
+    assert (code, out) == (2, "")
+    assert err == ("mynah transcribe: --beam-size, --word-timestamps: only for Whisper models, "
+                   "and tones is none\n")  # fmt: skip
+    # those that mean the same for every model are for every model
+    code, _, err = call("--output_format", "srt", "--verbose", "False", "--threads", "0",
+                        "--max_line_width", "20", model="tones")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert Path("talk.srt").read_text("utf-8").startswith("1\n00:00:00,")
+
+
+def test_other_verbs(models: Path, recording: Path, capsys: pytest.CaptureFixture[str],
+                     tmp_path: Path) -> None:  # fmt: skip
+    tiny = str(models / "whisper-tiny")
+    (tmp_path / "text.txt").write_text("abc")
+    assert main(["align", str(recording), str(tmp_path / "text.txt"), "--model", tiny]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "a Whisper model hears whole windows" in err
+    assert main(["models", tiny]) == 0
+    assert "whisper" in capsys.readouterr().out
+    (tmp_path / "set.tsv").write_text(f"id\tpath\ttext\nx\t{recording}\tabc de\n", "utf-8")
+    code = main(["evaluate", str(tmp_path / "set.tsv"), "--model", tiny, "--language", "en",
+                 "--beam_size", "1", "--temperature_increment_on_fallback", "None",
+                 "--max_new_tokens", "4", "--short_context", "True",
+                 "--json", str(tmp_path / "r.json")])  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    said = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert said["method"] == "greedy, short context"
+    assert "onnx" in said["engine"]
+
+
+def test_library(models: Path, recording: Path) -> None:
+    import mynah
+    from mynah.runtime.whisper.options import WhisperOptions
+
+    recognizer = mynah.load(models / "whisper-tiny")
+    quick = WhisperOptions(temperature=0.0, beam_size=1, max_new_tokens=4)
+    samples = np.asarray(speak("abc"), np.float32)
+    found = recognizer.transcribe(
+        [recording, samples], mynah.Request(language="German", whisper=quick)
+    )
+    assert [one.language for one in found] == ["de", "de"]
+    assert not found[0].words
+    for request, said in (
+        (mynah.Request(lm="x"), "lm: not with whisper-tiny"),
+        (mynah.Request(method="greedy"), "method: not with"),
+        (mynah.Request(chars=True), "chars: not with"),
+        (mynah.Request(endpointing=mynah.Endpointing()), "endpointing: not with"),
+        (mynah.Request(hotwords=["a=1", "b=2"], whisper=quick.replace(hotwords="x")), "hotwords"),
+        (mynah.Request(punctuate=True), "punctuate, itn: whisper-tiny knows several languages"),
+    ):
+        with pytest.raises(mynah.ConfigError, match=said):
+            recognizer.transcribe(samples, request)
+    for start in (recognizer.stream, recognizer.batcher):
+        with pytest.raises(mynah.ModelError, match="a Whisper model hears whole windows"):
+            start()
+    with pytest.raises(mynah.ConfigError, match="whisper: tones is no Whisper model"):
+        mynah.load(models / "tones").transcribe(samples, mynah.Request(whisper=quick))
+    bad = recognizer.transcribe_all([recording.with_name("none.wav"), samples],
+                                    mynah.Request(language="en", whisper=quick))  # fmt: skip
+    assert isinstance(bad[0], mynah.InputError)
+    assert isinstance(bad[1], Transcript)

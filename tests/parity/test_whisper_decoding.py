@@ -1,0 +1,131 @@
+"""Texts of windows and of long recordings as openai-whisper and CTranslate2 find them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.whisper_original import original
+from tests.whisper_plain import TOKENIZER, asked, decoded, plain_model, sound
+from tests.whisper_reference import DIMS, Reference, random_whisper
+
+from mynah.audio.features import make_frontend
+from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what the originals think of each other
+
+FIRST = (*TOKENIZER.encode(" "), TOKENIZER.eos)
+FRONTEND = make_frontend({"kind": "whisper", "num_mels": 80})
+MELS = np.stack([FRONTEND(sound(seed=n)).T for n in range(2)])
+BEGINNINGS: list[dict[str, Any]] = [
+    {},
+    {"prompt": " the cat sat on the mat"},
+    {"task": "translate", "language": "de"},
+    {"without_timestamps": True},
+    {"without_timestamps": True, "prefix": "the cat"},
+    {"max_initial_timestamp": None},
+    {"suppress_tokens": "", "suppress_blank": False},
+    {"sample_len": 20},
+    {"suppress_tokens": "-1,273,99"},
+]
+SEARCHES: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 5},
+    {"beam_size": 3, "patience": 2.0},
+    {"beam_size": 4, "length_penalty": 0.6},
+]
+
+
+def ours(engine: Reference, heard: Any, rows: list[int], values: dict[str, Any]) -> list[Found]:
+    values = dict(values)
+    prompt = values.pop("prompt", "")
+    start = TOKENIZER.sot_sequence(
+        values.pop("language", "en"),
+        values.get("task", "transcribe"),
+        timestamps=not values.get("without_timestamps", False),
+    )
+    before = (TOKENIZER.special.sot_prev, *TOKENIZER.encode(prompt)) if prompt else ()
+    given = tuple(TOKENIZER.encode(" " + values.pop("prefix"))) if "prefix" in values else ()
+    if "sample_len" in values:
+        values["max_new_tokens"] = values.pop("sample_len")
+    values.setdefault("beam_size", 1)
+    decode = WindowDecoder(engine, TOKENIZER, WhisperOptions(temperature=0.0, **values), FIRST)
+    return decode(heard, rows, [Asked(start, before, given)] * len(rows))
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=str)
+@pytest.mark.parametrize("beginning", BEGINNINGS, ids=str)
+def test_windows(
+    monkeypatch: pytest.MonkeyPatch, beginning: dict[str, Any], search: dict[str, Any]
+) -> None:
+    torch = pytest.importorskip("torch")
+    if search and len(beginning) > 1:
+        pytest.skip("told by the others")
+    dims, tensors = random_whisper(DIMS, 2)
+    model = original(monkeypatch, dims, tensors)
+    import whisper
+
+    engine = Reference(dims, tensors)
+    heard = engine.encode(MELS)
+    found = ours(engine, heard, [0, 1], {**beginning, **search})
+    options = {"language": "en", "fp16": False, **beginning, **search}
+    if "prefix" in options:
+        options["prefix"] = " " + options["prefix"]
+    for mel, one in zip(MELS, found, strict=True):
+        wanted = whisper.decode(model, torch.from_numpy(mel), whisper.DecodingOptions(**options))
+        assert list(one.tokens) == wanted.tokens
+        assert one.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-4)
+        assert one.no_speech_prob == pytest.approx(wanted.no_speech_prob, rel=1e-3)
+        assert one.compression_ratio == pytest.approx(wanted.compression_ratio)
+
+
+# words of letters alone; what random bytes are is another question
+LETTERS = ",".join(["-1", *(str(i) for i in range(256) if not 97 <= i <= 122)])
+LONG: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 3},
+    {"condition_on_previous_text": False, "initial_prompt": "that hat"},
+    {"initial_prompt": "the cat sat", "carry_initial_prompt": True},
+    {"clip_timestamps": (3.2, 40.0, 50.5), "without_timestamps": True},
+    {"no_speech_threshold": 1e-7, "logprob_threshold": -0.7},
+    {"word_timestamps": "attention", "suppress_tokens": LETTERS},
+    {
+        "word_timestamps": "attention",
+        "suppress_tokens": LETTERS,
+        "hallucination_silence_threshold": 1.0,
+    },
+]
+
+
+@pytest.mark.parametrize("values", LONG, ids=str)
+def test_long_recordings(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    """The same windows, segments, times and tokens as the original, with previous text."""
+    model = plain_model()
+    found = original(monkeypatch, *random_whisper(DIMS, 2))
+    samples = sound(75)
+    options = {**values, "temperature": 0.0, "language": "en", "fp16": False, "verbose": None}
+    options.setdefault("no_speech_threshold", None)
+    options["clip_timestamps"] = list(values.get("clip_timestamps", [0]))
+    options["word_timestamps"] = "word_timestamps" in values
+    if "beam_size" not in values:
+        options["beam_size"] = None
+    from whisper.transcribe import transcribe
+
+    wanted = transcribe(found, samples, **options)["segments"]
+    _, windows = decoded(model, asked(**values), samples)
+    pieces = [(window, piece) for window in windows for piece in window.pieces]
+    assert len(wanted) == len(pieces) > 3
+    assert len({window.seek for window in windows}) > 2
+    for other, (window, piece) in zip(wanted, pieces, strict=True):
+        assert other["seek"] == window.seek
+        assert other["tokens"] == list(piece.tokens)
+        assert (other["start"], other["end"]) == pytest.approx((piece.start, piece.end), abs=1e-6)
+        assert other["text"] == piece.text
+        assert other["avg_logprob"] == pytest.approx(window.found.avg_logprob, abs=1e-4)
+        words = [word for word in other.get("words", []) if word["word"].strip()]
+        for word, mine in zip(words, piece.words, strict=True):
+            assert word["word"].strip() == mine.text
+            times = (mine.start, mine.end)
+            assert (word["start"], word["end"]) == pytest.approx(times, abs=1e-6)

@@ -1,0 +1,107 @@
+"""What was probably not said."""
+
+from __future__ import annotations
+
+import pytest
+
+from mynah.runtime.result import Decoded, Segment, Word
+from mynah.runtime.whisper.guards import Loop, find_loop, guarded, normalised
+from mynah.runtime.whisper.options import WhisperOptions
+
+SURE = Decoded(0.0, -0.2, 1.2, 0.01)
+REPORT = WhisperOptions(guards="report")
+
+
+def segment(text: str, start: float = 0.0, end: float = 2.0, decoded: Decoded = SURE) -> Segment:
+    return Segment(text, start, end, 0.9, decoded=decoded)
+
+
+def test_ordinary_text_stays() -> None:
+    segments = [
+        segment("Thank you."),
+        segment("No, no, no, he said, that is not very very good.", 2, 4),
+        segment("Yes.", 4, 5),
+        segment("Yes.", 5, 6),
+        segment("Yes.", 6, 7),
+        segment("ha ha ha ha", 7, 8),
+    ]
+    assert guarded(segments, WhisperOptions(), [(0.0, 8.0)]) == (segments, [])
+
+
+def test_text_where_nobody_speaks() -> None:
+    segments = [segment("hello", 0, 2), segment("and more", 10, 12), segment("end", 12.2, 13)]
+    speech = [(0.5, 1.5), (12.5, 13.0)]
+    kept, suspected = guarded(segments, WhisperOptions(), speech)
+    assert [s.text for s in kept] == ["hello", "end"]
+    assert [(s.text, s.reason, s.removed) for s in suspected] == [("and more", "no_speech", True)]
+    kept, suspected = guarded(segments, REPORT, speech)
+    assert kept == segments
+    assert not suspected[0].removed
+    assert guarded(segments, WhisperOptions(guards="off"), speech) == (segments, [])
+
+
+@pytest.mark.parametrize(
+    ("decoded", "reported", "removed"),
+    [
+        (SURE, 0, 0),
+        (Decoded(0.0, -0.8, 1.0, 0.1), 1, 0),
+        (Decoded(0.0, -0.4, 1.0, 0.45), 1, 0),
+        (Decoded(0.0, -0.4, 1.0, 0.7), 1, 1),
+    ],
+)
+@pytest.mark.parametrize("text", ["Thanks for watching!", "谢谢观看", " Продолжение следует..."])
+def test_phrases_of_silence(decoded: Decoded, reported: int, removed: int, text: str) -> None:
+    kept, suspected = guarded([segment(text, decoded=decoded)], WhisperOptions())
+    assert len(suspected) == reported
+    assert len(kept) == 1 - removed
+
+
+def test_the_longest_loop_is_found() -> None:
+    assert find_loop(["a", "b", "c", "a", "b", "c", "a", "b", "c", "a", "b", "c", "d"]) == Loop(
+        0, 3, 4
+    )
+    assert find_loop(["x", "a", "b", "a", "b", "a", "b", "a", "b", "a"]) == Loop(1, 2, 4)
+    assert find_loop(["no"] * 5) is None, "too short to be one"
+    assert find_loop(["no"] * 6) == Loop(0, 1, 6)
+    assert find_loop(["a", "b", "c", "d", "e", "f"]) is None
+    assert find_loop([]) is None
+
+
+def test_loops_are_collapsed() -> None:
+    again = ", and then we go" * 8
+    text = "It begins here" + again + " and it ends."
+    kept, suspected = guarded([segment(text)], WhisperOptions())
+    assert kept[0].text == "It begins here, and then we go, and it ends."
+    assert suspected[0].reason == "repeated_phrase"
+    assert suspected[0].removed
+    hanzi = segment("我们" * 12 + "走")
+    assert guarded([hanzi], WhisperOptions())[0][0].text == "我们走"
+    few = segment("again and again " * 3 + "again and again")
+    assert guarded([few], WhisperOptions())[0] == [few], "not certain"
+    assert [s.removed for s in guarded([few], WhisperOptions())[1]] == [False]
+
+
+def test_words_of_a_loop_go_with_it() -> None:
+    units = ["so", *["we", "go"] * 9, "on"]
+    words = tuple(Word(t, n, n + 0.9, 0.5, "attention") for n, t in enumerate(units))
+    given = Segment(" ".join(units), 0, 20, 0.5, words, decoded=SURE)
+    kept = guarded([given], WhisperOptions())[0][0]
+    assert kept.text == "so we go on"
+    assert [word.text for word in kept.words] == ["so", "we", "go", "on"]
+    assert kept.words[-1].start == 19
+
+
+def test_the_same_segment_over_and_over() -> None:
+    low = Decoded(0.0, -1.5, 1.0, 0.1)
+    same = [segment("I don't know.", n, n + 1, low) for n in range(5)]
+    kept, suspected = guarded([*same, segment("Well.", 5, 6)], WhisperOptions())
+    assert [s.text for s in kept] == ["I don't know.", "Well."]
+    assert len(suspected) == 4
+    sure = [segment("I don't know.", n, n + 1) for n in range(5)]
+    kept, suspected = guarded(sure, WhisperOptions())
+    assert kept == sure
+    assert [s.removed for s in suspected] == [False] * 4
+
+
+def test_normalised() -> None:
+    assert normalised("  Don't, STOP!  ") == "don't stop"

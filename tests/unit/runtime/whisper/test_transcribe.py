@@ -1,0 +1,255 @@
+"""Recordings to transcripts by the tests' own engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.whisper_plain import (
+    TOKENIZER,
+    Scripted,
+    asked,
+    blocks,
+    decoded,
+    plain_model,
+    sound,
+)
+from tests.whisper_reference import Reference
+
+from mynah.errors import ConfigError
+from mynah.runtime.offline import Cancelled
+from mynah.runtime.result import Transcript
+from mynah.runtime.whisper.longform import Window
+from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.transcribe import transcribe
+
+MODEL = plain_model()
+SHORT = {"max_new_tokens": 9}
+
+
+def heard(samples: Any, model: WhisperModel = MODEL, **values: Any) -> Transcript:
+    return transcribe(model, asked(**{**SHORT, **values}), blocks(samples))
+
+
+def facts(windows: list[Window]) -> list[tuple[Any, ...]]:
+    return [(w.seek, w.size, w.found.tokens, w.found.temperature, w.language) for w in windows]
+
+
+def talk(*spans: tuple[float, float], seconds: float) -> np.ndarray[Any, Any]:
+    samples = np.zeros(int(seconds * 16_000), np.float32)
+    for start, end in spans:
+        part = slice(int(start * 16_000), int(end * 16_000))
+        samples[part] = sound(seconds)[part]
+    return samples
+
+
+TALK = talk((1, 8), (12, 25), (28, 41), (46, 50), seconds=52)
+
+
+def test_a_transcript() -> None:
+    found = heard(sound(12))
+    assert found.status == "ok"
+    assert found.language == "en"
+    assert found.duration == 12.0
+    for segment in found.segments:
+        assert segment.text == segment.text.strip() != ""
+        assert 0 <= segment.start <= segment.end <= 12
+        assert segment.confidence is not None
+        assert 0 < segment.confidence <= 1
+        assert segment.language is None
+        assert segment.decoded is not None
+    assert Transcript.from_json(found.to_json()).text == found.text
+
+
+def test_nothing_to_hear() -> None:
+    empty = heard(np.zeros(0, np.float32))
+    assert (empty.status, empty.text, empty.duration) == ("no_speech", "", 0.0)
+    engine = MODEL.engine
+    assert isinstance(engine, Reference)
+    before = engine.encoded
+    silent = heard(np.zeros(320_000, np.float32), detector=Scripted())
+    assert (silent.status, silent.duration) == ("no_speech", 20.0)
+    assert engine.encoded == before, "what is no speech is not decoded"
+
+
+def test_no_speech_by_the_models_own_probability() -> None:
+    assert heard(sound(5), no_speech_threshold=0.0, logprob_threshold=None).status == "no_speech"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"temperature": (0.0, 0.7), "logprob_threshold": -0.05, "best_of": 2},
+        {"multilingual": True, "language": None, "language_threshold": 0.6},
+        {"initial_prompt": "the cat", "hotwords": "mat", "prefix": "and"},
+        {"short_context": True},
+    ],
+    ids=str,
+)
+def test_what_is_decoded_beside_a_window_does_not_matter(values: dict[str, Any]) -> None:
+    found = []
+    for size in (1, 3, 8):
+        planned = asked(detector=Scripted(), batched=True, batch_size=size, **{**SHORT, **values})
+        _, windows = decoded(MODEL, planned, TALK)
+        found.append(facts(windows))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) >= 4
+    assert [one[0] for one in found[0]] == sorted(one[0] for one in found[0])
+
+
+def test_batches_hear_all_that_is_spoken_once() -> None:
+    run, windows = decoded(MODEL, asked(detector=Scripted(), batched=True, **SHORT), TALK)
+    assert not run.dropped
+    covered = np.zeros(5200, int)
+    for window in windows:
+        covered[window.seek : window.seek + window.size] += 1
+    spoken = np.abs(TALK[: 5200 * 160]).reshape(5200, 160).max(axis=1) > 0
+    assert covered[spoken].min() >= 1
+    ends = [(window.seek, window.seek + window.size) for window in windows]
+    regions = {end for _, end in ends}
+    for _, end in ends:  # joints of regions lie in pauses
+        assert not spoken[max(end - 15, 0) : end].all() or end in regions
+
+
+def test_only_windows_that_failed_are_decoded_again() -> None:
+    planned = asked(detector=Scripted(), batched=True, **SHORT)
+    _, plain = decoded(MODEL, planned, TALK)
+    means = sorted(window.found.avg_logprob for window in plain)
+    middle = (means[0] + means[-1]) / 2
+    values = {"temperature": (0.0, 0.9), "logprob_threshold": middle}
+    _, tried = decoded(MODEL, dataclasses.replace(
+        planned, options=planned.options.replace(**values)), TALK)  # fmt: skip
+    by_seek = {window.seek: window for window in plain}
+    same = [w for w in tried if w.seek in by_seek and by_seek[w.seek].found.avg_logprob >= middle]
+    assert same
+    for window in same:
+        assert window.found.temperature == window.found.tried == 0
+        assert window.found.tokens == by_seek[window.seek].found.tokens
+    assert any(window.found.tried == 0.9 for window in tried)
+
+
+def test_samples_are_the_same_every_time() -> None:
+    values = {"temperature": 1.0, "best_of": 2, "condition_on_previous_text": False}
+    first, again = (heard(sound(20), **values) for _ in range(2))
+    assert first == again
+    assert heard(sound(20), seed=1, **values).text != first.text
+
+
+def test_of_failed_tries_the_most_probable_is_kept() -> None:
+    values = {"temperature": (0.0, 1.0), "logprob_threshold": 0.0, "best_of": 1}
+    _, windows = decoded(MODEL, asked(**SHORT, **values), sound(10))
+    for window in windows:
+        assert window.found.failed
+        assert window.found.tried == 1.0
+    assert windows[0].found.temperature == 0.0
+
+
+def test_languages() -> None:
+    found = heard(sound(31), language=None)
+    assert found.language in ("en", "zh", "de")
+    assert {segment.language for segment in found.segments} == {found.language}
+    only = heard(sound(31), language=None, languages=("german",))
+    assert only.language == "de"
+    unsure = heard(
+        sound(31), language=None, multilingual=True, language_threshold=1.0, languages=("zh", "de")
+    )
+    assert len({segment.language for segment in unsure.segments}) == 1, "the first is kept"
+
+
+def test_more_windows_are_asked_for_the_language_where_none_is_sure() -> None:
+    model = plain_model()
+    engine = model.engine
+    assert isinstance(engine, Reference)
+    values = {"language": None, "clip_timestamps": (0.0, 5.0), "without_timestamps": True}
+    heard(sound(40), model, language_threshold=1.0, language_segments=3, **values)
+    assert engine.encoded == 2, "there is no third"
+
+
+def test_prefix_and_prompt_stand_before_the_first_window() -> None:
+    seen: list[tuple[int, ...]] = []
+    model = plain_model()
+    engine = model.engine
+    assert isinstance(engine, Reference)
+    made = engine.decoder
+
+    def decoder(heard_: Any, rows: Any, capacity: int = 448) -> Any:
+        step = made(heard_, rows, capacity)
+
+        def spy(tokens: Any, parents: Any = None, *, every: bool = False) -> Any:
+            if parents is None:
+                seen.append(tuple(tokens[0].tolist()))
+            return step(tokens, parents, every=every)
+
+        return spy
+
+    engine.decoder = decoder  # type: ignore[assignment]
+    heard(sound(40), model, prefix="the cat", initial_prompt="mat", without_timestamps=True)
+    special = TOKENIZER.special
+    assert seen[0] == (special.sot_prev, *TOKENIZER.encode(" mat"), special.sot)
+    assert seen[1][-len(TOKENIZER.encode(" the cat")) :] == tuple(TOKENIZER.encode(" the cat"))
+    assert seen[2][: 1 + len(TOKENIZER.encode(" mat"))] == (
+        special.sot_prev, *TOKENIZER.encode(" mat")
+    )  # fmt: skip
+    assert seen[3] == TOKENIZER.sot_sequence("en", timestamps=False)[1:]
+
+
+def test_stop_and_progress() -> None:
+    told: list[tuple[float, float | None]] = []
+    planned = asked(**SHORT)
+    whole = transcribe(
+        MODEL, planned, blocks(sound(65)), progress=lambda d, t: told.append((d, t)), total=65.0
+    )
+    assert told[-1] == (65.0, 65.0)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    with pytest.raises(Cancelled) as stopped:
+        transcribe(MODEL, planned, blocks(sound(65)), stop=iter([False, True]).__next__)
+    part = stopped.value.transcripts[0]
+    assert part.segments == whole.segments[: len(part.segments)]
+    assert 0 < part.duration < 65
+
+
+def test_notes_say_what_may_cost_accuracy() -> None:
+    found = heard(sound(4), short_context=True, hotwords="the cat sat " * 99)
+    assert found.notes == ("short_context", "hotwords_cut")
+
+
+def test_a_short_context_is_as_long_as_the_window_needs() -> None:
+    model = plain_model()
+    shapes = []
+    engine = model.engine
+    encode = engine.encode
+
+    def spy(mels: Any) -> Any:
+        shapes.append(mels.shape)
+        return encode(mels)
+
+    engine.encode = spy  # type: ignore[method-assign]
+    heard(sound(4.2), model, short_context=True, without_timestamps=True)
+    assert shapes == [(1, 80, 600)]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"language": "fr"}, "does not know 'fr'"),
+        ({"languages": ("en",)}, "languages: 'en' is asked for"),
+        ({"multilingual": True}, "multilingual: 'en' is asked for"),
+        ({"max_new_tokens": 999}, "max_new_tokens: 999, at most 128"),
+        ({"prefix": "a b c " * 60}, "prefix: "),
+        ({"initial_prompt": (99_999,)}, "initial_prompt: tokens are"),
+    ],
+)
+def test_refused(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        heard(sound(1), **values)
+    assert line in str(error.value)
+
+
+def test_a_window_that_goes_nowhere_is_over() -> None:
+    """Every window ends, whatever times the model gives."""
+    for seed in range(3):
+        _, windows = decoded(plain_model(seed, times=6.0), asked(**SHORT), sound(33))
+        assert len(windows) < 60
