@@ -99,6 +99,7 @@ class Frontend:
         dim: F.
         rate: hertz that the samples must have.
         frame_shift: seconds from one frame to the next.
+        window: seconds that every signal is cut or filled up to; 0: it keeps its own length.
     """
 
     def __init__(self, config: FrontendConfig) -> None:
@@ -112,6 +113,7 @@ class Frontend:
         plan = self._plan
         self.rate = plan.rate
         self.frame_shift = plan.shift / plan.rate
+        self.window = plan.window_samples / plan.rate
         if plan.cepstra is not None:
             self.dim = plan.cepstra.shape[1]
         else:

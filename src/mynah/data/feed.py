@@ -13,7 +13,7 @@ import numpy as np
 from mynah.corpus.cut import Cut
 from mynah.corpus.manifest import StreamManifest
 from mynah.data.config import DataConfig, SourceConfig
-from mynah.data.index import Index, Reject, chosen, key_of, refusal, with_length
+from mynah.data.index import Check, Index, Reject, chosen, key_of, refusal, with_length
 from mynah.data.items import Item, Request
 from mynah.data.plan import Plan, make_plan
 
@@ -44,6 +44,9 @@ class Order:
     augment: bool
     rank: int
     world: int
+    margin: float = 0.0  # seconds of silence after each utterance
+    window: float = 0.0  # seconds that each is filled up to; 0: none
+    check: Check | None = None
 
     @property
     def speed(self) -> tuple[float, ...]:
@@ -63,6 +66,8 @@ class Order:
             seed=self.seed,
             epoch=epoch,
             shuffle=self.shuffle,
+            margin=self.margin,
+            window=self.window,
         )
 
     def factor(self, plan: Plan, row: int) -> float:
@@ -198,5 +203,7 @@ class StreamFeed:
                 if reason:
                     self.reject(cut.id, reason)
                     continue
+                if self.order.check is not None:
+                    self.order.check(cut, source)
                 key = (key_of(cut.id) + copy * 0x9E3779B97F4A7C15) & (1 << 64) - 1
                 yield cut, seconds, key, number

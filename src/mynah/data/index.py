@@ -28,6 +28,7 @@ from mynah.errors import InputError
 log = logging.getLogger(__name__)
 
 Reject = Callable[[str, str], None]  # id, reason
+Check = Callable[[Cut, SourceConfig], None]  # raises InputError: a column is wrong
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,12 @@ def build_index(
     config: DataConfig,
     frame_shift: float,
     reject: Reject,
+    check: Check | None = None,
 ) -> Index:
     """Scan the manifests once. What cannot be used is given to ``reject``.
 
     Raises:
-        InputError: a source has no cut that meets its conditions.
+        InputError: a source has no cut that meets its conditions, or ``check`` refuses one.
     """
     columns: list[npt.NDArray[np.void]] = []
     row_type = np.dtype([("position", "<i8"), ("key", "<u8"), ("seconds", "<f4")])
@@ -120,6 +122,8 @@ def build_index(
                 if reason:
                     reject(cut.id, reason)
                 else:
+                    if check is not None:
+                        check(cut, source)
                     yield position, key_of(cut.id), seconds
 
         found = np.fromiter(rows(), dtype=row_type)

@@ -7,8 +7,9 @@ it does not matter which process does it, or beside which others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -98,6 +99,39 @@ class Examples(Protocol):
         ...
 
 
+class Targets(Protocol):
+    """Makes the tokens of an utterance where a task wants more of it than its text."""
+
+    @property
+    def margin(self) -> float:
+        """Seconds of silence put after each utterance."""
+        ...
+
+    def check(self, cut: Cut, language: str) -> None:
+        """Refuse an utterance whose columns say what the model does not know.
+
+        Raises:
+            InputError: the line names the column and its value.
+        """
+        ...
+
+    def __call__(
+        self,
+        rng: np.random.Generator,
+        cut: Cut,
+        language: str,
+        factor: float,
+        shape: Callable[[str], str],
+    ) -> list[int]:
+        """The tokens; the speech has become faster by ``factor``, and ``shape`` brings a text into
+        the form that is trained on.
+
+        Raises:
+            InputError: the utterance cannot be used.
+        """
+        ...
+
+
 class ItemReader:
     """Makes batches. It can be sent to other processes."""
 
@@ -111,6 +145,7 @@ class ItemReader:
         augmenter: Augmenter | None,
         seed: int,
         examples: Examples | None = None,
+        targets: Targets | None = None,
     ) -> None:
         self.config = config
         self.sources = tuple(sources)
@@ -120,6 +155,7 @@ class ItemReader:
         self.augmenter = augmenter
         self.seed = seed
         self.examples = examples
+        self.targets = targets
 
     def __getitem__(self, request: Request | None) -> Loaded:
         if request is None:
@@ -144,15 +180,7 @@ class ItemReader:
         return Loaded(collate(ready) if ready else None, tuple(rejected))
 
     def _item(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
-        source = self.sources[item.source]
-        text = shape_text(
-            cut.text, source.text or self.config.text, cut.language or source.language
-        )
-        if not text:
-            raise InputError("has no text that a model could learn")
-        tokens = self.tokenizer.encode(text) if self.tokenizer else []
-        if self.tokenizer and not tokens:
-            raise InputError("has no text that a model could learn")
+        text, tokens = self._text(cut, item, epoch)
         samples = load(
             cut, audio.read, rate=self.frontend.rate, max_seconds=2 * self.config.max_seconds + 1
         )
@@ -162,14 +190,31 @@ class ItemReader:
             samples = self.augmenter.samples(
                 rng, samples, item.factor, lambda name, reason: rejected.append((name, reason))
             )
+        if self.targets is not None:
+            samples = np.pad(samples, (0, round(self.targets.margin * self.frontend.rate)))
         feats = self.frontend(samples)
         if not np.isfinite(feats).all():
             raise InputError("gives features that are not numbers")
         if self.augmenter is not None:
             feats = self.augmenter.feats(rng, feats)
-        if self.tokenizer:
+        if self.tokenizer and self.targets is None:
             _check_room(tokens, len(feats), self.config.subsampling or 1)
         return _Ready(cut.id, feats, tokens, text, self._labels(cut, len(feats), item.factor))
+
+    def _text(self, cut: Cut, item: Item, epoch: int) -> tuple[str, list[int]]:
+        """The text of an utterance and its tokens."""
+        source = self.sources[item.source]
+        language = cut.language or source.language
+        shape = partial(shape_text, form=source.text or self.config.text, language=language)
+        text, tokens = shape(cut.text), list[int]()
+        if text and self.targets is not None:
+            rng = np.random.default_rng([self.seed, epoch, item.key, 1])
+            tokens = self.targets(rng, cut, language, item.factor, shape)
+        elif text and self.tokenizer:
+            tokens = self.tokenizer.encode(text)
+        if not text or (self.tokenizer and not tokens):
+            raise InputError("has no text that a model could learn")
+        return text, tokens
 
     def _labels(self, cut: Cut, frames: int, factor: float) -> npt.NDArray[np.int64] | None:
         """What the manifest says of each frame, where the recipe asks for it."""

@@ -14,6 +14,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mynah.audio.features import Frontend
+from mynah.corpus.cut import Cut
 from mynah.corpus.manifest import StreamManifest
 from mynah.data.augment import Augmenter
 from mynah.data.config import (
@@ -35,7 +37,7 @@ from mynah.data.config import (
 )
 from mynah.data.feed import Feed, LineFeed, Order, StreamFeed
 from mynah.data.index import build_index, only_lines, open_sources
-from mynah.data.items import Batch, Examples, ItemReader, Loaded, Request
+from mynah.data.items import Batch, Examples, ItemReader, Loaded, Request, Targets
 from mynah.data.quarantine import QuarantineFile
 from mynah.errors import ConfigError, InputError
 
@@ -84,6 +86,7 @@ class Loader:
         augment: bool = True,
         quarantine: str | Path | None = None,
         examples: Examples | None = None,
+        targets: Targets | None = None,
     ) -> None:
         if which not in ("train", "dev"):
             raise ConfigError(f"data: {which!r} is neither train nor dev")
@@ -101,11 +104,15 @@ class Loader:
         manifests = open_sources(config, sources, self._reject_on_all)
         lines = only_lines(manifests)
         order = Order(
-            config, float(frontend.frame_shift), seed, which == "train", augment, rank, world
-        )
+            config, float(frontend.frame_shift), seed, which == "train", augment, rank, world,
+            margin=0.0 if targets is None else targets.margin, window=frontend.window,
+            check=None if targets is None else partial(_check, targets),
+        )  # fmt: skip
         self._feed: Feed
         if lines is not None:
-            index = build_index(lines, sources, config, order.frame_shift, self._reject_on_all)
+            index = build_index(
+                lines, sources, config, order.frame_shift, self._reject_on_all, order.check
+            )
             if not len(index):
                 raise InputError(f"data.{which}: no utterance can be used{self._last_reason()}")
             self._feed = LineFeed(index, order)
@@ -115,7 +122,7 @@ class Loader:
         plain = not augment or examples is not None  # examples are varied as they are made
         augmenter = None if plain else Augmenter(config, frontend.rate)
         self._reader = ItemReader(
-            config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples
+            config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples, targets
         )
         self._asked = _Asked()
         self._processes: DataLoader[Loaded] | None = None
@@ -247,6 +254,13 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check(targets: Targets, cut: Cut, source: SourceConfig) -> None:
+    try:
+        targets.check(cut, cut.language or source.language)
+    except InputError as error:
+        raise InputError(f"{source.manifest}: {cut.id} {error}") from None
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -46,19 +46,24 @@ def make_plan(
     seed: int,
     epoch: int,
     shuffle: bool,
+    margin: float = 0.0,
+    window: float = 0.0,
 ) -> Plan:
     """The batches of an epoch over utterances of the given lengths.
 
     With ``shuffle`` utterances meet at random within buckets of similar length (each bucket holds
     about the same time), and batches come in random order; without, both are sorted by length.
     No batch has more than ``max_frames`` frames, padding counted, unless a single utterance has.
+    ``margin`` seconds come after each utterance, or each is filled up to ``window`` seconds.
     """
     factors = draw(keys, seed, epoch, max(1, len(speed))).astype(np.uint8)
     slowed = seconds.astype(np.float64)
     if len(speed) > 0:
         slowed = slowed / np.asarray(speed, np.float64)[factors]
     # one frame more than the hops: no front end gives more, whatever it does at the ends
-    frames = np.ceil(slowed / frame_shift).astype(np.int64) + 1
+    frames = np.ceil((slowed + margin) / frame_shift).astype(np.int64) + 1
+    if window:
+        frames = np.full(len(slowed), round(window / frame_shift))
     if not shuffle:
         order = np.argsort(frames, kind="stable")
         bounds = pack(frames[order], max_frames, max_items)

@@ -64,6 +64,11 @@ def export_folder(
         weights = True  # graphs are added to the folder, nothing is taken from it
     model = load_model(source).eval()
     family = source.info.family
+    if family == "whisper":
+        raise ModelError(
+            f"{source.path}: the graphs of a Whisper are written when it is imported "
+            "(--precision) or trained (task.graphs)"
+        )
     if family not in GRAPHS:
         raise ModelError(f"{source.path}: the family {family} has no graphs")
     graphs = importlib.import_module(GRAPHS[family])

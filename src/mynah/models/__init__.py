@@ -6,4 +6,5 @@ FAMILIES: dict[str, str] = {
     "punctuation": "mynah.models.punctuation.model",
     "u2": "mynah.models.u2.model",
     "vad": "mynah.models.vad.model",
+    "whisper": "mynah.models.whisper.model",
 }

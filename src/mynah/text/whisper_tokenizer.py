@@ -147,6 +147,11 @@ class WhisperTokenizer:
         return WhisperTokenizer, (self._bpe.vocabulary, self.special)
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens that stand for bytes."""
+        return self._bpe.vocabulary
+
+    @property
     def vocab_size(self) -> int:
         return self.special.vocab_size
 
@@ -261,10 +266,13 @@ class WhisperTokenizer:
         symbols = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』']
         symbols += _SYMBOLS.split()
         music = [*"♩♪♫♬♭♮♯"]  # of two tokens or more, and the first is like no other
-        result = {self.encode(" -")[0], self.encode(" '")[0]}
+        # in a small vocabulary they are a space and more, and spaces are said
+        both = [self.encode(" -"), self.encode(" '")]
+        result = {tokens[0] for tokens in both if len(tokens) == 1}
         for symbol in symbols + music:
             for tokens in (self.encode(symbol), self.encode(" " + symbol)):
-                if len(tokens) == 1 or symbol in music:
+                shared = len(self._bpe.tokens[tokens[0]]) == 1  # by much that is said
+                if len(tokens) == 1 or (symbol in music and not shared):
                     result.add(tokens[0])
         return tuple(sorted(result))
 

@@ -27,6 +27,7 @@ FREE_KEYS = (
     "loop.keep_best",
     "loop.tensorboard",
     "evaluate",
+    "task.graphs",
     "card",
     "streaming",
     "decoding",
@@ -116,6 +117,25 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Adapters of low rank (:mod:`mynah.nn.lora`): they alone are trained and kept in checkpoints;
+    the published weights have them merged."""
+
+    rank: int = 8
+    alpha: float = 16.0  # the difference is scaled by alpha / rank
+    # patterns of linear layers' names
+    layers: tuple[str, ...] = ("*.query", "*.value")
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive(rank=self.rank, alpha=self.alpha)
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout: must be from 0 to below 1, got {self.dropout}")
+        if not self.layers:
+            raise ConfigError("layers: names no layer")
+
+
+@dataclass(frozen=True)
 class CardConfig:
     """What the model's card says beyond what the run knows."""
 
@@ -138,6 +158,7 @@ class TrainConfig:
     init: str = ""  # a model folder or name to start from
     init_parts: tuple[str, ...] = ()  # modules taken from it, as ["encoder"]; empty: all
     freeze: tuple[str, ...] = ()  # modules that are not trained
+    lora: LoraConfig | None = None  # train adapters of init's weights instead of the weights
     # auto: computed from data.train; none; a file of mynah data cmvn; empty: as in init, or auto
     cmvn: str = ""
     cmvn_utterances: int = 2000  # that auto looks at; 0: all
@@ -156,6 +177,10 @@ class TrainConfig:
             raise ConfigError(f"seed: must be from 0 to 2^32 - 1, got {self.seed}")
         if self.init_parts and not self.init:
             raise ConfigError("init_parts: names parts of init, which is not given")
+        if self.lora is not None and not self.init:
+            raise ConfigError("lora: adapts the weights of init, which is not given")
+        if self.lora is not None and (self.init_parts or self.freeze):
+            raise ConfigError("lora: trains adapters alone; leave out init_parts and freeze")
         if self.schedule.kind == "cosine" and not (self.schedule.total or self.loop.max_steps):
             raise ConfigError("schedule.total: cosine needs this or loop.max_steps")
 

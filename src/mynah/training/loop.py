@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mynah.data.loader import Batch
 from mynah.errors import MynahError
+from mynah.nn.lora import kept, restore
 from mynah.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from mynah.training.config import TrainConfig
 from mynah.training.distributed import Workers, average_statistics, sum_gradients
@@ -266,7 +267,7 @@ class Trainer:
             )
         self.progress = progress
         progress.finished = progress.finished and self._at_end()  # the end may have been put off
-        self.task.model.load_state_dict(checkpoint.model())
+        restore(self.task.model, checkpoint.model(), str(checkpoint.path))
         tensors = checkpoint.optimizer()
         for name, optimizer in self.optimizers.items():
             mine = {k.partition(":")[2]: v for k, v in tensors.items() if k.startswith(f"{name}:")}
@@ -284,7 +285,7 @@ class Trainer:
                     for key, value in optimizer_tensors(optimizer, self._names).items()
                 }
                 now = dataclasses.replace(self.progress, seconds=spent)
-                self.checkpoints.write(now, self.task.model.state_dict(), tensors)
+                self.checkpoints.write(now, kept(self.task.model), tensors)
                 self._prune()
             self.workers.barrier()
         self._saved_at = time.monotonic()

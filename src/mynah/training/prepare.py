@@ -14,10 +14,11 @@ import torch
 
 from mynah.audio.features import Frontend, make_frontend
 from mynah.config import as_dict
-from mynah.data.items import Examples
+from mynah.data.items import Examples, Targets
 from mynah.data.loader import DataConfig, Loader
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
+from mynah.nn.lora import add_lora
 from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
 from mynah.training.config import TrainConfig, section
@@ -41,6 +42,7 @@ class Setup:
     frame_shift: float  # seconds
     template: ModelInfo
     notes: tuple[str, ...]  # lines for the user
+    finish: Callable[[Path], None] | None = None  # adds to the model folder what its family has
 
     def info(self, results: dict[str, Any]) -> ModelInfo:
         """What the model folder says, with measured ``results``."""
@@ -55,7 +57,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """
     tasks = importlib.import_module(TASKS[section(config.task, "task", tuple(TASKS))])
     if hasattr(tasks, "prepare"):  # its data are not recordings
-        setup: Setup = tasks.prepare(config, workers)
+        setup: Setup = tasks.prepare(config, out, workers)
         return setup
     options = tasks.make_options(config.task)
     base = read_model_folder(find_model(config.init)) if config.init else None
@@ -67,13 +69,13 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
             tokenizer = make_tokenizer(config, base, out / "tokenizer", notes)
     elif config.tokenizer:
         raise ConfigError("tokenizer: this task labels frames, not text; leave it out")
-    values = _model_values(config, base)
+    values = model_values(config, base)
     torch.manual_seed(mix(config.seed, "weights"))
     model = tasks.make_model(values, tokenizer, frontend.dim)
     config = dataclasses.replace(config, data=_fitting(config.data, model.subsampling, tasks))
     make = partial(_examples, config, frontend, tasks, options)
     if base is not None:
-        notes.append(_take(model, config, base, tokenizer, values, frontend.dim, tasks))
+        notes.append(take_weights(model, config, base, tokenizer, values, frontend.dim, tasks))
     if config.cmvn != "none" and (config.cmvn or base is None):
         mean, istd, note = training_cmvn(
             config, tokenizer, frontend, out / "cmvn.json", workers, make("train")
@@ -81,14 +83,32 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         model.mean.copy_(mean)
         model.istd.copy_(istd)
         notes.append(note)
+    restrict(model, config, base, notes)
+    model.to(workers.device)
+    task: Task = tasks.make_task(model, tokenizer, options, config.evaluate)
+    loaders = make_loaders(config, tokenizer, frontend, workers, out, examples=make)
+    template = describe(config, base, tokenizer, frontend, tasks, options, model)
+    return Setup(task, *loaders, tokenizer, frontend.frame_shift, template, tuple(notes))
+
+
+def restrict(
+    model: torch.nn.Module, config: TrainConfig, base: ModelFolder | None, notes: list[str]
+) -> None:
+    """Freeze modules, or put in adapters, as the recipe says.
+
+    Raises:
+        ConfigError: a name that the model does not have, or nothing left to train.
+    """
     if config.freeze:
         count = freeze(model, config.freeze)
         notes.append(f"freeze: {count} tensors of {', '.join(config.freeze)} are not trained")
-    model.to(workers.device)
-    task: Task = tasks.make_task(model, tokenizer, options, config.evaluate)
-    loaders = _loaders(config, tokenizer, frontend, workers, out, make)
-    template = _describe(config, base, tokenizer, frontend, tasks, options, model)
-    return Setup(task, *loaders, tokenizer, frontend.frame_shift, template, tuple(notes))
+    if config.lora is not None and base is not None:
+        lora = config.lora
+        torch.manual_seed(mix(config.seed, "lora"))
+        digest = bytes.fromhex(base.files["weights.safetensors"])
+        count = add_lora(model, lora.layers, rank=lora.rank, alpha=lora.alpha,
+                         dropout=lora.dropout, base=digest)  # fmt: skip
+        notes.append(f"lora: {count} layers adapted, rank {lora.rank}")
 
 
 def _fitting(data: DataConfig, subsampling: int, tasks: Any) -> DataConfig:
@@ -111,14 +131,18 @@ def _examples(
     return examples
 
 
-def _loaders(
+def make_loaders(
     config: TrainConfig,
     tokenizer: Tokenizer | None,
     frontend: Frontend,
     workers: Workers,
     out: Path,
-    examples: Callable[[str], Examples | None],
+    *,
+    examples: Callable[[str], Examples | None] = lambda which: None,
+    targets: Targets | None = None,
 ) -> tuple[Loader, Loader | None]:
+    """The loaders of the training and the development set."""
+
     def make(which: str, augment: bool) -> Loader:
         return Loader(
             config.data,
@@ -131,12 +155,13 @@ def _loaders(
             augment=augment,
             quarantine=out / "quarantine.jsonl",
             examples=examples(which),
+            targets=targets,
         )
 
     return make("train", True), make("dev", False) if config.data.dev else None
 
 
-def _model_values(config: TrainConfig, base: ModelFolder | None) -> dict[str, Any]:
+def model_values(config: TrainConfig, base: ModelFolder | None) -> dict[str, Any]:
     """The table ``model``, laid over that of ``init``."""
     if base is None:
         if not config.model:
@@ -158,7 +183,7 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return both
 
 
-def _take(
+def take_weights(
     model: torch.nn.Module,
     config: TrainConfig,
     base: ModelFolder,
@@ -181,7 +206,7 @@ def _take(
     return taken.line(config.init)
 
 
-def _describe(
+def describe(
     config: TrainConfig,
     base: ModelFolder | None,
     tokenizer: Tokenizer | None,

@@ -19,14 +19,18 @@ def publish(
     weights: Mapping[str, Tensor],
     save_tokenizer: Callable[[Path], None] | None,
     card: str,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write the model folder ``folder``: ``weights.safetensors``, the card, a tokenizer if any."""
+    """Write the model folder ``folder``: ``weights.safetensors``, the card, a tokenizer if any, and
+    what ``finish`` adds to the folder that it is given."""
     with write_model_folder(folder, info) as work:
         write_weights(weights, work / "weights.safetensors")
         if save_tokenizer is not None:
             (work / "tokenizer").mkdir()
             save_tokenizer(work / "tokenizer")
         (work / "CARD.md").write_text(card, encoding="utf-8")
+        if finish is not None:
+            finish(work)
 
 
 def card_text(

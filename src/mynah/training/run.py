@@ -12,6 +12,7 @@ import torch
 
 from mynah.config import dumps_toml, read_toml
 from mynah.errors import ConfigError
+from mynah.nn.lora import is_adapter, merged, restore
 from mynah.training.checkpoint import average, write_whole
 from mynah.training.config import TrainConfig, changes, recipe_values
 from mynah.training.distributed import Workers, join_workers
@@ -166,9 +167,8 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
     loop, workers = config.loop, trainer.workers
     best = trainer.checkpoints.best(loop.keep_best, setup.task.selection)
     chosen = best or trainer.checkpoints.all()[-1:]
-    weights = average(chosen)
     model = setup.task.model
-    model.load_state_dict(weights)
+    restore(model, average(chosen), str(out))
     results: dict[str, Any] = {}
     if trainer.dev is not None:
         scores = trainer.evaluate()
@@ -180,10 +180,10 @@ def _finish(config: TrainConfig, out: Path, setup: Setup, trainer: Trainer, say:
         say({"event": "note", "step": trainer.progress.step, "text": text, **scores})
     if workers.first:
         info = setup.info(results)
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = sum(p.numel() for n, p in model.named_parameters() if not is_adapter(n))
         card = card_text(info, config.card, parameters, chosen, config.init)
         save = None if setup.tokenizer is None else setup.tokenizer.save
-        publish(out / "model", info, weights, save, card)
+        publish(out / "model", info, merged(model), save, card, setup.finish)
         spent = format_seconds(trainer.progress.seconds)
         text = f"{out / 'model'}: written after {trainer.progress.step} steps, {spent} of training"
         say({"event": "end", "step": trainer.progress.step, "text": text})

@@ -116,3 +116,15 @@ def test_a_million_utterances_take_seconds() -> None:
 def test_a_batch_may_be_exactly_full() -> None:
     assert pack(np.full(10, 10), 50, 99).tolist() == [0, 5, 10]
     assert pack(np.full(10, 10), 99, 4).tolist() == [0, 4, 8, 10]
+
+
+def test_a_margin_and_a_window_count() -> None:
+    seconds, keys = np.array([1.0, 2.0, 4.0], np.float32), np.arange(3, dtype=np.uint64)
+    plain = {"speed": (1.0,), "frame_shift": 0.01, "max_frames": 1000, "max_items": 9,
+             "buckets": 1, "seed": 1, "epoch": 0, "shuffle": False}  # fmt: skip
+    assert make_plan(seconds, keys, **plain).frames.tolist() == [101, 201, 401]
+    after = make_plan(seconds, keys, **plain, margin=0.5)
+    assert after.frames.tolist() == [151, 251, 451]
+    whole = make_plan(seconds, keys, **plain, window=5.0)
+    assert whole.frames.tolist() == [500, 500, 500]
+    assert whole.bounds.tolist() == [0, 2, 3], "two windows fit exactly"

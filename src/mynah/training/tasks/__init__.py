@@ -6,4 +6,5 @@ TASKS: dict[str, str] = {
     "ctc_attention": "mynah.training.tasks.ctc_attention",
     "punctuation": "mynah.training.tasks.punctuation",
     "vad": "mynah.training.tasks.vad",
+    "whisper": "mynah.training.tasks.whisper",
 }

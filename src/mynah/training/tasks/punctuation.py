@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def make_options(values: Mapping[str, Any]) -> Options:
     return build(Options, without_kind(values), "task")
 
 
-def prepare(config: TrainConfig, workers: Workers) -> Setup:
+def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """Everything that a run needs before its first step.
 
     Raises:
@@ -63,7 +64,7 @@ def prepare(config: TrainConfig, workers: Workers) -> Setup:
         InputError: a text cannot be read.
     """
     options = make_options(config.task)
-    for key in ("init", "freeze", "frontend", "tokenizer", "streaming", "decoding"):
+    for key in ("init", "freeze", "lora", "frontend", "tokenizer", "streaming", "decoding"):
         if getattr(config, key):
             raise ConfigError(f"{key}: the task punctuation has none; leave it out")
     if not config.data.train:
