@@ -5,12 +5,12 @@
 Data: the test speakers of speechocean762 under ``MYNAH_DATA``. Hotwords are the words of the chosen
 utterances that no training speaker says, with 0 to 5000 words of a dictionary beside them that
 nobody says (``text/cmudict.dict.xz``, among the data or beside them). The weight is swept: one half
-of the speakers chooses it (fewest word errors with 1000 words beside them), the other half gives the
-numbers and the plot: the share of the hotwords that was recognised, and the errors among all other
-words, insertions among them. Beside it, WeNet's context graph on the same search: units wherever
-they stand, all phrases of a list adding up (``tests/wenet_context.py``; in ``tests/parity`` it
-gives WeNet's own results). Its figure is the most that it finds at any weight with no more other
-errors.
+of the speakers chooses it (fewest word errors with 1000 words beside them), the other half gives
+the numbers and the plot: the share of the hotwords that was recognised, and the errors among all
+other words, insertions among them. Beside it, WeNet's context graph on the same search: units
+wherever they stand, all phrases of a list adding up (``tests/wenet_context.py``; in
+``tests/parity`` it gives WeNet's own results). Its figure is the most that it finds at any weight
+with no more other errors.
 
 The cost is that of decoding 10 s with none, 100 and 5000 phrases in turns, and of a list that is
 seen for the first time.
