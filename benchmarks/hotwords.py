@@ -4,13 +4,13 @@
 
 Data: the test speakers of speechocean762 under ``MYNAH_DATA``. Hotwords are the words of the chosen
 utterances that no training speaker says, with 0 to 5000 words of a dictionary beside them that
-nobody says (``../text/cmudict.dict.xz``, seen from the data). The weight is swept: one half of the
-speakers chooses it (fewest word errors with 1000 words beside them), the other half gives the
-numbers and the plot: the share of the hotwords that was recognised, and the errors among all other
-words, insertions among them. Beside it, WeNet's context graph on the same search: units wherever
-they stand, all phrases of a list adding up (``tests/wenet_context.py``; in ``tests/parity`` it
-gives WeNet's own results). Its figure is the most that it finds at any weight with no more other
-errors.
+nobody says (``text/cmudict.dict.xz``, among the data or beside them). The weight is swept: one half
+of the speakers chooses it (fewest word errors with 1000 words beside them), the other half gives
+the numbers and the plot: the share of the hotwords that was recognised, and the errors among all
+other words, insertions among them. Beside it, WeNet's context graph on the same search: units
+wherever they stand, all phrases of a list adding up (``tests/wenet_context.py``; in
+``tests/parity`` it gives WeNet's own results). Its figure is the most that it finds at any weight
+with no more other errors.
 
 The cost is that of decoding 10 s with none, 100 and 5000 phrases in turns, and of a list that is
 seen for the first time.
@@ -97,7 +97,8 @@ def listen(model: Model, data: Path, rows: list[dict[str, str]]) -> list[Spoken]
 
 def dictionary(data: Path, without: set[str]) -> list[str]:
     """Words of five letters or more that nobody says here, in random order."""
-    path = data.parent / "text" / "cmudict.dict.xz"
+    places = [folder / "text" / "cmudict.dict.xz" for folder in (data, data.parent)]
+    path = next((place for place in places if place.is_file()), places[0])
     with lzma.open(path, "rt", encoding="utf-8") as file:
         words = {line.split()[0] for line in file if line[0].isalpha()}
     kept = sorted(w for w in words if w.isalpha() and len(w) >= 5 and w not in without)
