@@ -21,7 +21,7 @@ from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 from mynah.decoding.spelling import Speller
 from mynah.evaluation import count_edits
 from mynah.text.graphones import graphones
-from mynah.text.pronounce import read_dictionary
+from mynah.text.pronounce import learn_letters, read_dictionary
 
 
 def main() -> None:
@@ -56,10 +56,21 @@ def main() -> None:
         exact += found[0] in alike[phones]
         among += bool(alike[phones].intersection(found[:5]))
     took = time.process_time() - start
+    heard = phones_wrong = phones_total = 0
+    letters = learn_letters({word: v for word, v in words.items() if word not in held})
+    for word in chosen:
+        found = letters(word)
+        edits = [int(count_edits([(phones, found)]).sum()) for phones in words[word]]
+        best = min(range(len(edits)), key=edits.__getitem__)
+        phones_wrong += edits[best]
+        phones_total += len(words[word][best])
+        heard += edits[best] == 0
     figures = {
         "letter errors, %": 100 * wrong / total,
         "words written right, %": 100 * exact / len(chosen),
         "words right among the first five, %": 100 * among / len(chosen),
+        "letters to sounds: phone errors, %": 100 * phones_wrong / phones_total,
+        "letters to sounds: words right, %": 100 * heard / len(chosen),
         "milliseconds a word": 1000 * took / len(chosen),
         "size of the model, MB": size / 1e6,
     }

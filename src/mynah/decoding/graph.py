@@ -86,7 +86,7 @@ class GraphSearch:
 
     def __post_init__(self) -> None:
         check_beam(1, 1, self.blank_penalty, self.blank_skip)
-        check_tokens(self.tokens, self.margin, None)
+        check_tokens(self.tokens, self.margin, None, 0.0)
         _import_decoder()
 
     def start(self) -> GraphState:

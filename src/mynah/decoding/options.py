@@ -50,6 +50,8 @@ class DecodingOptions:
         tokens: places in the lexicon or graph that are kept after every frame.
         margin: those whose score is so much below the best are dropped (natural log).
         unknown_word: what a word costs that the lexicon does not have; None: there are none.
+        unknown_unit: what each of its units costs: about the surprise of a unit, or long stretches
+            become one unknown word.
         attention_pass: the n-best of ``lexicon`` are scored by the attention decoders too.
 
     Raises:
@@ -73,6 +75,7 @@ class DecodingOptions:
     tokens: int = 200
     margin: float = 10.0
     unknown_word: float | None = None
+    unknown_unit: float = 3.0
     attention_pass: bool = False
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class DecodingOptions:
         if not math.isfinite(self.length_penalty):
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
         self._check_scorers()
-        check_tokens(self.tokens, self.margin, self.unknown_word)
+        check_tokens(self.tokens, self.margin, self.unknown_word, self.unknown_unit)
 
     def _check_scorers(self) -> None:
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):
@@ -136,7 +139,9 @@ def check_cap(cap: float) -> None:
         raise ConfigError(f"hotword_cap: {cap} is not a number above 0")
 
 
-def check_tokens(tokens: int, margin: float, unknown_word: float | None) -> None:
+def check_tokens(
+    tokens: int, margin: float, unknown_word: float | None, unknown_unit: float
+) -> None:
     """Refuse settings with which no search for words can run.
 
     Raises:
@@ -146,5 +151,6 @@ def check_tokens(tokens: int, margin: float, unknown_word: float | None) -> None
         raise ConfigError(f"tokens: {tokens} is not 1 or more")
     if not margin > 0:
         raise ConfigError(f"margin: {margin} is not above 0")
-    if unknown_word is not None and not 0 <= unknown_word < math.inf:
-        raise ConfigError(f"unknown_word: {unknown_word} is not a number of 0 or more")
+    for name, cost in (("unknown_word", unknown_word), ("unknown_unit", unknown_unit)):
+        if cost is not None and not 0 <= cost < math.inf:
+            raise ConfigError(f"{name}: {cost} is not a number of 0 or more")

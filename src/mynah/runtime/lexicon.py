@@ -123,6 +123,7 @@ def lexicon_search(
         word_bonus=options.word_bonus,
         lm_unknown=options.lm_unknown,
         unknown=options.unknown_word,
+        unknown_unit=options.unknown_unit,
         spell=speller(parts, tokenizer) if options.unknown_word is not None else None,
         blank=tokenizer.blank,
         blank_penalty=options.blank_penalty,

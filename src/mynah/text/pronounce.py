@@ -176,17 +176,34 @@ def align_letters(
 
 _Costs = dict[tuple[str, str], float]
 _UNSEEN = 12.0
+_FAR = 3.0  # what a letter and a phone that are only near each other cost more, at first
 
 
 def _first_costs(pairs: Sequence[tuple[str, Phones]]) -> _Costs:
-    """From words with as many phones as letters, taken one to one."""
+    """From words with as many phones as letters, taken one to one; for what these do not have (a
+    ``dh``, which takes two letters), what stands at about the same place in all words."""
+    costs: _Costs = {}
+    near: Iterator[Iterator[tuple[str, str]]] = (
+        _neighbours(word, phones) for word, phones in pairs
+    )
+    for key, cost in _count_costs(near).items():
+        costs[key] = _FAR + cost
     aligned = (
         list(zip(word, phones, strict=True)) for word, phones in pairs if len(word) == len(phones)
     )
-    costs = _count_costs(aligned)
+    for key, cost in _count_costs(aligned).items():
+        costs[key] = min(cost, costs.get(key, cost))
     for letter in "abcdefghijklmnopqrstuvwxyz":
         costs[letter, ""] = 3.0
     return costs
+
+
+def _neighbours(word: str, phones: Phones) -> Iterator[tuple[str, str]]:
+    """Each letter with the phones that stand at its part of the word, or one beside it."""
+    for i, letter in enumerate(word):
+        at = i * len(phones) // len(word)
+        for phone in phones[max(at - 1, 0) : at + 2]:
+            yield letter, phone
 
 
 def _count_costs(aligned: Iterable[Iterable[tuple[str, str]]]) -> _Costs:

@@ -10,6 +10,7 @@ from mynah.text.pronounce import (
     PHONES,
     LetterToSound,
     Pronouncer,
+    align_letters,
     learn_letters,
     learn_pronouncer,
     read_dictionary,
@@ -76,6 +77,22 @@ def test_letters_take_none_one_or_two_phones_by_their_neighbours(dictionary: Pat
     assert again.rules == letters.rules
     with pytest.raises(InputError, match="no word"):
         learn_letters({"c": (("k", "ae", "t"),)})  # a letter cannot be three phones
+
+
+def test_a_phone_of_two_letters_that_no_word_shows_alone() -> None:
+    """No word with dh has as many letters as phones; it is found by where it stands."""
+    words = {
+        "the": "dh ah", "then": "dh eh n", "other": "ah dh er", "bathe": "b ey dh", "ten": "t eh n",
+        "hat": "hh ae t", "tan": "t ae n", "net": "n eh t", "bed": "b eh d", "her": "hh er",
+        "late": "l ey t", "bet": "b eh t", "heat": "hh iy t", "tea": "t iy", "neat": "n iy t",
+    }  # fmt: skip
+    pairs = [(word, tuple(phones.split())) for word, phones in words.items()]
+    for word, aligned in align_letters(pairs):
+        assert "".join(letter for letter, _ in aligned) == word
+        assert " ".join(sound for _, sound in aligned if sound) == words[word]
+        if "dh" in words[word].split():
+            assert {letter for letter, sound in aligned if sound == "dh"} <= {"t", "h"}
+            assert any(sound == "dh" for _, sound in aligned), aligned
 
 
 def test_words_of_the_dictionary_genitives_and_others(dictionary: Path) -> None:
