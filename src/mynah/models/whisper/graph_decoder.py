@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mynah.models.whisper.graph_encoder import query_scale
-from mynah.models.whisper.graph_parts import UNIT, Array, Parts, column_scales, to_int8
+from mynah.models.whisper.graph_parts import UNIT, Array, Parts
 from mynah.runtime.onnx_writer import MICROSOFT, GraphWriter
 from mynah.runtime.whisper.config import WhisperDims
 
@@ -121,16 +121,7 @@ def _embedding(maker: _Decoder) -> str:
 
 def _table(maker: _Decoder) -> tuple[str, str]:
     """The embedding as int8 (D, V), a scale a token: the one copy that both ends use."""
-    parts, dims = maker.parts, maker.dims
-    shape = (dims.n_text_state, dims.n_vocab)
-
-    def load() -> Array:
-        return np.asarray(parts.tensors[_EMBEDDING], np.float32).T
-
-    table = parts.made(
-        "embedding.table", shape, lambda: to_int8(load(), column_scales(load())), "i1"
-    )
-    return table, parts.made("embedding.scales", shape[1:], lambda: column_scales(load()))
+    return maker.parts.matrix("embedding.table", [_EMBEDDING])
 
 
 def _past_attention(maker: _Decoder, h: str, layer: int) -> tuple[str, str]:
