@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 UNIT = np.float32(1 / 127)  # a row's largest magnitude is 127 steps
 _FLOAT = np.dtype(np.float32)
 _EPSILON = 1e-5  # of layer norms
+_LEAST_GELU = -0.17  # no GELU is smaller
 _SOME = 4096  # rows of a matrix that are made int8 at once
 
 
@@ -40,6 +41,7 @@ class Parts:
     tensors: Mapping[str, Array]
     int8: bool
     _rows: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _active: set[str] = field(default_factory=set)  # what GELU gave
 
     def __post_init__(self) -> None:
         self.graph.constant("unit", UNIT)
@@ -103,7 +105,12 @@ class Parts:
         """The rows of x as uint8 and their largest magnitudes, once for all that take them."""
         if x not in self._rows:
             node = self.graph.node
-            row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
+            if x in self._active:  # what is negative is small
+                row = node("ReduceMax", [x, "last_axis"], f"{x}.largest")
+                least = self.graph.constant("least_gelu", np.float32(-_LEAST_GELU))
+                row = node("Max", [row, least], f"{x}.row")
+            else:
+                row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
             unit = node("Div", [x, row], f"{x}.unit")
             self._rows[x] = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8"), row
         return self._rows[x]
@@ -114,23 +121,35 @@ class Parts:
         attributes = {"epsilon": _EPSILON, "axis": -1}
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
-    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
-        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
+    def added_norm(
+        self, x: str, y: str, bias: str, name: str, out: str, *, fused: bool
+    ) -> tuple[str, str]:
+        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum).
+
+        ``fused`` is one operator instead of three: faster for a few rows, slower for many.
+        """
+        node, total = self.graph.node, f"{out}.sum"
+        if not fused:
+            node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
+            return self.norm(total, name, out), total
         weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), bias]
-        made = [out, "", "", f"{out}.sum"]
         attributes = {"epsilon": _EPSILON}
-        self.graph.node(
-            "SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT
-        )
-        return out, f"{out}.sum"
+        made = [out, "", "", total]
+        node("SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT)
+        return out, total
 
     def feed_forward(self, x: str, block: str) -> tuple[str, str]:
         """The feed-forward layer of ``block``, but for its last bias -> (value, bias)."""
         wide = self.product(x, f"{block}.wide", [f"{block}.mlp.0.weight"])
         wide = self.graph.node("Add", [wide, self.tensor(f"{block}.mlp.0.bias")], f"{wide}.added")
-        active = self.graph.node("Gelu", [wide], f"{block}.active", domain=MICROSOFT)
+        active = self.gelu(wide, f"{block}.active")
         out = self.product(active, f"{block}.narrow", [f"{block}.mlp.2.weight"])
         return out, self.tensor(f"{block}.mlp.2.bias")
+
+    def gelu(self, x: str, out: str) -> str:
+        """The exact GELU of x."""
+        self._active.add(out)
+        return self.graph.node("Gelu", [x], out, domain=MICROSOFT)
 
     def output_bias(self, attention: str) -> str:
         """The bias after an attention, with that of its values, whose weights sum to 1, in it."""
