@@ -14,7 +14,7 @@ from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelInfo, write_model_folder
 from mynah.models.whisper.checkpoints import WhisperCheckpoint, alignment_heads, read_checkpoint
 from mynah.models.whisper.checkpoints.safetensors import write_safetensors
-from mynah.models.whisper.graph_decoder import decoder_graph
+from mynah.models.whisper.graph_decoder import decoder_graph, write_embedding
 from mynah.models.whisper.graph_encoder import encoder_graph
 from mynah.models.whisper.hub import PREFIX, fetch
 from mynah.runtime.whisper.config import WhisperConfig
@@ -74,13 +74,16 @@ def import_whisper(
 
 
 def write_graphs(checkpoint: WhisperCheckpoint, folder: Path, precision: str) -> None:
-    """Put the graphs ``onnx/encoder.<precision>.onnx`` and ``decoder`` of a checkpoint into
-    ``folder``, one tensor in memory at a time; weights of more than 1 GB lie beside their graph."""
+    """Put the graphs ``onnx/encoder.<precision>.onnx`` and ``decoder`` and the vectors of tokens,
+    ``embedding.<precision>.npy``, of a checkpoint into ``folder``, one tensor in memory at a time;
+    weights of more than 1 GB lie beside their graph."""
     (folder / "onnx").mkdir(exist_ok=True)
     for part, make in (("encoder", encoder_graph), ("decoder", decoder_graph)):
         graph = make(checkpoint.tensors, checkpoint.dims, int8=precision == "int8")
         path = folder / "onnx" / f"{part}.{precision}.onnx"
         graph.write(path, external=graph.size > _INSIDE)
+    path = folder / "onnx" / f"embedding.{precision}.npy"
+    write_embedding(checkpoint.tensors, path, int8=precision == "int8")
 
 
 def _check_filters(checkpoint: WhisperCheckpoint) -> None:

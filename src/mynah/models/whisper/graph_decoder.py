@@ -3,7 +3,7 @@
 Legend as in :mod:`mynah.models.whisper.graph_parts`; C capacity of the past, G hypotheses a window
 (N = R G, those of a window next to each other). Inputs and outputs::
 
-    tokens                (N, n) int64
+    tokens                (N, n, D) float32, vectors of the tokens: see write_embedding
     lasts                 (N,) int32, the place of the last token: past + n - 1
     total                 () int32, past + n
     place                 (1,) int64, the place of the first token: past
@@ -25,17 +25,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mynah.models.whisper.graph_encoder import query_scale
-from mynah.models.whisper.graph_parts import UNIT, Array, Parts, column_scales, to_int8
+from mynah.models.whisper.graph_parts import UNIT, Array, Parts, row_scales, to_int8
 from mynah.runtime.onnx_writer import MICROSOFT, GraphWriter
 from mynah.runtime.whisper.config import WhisperDims
 
 _FINE = 254  # steps of the second part of a weight in one step of the first
 _EMBEDDING = "decoder.token_embedding.weight"
-_FLOAT32, _END = 1, np.iinfo(np.int64).max
+_END = np.iinfo(np.int64).max
+_SOME = 4096  # vectors that are made int8 at once
 
 
 @dataclass
@@ -61,27 +64,51 @@ def decoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     parts = Parts(graph, tensors, int8)
     maker = _Decoder(parts, dims)
     _inputs(maker)
-    x = _embedding(maker)
+    x = _placed(maker)
     shape = graph.node("Shape", [x], "shape")
     split = maker.split()
     h = parts.norm(x, "decoder.blocks.0.attn_ln", "decoder.first")
     for layer in range(dims.n_text_layer):
         block = f"decoder.blocks.{layer}"
         y, bias = _past_attention(maker, h, layer)
-        h, x = parts.added_norm(x, y, bias, f"{block}.cross_attn_ln", f"{block}.spoken")
+        h, x = parts.added_norm(x, y, bias, f"{block}.cross_attn_ln", f"{block}.spoken", fused=True)
         y, bias = _heard_attention(maker, h, layer, split, shape)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.heard")
+        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.heard", fused=True)
         y, bias = parts.feed_forward(h, block)
         last = layer == dims.n_text_layer - 1
         after = "decoder.ln" if last else f"decoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
+        h, x = parts.added_norm(x, y, bias, after, f"{block}.end", fused=True)
     _logits(maker, h)
     return graph
 
 
+def write_embedding(tensors: Mapping[str, Array], path: Path, *, int8: bool) -> None:
+    """Write the vectors of the tokens to a ``.npy`` file, which is mapped and not read: a row a
+    token, of float32 or of (scale, values in int8).
+
+    The decoder's graph has them, too, packed for the product that ends it; rows cannot be taken
+    from there.
+    """
+    table = tensors[_EMBEDDING]
+    kind: Any = np.float32
+    if int8:
+        kind = np.dtype([("scale", "<f4"), ("values", "i1", (table.shape[1],))])
+    out = np.lib.format.open_memmap(
+        path, "w+", kind, (len(table),) if int8 else table.shape
+    )
+    for start in range(0, len(table), _SOME):
+        rows = np.asarray(table[start : start + _SOME], np.float32)
+        if int8:
+            out["scale"][start : start + _SOME] = row_scales(rows)
+            out["values"][start : start + _SOME] = to_int8(rows)
+        else:
+            out[start : start + _SOME] = rows
+    out.flush()
+
+
 def _inputs(maker: _Decoder) -> None:
     graph, heads, size = maker.parts.graph, maker.dims.n_text_head, maker.size
-    graph.input("tokens", "int64", ["N", "n"])
+    graph.input("tokens", "float32", ["N", "n", maker.dims.n_text_state])
     graph.input("lasts", "int32", ["N"])
     graph.input("total", "int32", [])
     graph.input("place", "int64", [1])
@@ -98,39 +125,15 @@ def _inputs(maker: _Decoder) -> None:
                 graph.input(name, "float32", ["R", heads, 1, size])
 
 
-def _embedding(maker: _Decoder) -> str:
-    """(N, n) tokens -> (N, n, D), positions added."""
+def _placed(maker: _Decoder) -> str:
+    """The vectors of tokens (N, n, D), positions added."""
     parts, graph, node = maker.parts, maker.parts.graph, maker.parts.graph.node
-    if parts.int8:
-        table, scales = _table(maker)
-        columns = node("Gather", [table, "tokens"], "embedding.columns", {"axis": 1})
-        x = node("Transpose", [columns], "embedding.int8", {"perm": [1, 2, 0]})
-        x = node("Cast", [x], "embedding.float", {"to": _FLOAT32})
-        scale = node("Gather", [scales, "tokens"], "embedding.scale")
-        scale = node("Unsqueeze", [scale, "last_axis"], "embedding.scale.column")
-        x = node("Mul", [x, scale], "embedding")
-    else:
-        x = node("Gather", [parts.tensor(_EMBEDDING), "tokens"], "embedding")
     zero = graph.constant("zero", np.zeros(1, np.int64))
     count = node("Shape", ["tokens"], "count", {"start": 1, "end": 2})
     end = node("Add", ["place", count], "place_end")
     positions = parts.tensor("decoder.positional_embedding")
     positions = node("Slice", [positions, "place", end, zero], "positions")
-    return node("Add", [x, positions], "placed")
-
-
-def _table(maker: _Decoder) -> tuple[str, str]:
-    """The embedding as int8 (D, V), a scale a token: the one copy that both ends use."""
-    parts, dims = maker.parts, maker.dims
-    shape = (dims.n_text_state, dims.n_vocab)
-
-    def load() -> Array:
-        return np.asarray(parts.tensors[_EMBEDDING], np.float32).T
-
-    table = parts.made(
-        "embedding.table", shape, lambda: to_int8(load(), column_scales(load())), "i1"
-    )
-    return table, parts.made("embedding.scales", shape[1:], lambda: column_scales(load()))
+    return node("Add", ["tokens", positions], "placed")
 
 
 def _past_attention(maker: _Decoder, h: str, layer: int) -> tuple[str, str]:
@@ -213,7 +216,7 @@ def _logits(maker: _Decoder, h: str) -> None:
     axis = graph.constant("token_axis", np.array([1], np.int64))
     h = node("Slice", [h, "keep", end, axis], "kept")
     if parts.int8:
-        parts.rows_product(h, "logits", *_table(maker))
+        parts.product(h, "logits", [_EMBEDDING])
     else:
         table = parts.tensor(_EMBEDDING)
         node("FusedMatMul", [h, table], "logits", {"transB": 1}, domain=MICROSOFT)

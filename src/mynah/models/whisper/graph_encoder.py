@@ -35,11 +35,11 @@ def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     for layer in range(dims.n_audio_layer):
         block = f"encoder.blocks.{layer}"
         y, bias = _attention(parts, h, f"{block}.attn", dims.n_audio_head, width)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle")
+        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle", fused=False)
         y, bias = parts.feed_forward(h, block)
         last = layer == dims.n_audio_layer - 1
         after = "encoder.ln_post" if last else f"encoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
+        h, x = parts.added_norm(x, y, bias, after, f"{block}.end", fused=False)
     graph.node("Identity", [h], "output")
     graph.output("output", "float32", ["B", "T", width])
     for layer in range(dims.n_text_layer):
@@ -55,7 +55,7 @@ def _convolutions(parts: Parts, mels: str) -> str:
         weights = [parts.tensor(f"encoder.{name}.{leaf}") for leaf in ("weight", "bias")]
         attributes = {"kernel_shape": [3], "pads": [1, 1], "strides": [stride]}
         x = node("Conv", [x, *weights], f"encoder.{name}", attributes)
-        x = node("Gelu", [x], f"encoder.{name}.active", domain=MICROSOFT)
+        x = parts.gelu(x, f"encoder.{name}.active")
     x = node("Transpose", [x], "encoder.frames", {"perm": [0, 2, 1]})
     count = node("Shape", [x], "encoder.count", {"start": 1, "end": 2})
     zero = parts.graph.constant("zero", np.zeros(1, np.int64))
@@ -94,35 +94,36 @@ def _cross(parts: Parts, h: str, layer: int, dims: WhisperDims) -> None:
     heads, size = dims.n_text_head, dims.n_text_state // dims.n_text_head
     name = f"decoder.blocks.{layer}.cross_attn"
     split = graph.constant("split_heads", np.array([0, 0, heads, size], np.int64))
-    for part, perm in (("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
+    kind = "int8" if parts.int8 else "float32"
+    for part in ("key", "value"):
+        out, keys = f"cross_{part}s.{layer}", part == "key"
         x = parts.product(h, f"{name}.{part}", [f"{name}.{part}.weight"])
         x = node("Reshape", [x, split], f"{x}.split")
-        out = f"cross_{part}s.{layer}"
-        shape: list[int | str] = (
-            ["B", heads, size, "T"] if part == "key" else ["B", heads, "T", size]
-        )
+        shape: list[int | str] = ["B", heads, size, "T"] if keys else ["B", heads, "T", size]
         if parts.int8:
-            if part == "key":
-                axis = graph.constant("frame_axis", np.array([1], np.int64))
-                mean = node("ReduceMean", [x, axis], f"{x}.mean")
+            x = node("Transpose", [x], f"{x}.channels", {"perm": [0, 2, 3, 1]})
+            if keys:
+                mean = node("ReduceMean", [x, "last_axis"], f"{x}.mean")
                 x = node("Sub", [x, mean], f"{x}.centred")
-            x = _by_channel(parts, x, f"cross_{part}_scales.{layer}", heads, size)
-        node("Transpose", [x], out, {"perm": perm})
-        graph.output(out, "int8" if parts.int8 else "float32", shape)
+            _by_channel(parts, x, out if keys else f"{x}.int8", f"cross_{part}_scales.{layer}")
+            if not keys:
+                node("Transpose", [f"{x}.int8"], out, {"perm": [0, 1, 3, 2]})
+            graph.output(f"cross_{part}_scales.{layer}", "float32", ["B", heads, 1, size])
+        else:
+            node("Transpose", [x], out, {"perm": [0, 2, 3, 1] if keys else [0, 2, 1, 3]})
+        graph.output(out, kind, shape)
 
 
-def _by_channel(parts: Parts, x: str, scales: str, heads: int, size: int) -> str:
-    """x (B, T', H, d) as int8 in 127 steps of its largest magnitude over T'."""
+def _by_channel(parts: Parts, x: str, out: str, scales: str) -> None:
+    """x (B, H, d, T') as int8 in 127 steps of its largest magnitude over T'."""
     graph, node = parts.graph, parts.graph.node
-    axis = graph.constant("frame_axis", np.array([1], np.int64))
     whole = graph.constant("whole", np.int8(0))
-    largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), axis], f"{x}.largest")
     floor = graph.constant("floor", np.float32(1e-8))
+    largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.largest")
     largest = node("Max", [largest, floor], f"{x}.floored")
     unit = node("Div", [x, largest], f"{x}.unit")
-    node("Transpose", [largest], scales, {"perm": [0, 2, 1, 3]})
-    graph.output(scales, "float32", ["B", heads, 1, size])
-    return node("QuantizeLinear", [unit, "unit", whole], f"{x}.int8")
+    node("QuantizeLinear", [unit, "unit", whole], out)
+    node("Transpose", [largest], scales, {"perm": [0, 1, 3, 2]})
 
 
 def query_scale(dims: WhisperDims) -> float:

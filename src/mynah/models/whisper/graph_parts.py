@@ -15,7 +15,7 @@ A row of zeros has r = 0: whatever its quotient becomes, it is multiplied by 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ Array = npt.NDArray[Any]
 UNIT = np.float32(1 / 127)  # a row's largest magnitude is 127 steps
 _FLOAT = np.dtype(np.float32)
 _EPSILON = 1e-5  # of layer norms
+_LEAST_GELU = -0.17  # no GELU is smaller
+_SOME = 4096  # rows of a matrix that are made int8 at once
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Parts:
     tensors: Mapping[str, Array]
     int8: bool
     _rows: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _active: set[str] = field(default_factory=set)  # what GELU gave
 
     def __post_init__(self) -> None:
         self.graph.constant("unit", UNIT)
@@ -60,19 +63,32 @@ class Parts:
         M); the first of them is multiplied by ``scale``."""
         shapes = [self._constant(w).shape for w in weights]
         inputs, outputs = shapes[0][1], sum(shape[0] for shape in shapes)
-
-        def load() -> Array:
-            return self._columns(weights, scale)
-
         if not self.int8:
-            return self.graph.node(
-                "MatMul", [x, self.made(f"{name}.weight", (inputs, outputs), load)], name
+            matrix = self.made(
+                f"{name}.weight", (inputs, outputs), lambda: self._columns(weights, scale)
             )
-        integers = self.made(
-            f"{name}.int8", (inputs, outputs), lambda: to_int8(load(), column_scales(load())), "i1"
+            return self.graph.node("MatMul", [x, matrix], name)
+        return self.rows_product(x, name, *self.matrix(name, weights, scale))
+
+    def matrix(self, name: str, weights: Sequence[str], scale: float = 1.0) -> tuple[str, str]:
+        """The matrices ``weights`` (M, K) one beside the other as int8 (K, sum of M), and scales
+        (sum of M,); the first is multiplied by ``scale``."""
+        shapes = [self._constant(w).shape for w in weights]
+        inputs, outputs = shapes[0][1], sum(shape[0] for shape in shapes)
+
+        def integers() -> Array:
+            result = np.empty((inputs, outputs), np.int8)
+            for place, rows in self._rows_of(weights, scale):
+                result[:, place] = to_int8(rows).T
+            return result
+
+        def scales() -> Array:
+            return np.concatenate([row_scales(rows) for _, rows in self._rows_of(weights, scale)])
+
+        return (
+            self.made(f"{name}.int8", (inputs, outputs), integers, np.int8),
+            self.made(f"{name}.scale", (outputs,), scales),
         )
-        scales = self.made(f"{name}.scale", (outputs,), lambda: column_scales(load()))
-        return self.rows_product(x, name, integers, scales)
 
     def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
         """x times int8 ``integers`` (K, M) of ``scales`` (M,), the rows of x quantised."""
@@ -89,7 +105,12 @@ class Parts:
         """The rows of x as uint8 and their largest magnitudes, once for all that take them."""
         if x not in self._rows:
             node = self.graph.node
-            row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
+            if x in self._active:  # what is negative is small
+                row = node("ReduceMax", [x, "last_axis"], f"{x}.largest")
+                least = self.graph.constant("least_gelu", np.float32(-_LEAST_GELU))
+                row = node("Max", [row, least], f"{x}.row")
+            else:
+                row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
             unit = node("Div", [x, row], f"{x}.unit")
             self._rows[x] = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8"), row
         return self._rows[x]
@@ -100,23 +121,35 @@ class Parts:
         attributes = {"epsilon": _EPSILON, "axis": -1}
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
-    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
-        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
+    def added_norm(
+        self, x: str, y: str, bias: str, name: str, out: str, *, fused: bool
+    ) -> tuple[str, str]:
+        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum).
+
+        ``fused`` is one operator instead of three: faster for a few rows, slower for many.
+        """
+        node, total = self.graph.node, f"{out}.sum"
+        if not fused:
+            node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
+            return self.norm(total, name, out), total
         weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), bias]
-        made = [out, "", "", f"{out}.sum"]
         attributes = {"epsilon": _EPSILON}
-        self.graph.node(
-            "SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT
-        )
-        return out, f"{out}.sum"
+        made = [out, "", "", total]
+        node("SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT)
+        return out, total
 
     def feed_forward(self, x: str, block: str) -> tuple[str, str]:
         """The feed-forward layer of ``block``, but for its last bias -> (value, bias)."""
         wide = self.product(x, f"{block}.wide", [f"{block}.mlp.0.weight"])
         wide = self.graph.node("Add", [wide, self.tensor(f"{block}.mlp.0.bias")], f"{wide}.added")
-        active = self.graph.node("Gelu", [wide], f"{block}.active", domain=MICROSOFT)
+        active = self.gelu(wide, f"{block}.active")
         out = self.product(active, f"{block}.narrow", [f"{block}.mlp.2.weight"])
         return out, self.tensor(f"{block}.mlp.2.bias")
+
+    def gelu(self, x: str, out: str) -> str:
+        """The exact GELU of x."""
+        self._active.add(out)
+        return self.graph.node("Gelu", [x], out, domain=MICROSOFT)
 
     def output_bias(self, attention: str) -> str:
         """The bias after an attention, with that of its values, whose weights sum to 1, in it."""
@@ -137,10 +170,20 @@ class Parts:
 
     def _columns(self, weights: Sequence[str], scale: float) -> Array:
         """(K, sum of M) float32."""
-        parts = [np.asarray(self.tensors[w], np.float32) for w in weights]
-        if scale != 1.0:
-            parts[0] = parts[0] * np.float32(scale)
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).T
+        return np.concatenate([rows for _, rows in self._rows_of(weights, scale)]).T
+
+    def _rows_of(self, weights: Sequence[str], scale: float) -> Iterator[tuple[slice, Array]]:
+        """The rows of ``weights``, one after the other, some at a time: their place and values
+        (m, K) float32."""
+        place = 0
+        for number, name in enumerate(weights):
+            whole = self.tensors[name]
+            for start in range(0, len(whole), _SOME):
+                rows = np.asarray(whole[start : start + _SOME], np.float32)
+                if scale != 1.0 and number == 0:
+                    rows = rows * np.float32(scale)
+                yield slice(place, place + len(rows)), rows
+                place += len(rows)
 
     def _constant(self, name: str) -> Constant:
         stored = getattr(self.tensors, "stored", None)
@@ -148,12 +191,13 @@ class Parts:
         return Constant(tuple(shape), _FLOAT, lambda: np.asarray(self.tensors[name], np.float32))
 
 
-def column_scales(weight: Array) -> Array:
-    """Symmetric int8 by column: the scales (M,) of ``weight`` (K, M)."""
-    largest = np.maximum(np.maximum(weight.max(axis=0), -weight.min(axis=0)), np.float32(1e-12))
+def row_scales(rows: Array) -> Array:
+    """Symmetric int8: the steps (m,) of ``rows`` (m, K)."""
+    largest = np.maximum(np.maximum(rows.max(axis=1), -rows.min(axis=1)), np.float32(1e-12))
     return np.asarray(largest / np.float32(127), np.float32)
 
 
-def to_int8(weight: Array, scales: Array) -> Array:
-    """``weight`` (K, M) in steps of ``scales`` (M,)."""
-    return np.clip(np.rint(weight / scales), -127, 127).astype(np.int8)
+def to_int8(rows: Array) -> Array:
+    """``rows`` (m, K) in their steps."""
+    steps = rows / row_scales(rows)[:, None]
+    return np.clip(np.rint(steps, out=steps), -127, 127, out=steps).astype(np.int8)

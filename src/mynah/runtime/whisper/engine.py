@@ -173,8 +173,8 @@ class OnnxWhisper:
             )
             for part in ("encoder", "decoder")
         )
+        self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
-        self.heard = [item.name for item in self.session.get_outputs() if "heard." in item.name]
 
     def encode(self, mels: Array) -> OnnxHeard:
         """See :meth:`WhisperEngine.encode`; one window after the other, so none sees another."""
@@ -203,6 +203,13 @@ class OnnxWhisper:
     ) -> OnnxTextDecoder:
         """See :meth:`WhisperEngine.decoder`."""
         return OnnxTextDecoder(self, heard, rows, min(capacity, self.dims.n_text_ctx))
+
+    def embed(self, tokens: Array) -> Array:
+        """The vectors (N, n, D) of ``tokens`` (N, n)."""
+        rows = self._embedding[tokens]
+        if rows.dtype.names is None:
+            return np.asarray(rows)
+        return np.asarray(rows["values"] * rows["scale"][..., None])
 
     def _shape(self, item: Any, frames: int) -> tuple[int, ...]:
         """The shape of a window's part of an output."""
@@ -283,7 +290,8 @@ class OnnxTextDecoder:
         kept = count if every else 1
         logits = np.empty((slots, kept, self._engine.dims.n_vocab), np.float32)
         binding = self._binding
-        _bind_input(binding, "tokens", given)
+        vectors = self._engine.embed(given)  # the binding keeps the address, not the array
+        _bind_input(binding, "tokens", vectors)
         _bind_output(binding, "logits", logits)
         for layer, array in (weights or {}).items():
             _bind_output(binding, f"heard.{layer}", array)
@@ -376,6 +384,22 @@ class OnnxTextDecoder:
             for kind, array in zip(("keys", "values"), self._past[layer], strict=True):
                 _bind_input(self._binding, f"past_{kind}.{layer}", array)
                 _bind_output(self._binding, f"next_{kind}.{layer}", array)
+
+
+def _embedding(folder: ModelFolder, name: str, dims: WhisperDims) -> Array:
+    """The vectors of the tokens, a row each, left in their file."""
+    path = folder.file(name)
+    try:
+        table = np.load(path, mmap_mode="r")
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: not a table of numbers ({error})") from None
+    shape, kind = (dims.n_vocab, dims.n_text_state), table.dtype
+    packed = [("scale", "<f4"), ("values", "i1", shape[1:])]
+    if not (table.shape == shape and kind == np.float32) and not (
+        table.shape == shape[:1] and kind == np.dtype(packed)
+    ):
+        raise ModelError(f"{path}: {table.shape} of {kind}; the model has {shape} numbers")
+    return np.asarray(table)
 
 
 def _bind_input(binding: Any, name: str, array: Array) -> None:
