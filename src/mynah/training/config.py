@@ -177,8 +177,6 @@ class TrainConfig:
             raise ConfigError(f"seed: must be from 0 to 2^32 - 1, got {self.seed}")
         if self.init_parts and not self.init:
             raise ConfigError("init_parts: names parts of init, which is not given")
-        if self.lora is not None and not self.init:
-            raise ConfigError("lora: adapts the weights of init, which is not given")
         if self.lora is not None and (self.init_parts or self.freeze):
             raise ConfigError("lora: trains adapters alone; leave out init_parts and freeze")
         if self.schedule.kind == "cosine" and not (self.schedule.total or self.loop.max_steps):

@@ -102,6 +102,8 @@ def restrict(
     if config.freeze:
         count = freeze(model, config.freeze)
         notes.append(f"freeze: {count} tensors of {', '.join(config.freeze)} are not trained")
+    if config.lora is not None and base is None:
+        raise ConfigError("lora: adapts the weights of init, which is not given")
     if config.lora is not None and base is not None:
         lora = config.lora
         torch.manual_seed(mix(config.seed, "lora"))
