@@ -18,8 +18,8 @@ from pathlib import Path
 
 from mynah.decoding.ngram import load_ngram, save_ngram
 from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
-from mynah.decoding.spelling import Speller
 from mynah.evaluation import count_edits
+from mynah.runtime.spelling import Speller
 from mynah.text.graphones import graphones
 from mynah.text.pronounce import learn_letters, read_dictionary
 

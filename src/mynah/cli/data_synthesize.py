@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 
@@ -55,6 +56,7 @@ def run_synthesize(args: argparse.Namespace) -> int:
     """Make the corpus; 0 when done."""
     from mynah.corpus import synthesize as synthesis
     from mynah.corpus.prompt_text import cut_phrases, read_sentences
+    from mynah.text.pinyin import syllables
 
     chinese = args.language == "zh"
     voices = synthesis.MANDARIN_VOICES if chinese else synthesis.SynthesisConfig(count=1).voices
@@ -86,7 +88,14 @@ def run_synthesize(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     show = _Progress(args.hours, args.count)
-    items, hours = synthesis.synthesize(sentences, args.out, config, jobs=args.jobs, progress=show)
+    items, hours = synthesis.synthesize(
+        sentences,
+        args.out,
+        config,
+        jobs=args.jobs,
+        progress=show,
+        syllables=partial(syllables, sandhi=True) if chinese else None,
+    )
     show.end()
     print(f"{args.out}: {items} items, {hours:.2f} h")
     return 0

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from mynah.errors import InputError
-from mynah.text.characters import HANZI
-from mynah.text.scoring import without_spaces
 
 LANGUAGES = ("en", "zh")
 
+Syllables = Callable[[str], list[str]]  # of hanzi, in pinyin with tones as ``zhong1``
+
+_HANZI = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _FOREIGN = re.compile(r"[^A-Za-z' ,.;:!?()\-]")
 _ABBREVIATION = re.compile(
     r"\b(mr|mrs|ms|messrs|mme|dr|st|prof|capt|col|gen|rev|hon|jr|sr|esq|viz|etc|vol|e\.g|i\.e)\.",
@@ -37,9 +38,9 @@ def spoken_text(sentence: str, language: str = "en") -> str | None:
     single letters other than ``a``, ``I`` and ``O``, words in capitals (acronyms are spelled out by
     some voices).
     """
-    if without_spaces(language):
+    if language == "zh":
         rest = _CHINESE_SIGNS.sub("", sentence)
-        return rest if rest and not HANZI.sub("", rest) else None
+        return rest if rest and not _HANZI.sub("", rest) else None
     line = _plain(sentence)
     if _FOREIGN.search(line) or _ABBREVIATION.search(line):
         return None
@@ -53,25 +54,19 @@ def spoken_text(sentence: str, language: str = "en") -> str | None:
 
 def comparable_text(sentence: str, language: str = "en") -> str:
     """Lower-case words of letters and inner apostrophes, joined by one space; the hanzi alone."""
-    if without_spaces(language):
-        return "".join(HANZI.findall(sentence))
+    if language == "zh":
+        return "".join(_HANZI.findall(sentence))
     words = re.findall(r"[a-z]+(?:'[a-z]+)*", _plain(sentence).lower())
     return " ".join(words)
 
 
-def written_for(sentence: str, language: str = "en") -> str:
-    """What a synthesiser is given to read, in ASCII; pinyin with its tones for Chinese.
-
-    Raises:
-        MissingDependency: Chinese, and pypinyin is not installed.
-    """
-    if not without_spaces(language):
+def written_for(sentence: str, syllables: Syllables | None = None) -> str:
+    """What a synthesiser is given to read, in ASCII; Chinese as the ``syllables`` of its hanzi."""
+    if syllables is None:
         return re.sub(r"[()]", " ", _plain(sentence)).strip()
-    from mynah.text.pinyin import syllables
-
     return " ".join(
-        ", " if _PAUSES.fullmatch(part) else " ".join(syllables(part, sandhi=True))
-        for part in re.findall(rf"(?:{HANZI.pattern})+|{_PAUSES.pattern}", sentence)
+        ", " if _PAUSES.fullmatch(part) else " ".join(syllables(part))
+        for part in re.findall(rf"(?:{_HANZI.pattern})+|{_PAUSES.pattern}", sentence)
     ).strip(", ")
 
 
@@ -98,7 +93,7 @@ def read_sentences(
                 # counted first, which is quick: with the punctuation of Chinese, and a few marks
                 # between the words of English
                 size = count_words(line.strip(), language)
-                most = 2 * max_words if without_spaces(language) else max_words + 4
+                most = 2 * max_words if language == "zh" else max_words + 4
                 if line.startswith("#") or not min_words <= size <= most:
                     continue
                 text = spoken_text(line.strip(), language)
@@ -130,7 +125,7 @@ def cut_phrases(
     rng = np.random.default_rng((seed, longest))
     seen = set(exclude)
     found: list[str] = []
-    chinese = without_spaces(language)
+    chinese = language == "zh"
     for sentence in sentences:
         line = comparable_text(sentence, language)
         words = list(line) if chinese else line.split()
@@ -152,4 +147,4 @@ def _open_text(path: str | Path) -> TextIO:
 
 def count_words(text: str, language: str = "en") -> int:
     """Words of a sentence: runs between single spaces, or the characters of Chinese."""
-    return len(text) if without_spaces(language) else text.count(" ") + 1
+    return len(text) if language == "zh" else text.count(" ") + 1

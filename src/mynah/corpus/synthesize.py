@@ -28,7 +28,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mynah.corpus.prompt_text import LANGUAGES, count_words, spoken_text, written_for
+from mynah.corpus.prompt_text import (
+    LANGUAGES,
+    Syllables,
+    count_words,
+    spoken_text,
+    written_for,
+)
 from mynah.errors import ConfigError, MynahError
 
 log = logging.getLogger(__name__)
@@ -100,7 +106,6 @@ class Prompt:
     pitch: float  # 0 low to 1 high, within what is natural for the voice
     warp: float
     silence: tuple[float, float]
-    language: str = "en"
 
     @property
     def id(self) -> str:
@@ -154,17 +159,20 @@ class Prompts:
             pitch=float(rng.uniform()),
             warp=float(rng.uniform(*config.warp)),
             silence=(float(rng.uniform(*config.silence)), float(rng.uniform(*config.silence))),
-            language=config.language,
         )
 
 
-def render(prompt: Prompt) -> npt.NDArray[np.float32]:
-    """The prompt spoken: float32 samples at 16 kHz. Raises MynahError when the program fails."""
+def render(prompt: Prompt, syllables: Syllables | None = None) -> npt.NDArray[np.float32]:
+    """The prompt spoken: float32 samples at 16 kHz; ``syllables`` as in :func:`synthesize`.
+
+    Raises:
+        MynahError: the program fails.
+    """
     import soundfile
     import soxr
 
     program, _, voice = prompt.voice.partition(":")
-    sentence = written_for(prompt.sentence, prompt.language)
+    sentence = written_for(prompt.sentence, syllables)
     with tempfile.TemporaryDirectory(prefix="mynah-") as folder:
         wav = os.path.join(folder, "speech.wav")
         rate = prompt.rate / prompt.warp  # the warp makes it faster again
@@ -246,14 +254,14 @@ def _execute(command: list[str]) -> None:
         raise MynahError(f"{command[0]}: {reason[-1] if reason else f'exit {done.returncode}'}")
 
 
-def _make(prompt: Prompt, folder: Path) -> float:
+def _make(prompt: Prompt, folder: Path, syllables: Syllables | None) -> float:
     """Render into ``folder`` unless it is there; the duration in seconds."""
     import soundfile
 
     target = folder / prompt.path
     if target.exists():  # whole, because it is renamed into place
         return float(soundfile.info(str(target)).duration)
-    samples = render(prompt)
+    samples = render(prompt, syllables)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     soundfile.write(str(part), samples, RATE, format="FLAC", subtype="PCM_16")
@@ -268,12 +276,14 @@ def synthesize(
     *,
     jobs: int = 1,
     progress: Callable[[int, float], None] | None = None,
+    syllables: Syllables | None = None,
 ) -> tuple[int, float]:
     """Make the corpus: ``folder/audio/...flac`` and ``folder/manifest.tsv``; (items, hours).
 
     Items whose duration is out of bounds, or that a program cannot say, are left out (logged).
-    ``progress(items, hours)`` is called after each item. Raises MynahError when a program is not
-    installed, or fails for 20 items in a row.
+    ``progress(items, hours)`` is called after each item. ``syllables`` says how hanzi are read, for
+    sentences in Chinese (:func:`mynah.text.pinyin.syllables`). Raises MynahError when a program is
+    not installed, or fails for 20 items in a row.
     """
     folder = Path(folder)
     for program in {PROGRAMS[v.partition(":")[0]] for v in config.voices}:
@@ -282,7 +292,9 @@ def synthesize(
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[str] = []
     seconds, failures = 0.0, 0
-    for prompt, outcome in _in_order(Prompts(sentences, config), folder, config.count, jobs):
+    for prompt, outcome in _in_order(
+        Prompts(sentences, config), folder, config.count, jobs, syllables
+    ):
         if isinstance(outcome, MynahError):
             log.warning("%s left out: %s", prompt.id, outcome)
             failures += 1
@@ -307,13 +319,13 @@ def synthesize(
 
 
 def _in_order(
-    prompts: Prompts, folder: Path, count: int, jobs: int
+    prompts: Prompts, folder: Path, count: int, jobs: int, syllables: Syllables | None
 ) -> Iterator[tuple[Prompt, float | MynahError]]:
     """Items made by ``jobs`` threads (each waits for a process), handed out by index."""
 
     def attempt(prompt: Prompt) -> float | MynahError:
         try:
-            return _make(prompt, folder)
+            return _make(prompt, folder, syllables)
         except MynahError as error:
             return error
 

@@ -13,9 +13,9 @@ from mynah.decoding.lexicon_scores import WordModel, WordScorer
 from mynah.decoding.lexicon_search import LexiconSearch, Spell
 from mynah.decoding.ngram import NgramModel, load_ngram
 from mynah.decoding.options import DecodingOptions
-from mynah.decoding.spelling import Speller
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
+from mynah.runtime.spelling import Speller
 from mynah.text import Tokenizer
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from mynah.decoding.lexicon import Entry, Lexicon, make_lexicon, read_lines, rea
 from mynah.decoding.lexicon_file import save_lexicon
 from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
 from mynah.decoding.options import DecodingOptions
-from mynah.decoding.spelling import Speller
 from mynah.errors import ConfigError, InputError
 from mynah.model_folder import ModelFolder, write_model_folder
 from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM, SPELLING
+from mynah.runtime.spelling import Speller
 from mynah.text import Tokenizer, load_tokenizer
 
 SPACES = ("▁", "<space>", "|")  # units that stand between words, where a model has one
@@ -77,8 +77,6 @@ def add_lexicon(
         raise ConfigError("graph: needs a language model")
     tokenizer = _tokenizer(source)
     model = None if ngram is None else load_ngram(ngram)
-    if spelling is not None:
-        Speller(load_ngram(spelling))  # refuse what is none now
     entries = _entries(tokenizer, table, words, model)
     lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
     unknown, arcs = 0, 0
@@ -94,8 +92,7 @@ def add_lexicon(
             shutil.copyfile(ngram or "", work / NGRAM)
         elif model is not None:
             save_ngram(model.trie, work / NGRAM)
-        if spelling is not None:
-            shutil.copyfile(spelling, work / SPELLING)
+        _copy_spelling(spelling, work)
         if graph and model is not None:
             arcs = _compile(lexicon, model, work, tokenizer, info.decoding)
     return Added(len(lexicon.words), len(lexicon.spellings), unknown, arcs)
@@ -123,6 +120,12 @@ def add_graph(
         (work / GRAPH).parent.mkdir(exist_ok=True)
         shutil.copyfile(fst, work / GRAPH)
         shutil.copyfile(words, work / GRAPH_WORDS)
+
+
+def _copy_spelling(spelling: str | Path | None, work: Path) -> None:
+    if spelling is not None:
+        Speller(load_ngram(spelling))  # refuse what is none
+        shutil.copyfile(spelling, work / SPELLING)
 
 
 def _copy_parts(source: ModelFolder, work: Path) -> None:

@@ -3,7 +3,7 @@
 A word becomes a sequence of graphones, each some letters and the one or two phones that they stand
 for (Bisani and Ney 2008, https://doi.org/10.1016/j.specom.2008.01.002): ``night`` is ``n:n igh:ay
 t:t``. An n-gram model over them spells words that are in no dictionary, see
-:class:`mynah.decoding.spelling.Speller`.
+:class:`mynah.runtime.spelling.Speller`.
 """
 
 from __future__ import annotations

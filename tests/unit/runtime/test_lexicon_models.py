@@ -122,7 +122,7 @@ def test_threads_share_one_lexicon(folder: Path) -> None:
 
 def test_unknown_words_are_spelled(folder: Path) -> None:
     model = load_model(folder / "words")
-    options = DecodingOptions(method="lexicon", lm_weight=0.2, unknown_word=1.0)
+    options = DecodingOptions(method="lexicon", lm_weight=0.2, unknown_word=1.0, unknown_unit=1.0)
     best = Decoder(model, options).best([heard(folder, "ab dede")])[0]
     assert [text for text, _, _ in best.words] == ["ab", "dede"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from mynah.text.phones import PhoneTokenizer
 from mynah.text.pronounce import LetterToSound, Pronouncer
 from tone_model import write_tone_model
 
+COSTS: dict[str, Any] = {
+    "unknown_word": 2.0, "unknown_unit": 1.0, "top_units": 20, "margin": 30.0
+}  # fmt: skip
 WORDS = "cat k ae t|cot k aa t|tip t ih p|pin p ih n|nip n ih p|tan t ae n|pat p ae t|on aa n"
 WORDS += "|tin t ih n|not n aa t|kin k ih n|pot p aa t|kit k ih t|nap n ae p|pan p ae n"
 
@@ -77,7 +81,7 @@ def best(search: LexiconSearch, log_probs: np.ndarray) -> Hypothesis:
 
 def test_a_name_is_written_by_its_phones(parts: WordParts) -> None:
     tokenizer = PhoneTokenizer(Pronouncer({}, LetterToSound({})))
-    options = DecodingOptions(method="lexicon", unknown_word=2.0, top_units=20, margin=30.0)
+    options = DecodingOptions(method="lexicon", **COSTS)
     search = lexicon_search(parts, tokenizer, options)
     found = best(search, spoken(tokenizer, "k ae t k ae p"))
     assert [text for text, _, _ in found.words] in (["cat", "cap"], ["cat", "kap"])
@@ -91,7 +95,7 @@ def test_a_name_is_written_by_its_phones(parts: WordParts) -> None:
 
 def test_what_no_graphone_has_stays_unknown(parts: WordParts) -> None:
     tokenizer = PhoneTokenizer(Pronouncer({}, LetterToSound({})))
-    options = DecodingOptions(method="lexicon", unknown_word=2.0, top_units=20, margin=30.0)
+    options = DecodingOptions(method="lexicon", **COSTS)
     found = best(lexicon_search(parts, tokenizer, options), spoken(tokenizer, "zh zh w zh"))
     assert [text for text, _, _ in found.words] == ["<unk>"] and found.spelled == (0.0,)
 

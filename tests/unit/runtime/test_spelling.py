@@ -11,8 +11,8 @@ import pytest
 
 from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
 from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
-from mynah.decoding.spelling import Speller, Spelling
 from mynah.errors import ModelError
+from mynah.runtime.spelling import Speller, Spelling
 from mynah.text.graphones import graphones, split_graphone
 
 WORDS = {
