@@ -184,9 +184,14 @@ def test_penalties_as_ctranslate2(values: dict[str, Any], tmp_path: Path) -> Non
     start = TOKENIZER.sot_sequence("en")
     mine = decode(engine.encode(MELS[:1]), [0], [Asked(start)])[0]
     found = model.generate(
-        ctranslate2.StorageView.from_array(np.ascontiguousarray(MELS[:1])), [list(start)], beam_size=1, max_length=128,
-        return_scores=True, suppress_blank=True, max_initial_timestamp_index=50,
-        suppress_tokens=list(WhisperOptions().suppressed(TOKENIZER)), **values,
-    )[0]  # fmt: skip
+        ctranslate2.StorageView.from_array(np.ascontiguousarray(MELS[:1])),
+        [list(start)],
+        beam_size=1,
+        max_length=128,
+        suppress_blank=True,
+        max_initial_timestamp_index=50,
+        suppress_tokens=list(WhisperOptions().suppressed(TOKENIZER)),
+        **values,
+    )[0]
     wanted = found.sequences_ids[0][:64]
     assert list(mine.tokens) == wanted

@@ -108,9 +108,11 @@ def _log_sum(values: Floats) -> Floats:
     """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible."""
     best = values.max(axis=1)
     safe = np.where(np.isfinite(best), best, np.float32(0.0))
+    sums = np.empty(len(values), values.dtype)
+    for row, value in enumerate(values):  # a row stays in cache
+        sums[row] = np.exp(value - safe[row]).sum()
     with np.errstate(divide="ignore"):
-        sums = np.log(np.exp(values - safe[:, None]).sum(axis=1))
-    return np.asarray(sums + safe)
+        return np.asarray(np.log(sums) + safe)
 
 
 def log_totals(logits: Floats) -> Floats:
