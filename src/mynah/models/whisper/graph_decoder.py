@@ -93,9 +93,7 @@ def write_embedding(tensors: Mapping[str, Array], path: Path, *, int8: bool) -> 
     kind: Any = np.float32
     if int8:
         kind = np.dtype([("scale", "<f4"), ("values", "i1", (table.shape[1],))])
-    out = np.lib.format.open_memmap(
-        path, "w+", kind, (len(table),) if int8 else table.shape
-    )
+    out = np.lib.format.open_memmap(path, "w+", kind, (len(table),) if int8 else table.shape)
     for start in range(0, len(table), _SOME):
         rows = np.asarray(table[start : start + _SOME], np.float32)
         if int8:
