@@ -40,7 +40,7 @@ Call = Callable[[], int]  # -> tokens said of the last window
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: seconds of audio, hypotheses, windows, whether a short context is asked for."""
+    """What is timed: seconds of audio, hypotheses, windows, whether the context is short."""
 
     name: str
     seconds: int
@@ -109,9 +109,7 @@ class Ours:
             if case.beam == 1:
                 texts = sample(first, step, self._rules, nothing, limit=WORDS)
             else:
-                texts = beam_search(
-                    first, step, self._rules, nothing, limit=WORDS, beam=case.beam
-                )
+                texts = beam_search(first, step, self._rules, nothing, limit=WORDS, beam=case.beam)
             return len(texts[-1][0].tokens)
 
         return run
