@@ -312,8 +312,8 @@ def verified_graph(folder: ModelFolder, name: str) -> Path:
 
 
 def open_session(path: Path, threads: int, *, rewrite: bool = True) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU; ``rewrite`` lets it fuse operators of the
-    graph, which one that is written in fused operators does without.
+    """An ``onnxruntime.InferenceSession`` on the CPU; ``rewrite`` lets it change the
+    graph, which one that was written for its kernels does without.
 
     Raises:
         ModelError: not a graph that ONNX Runtime can run.
@@ -325,7 +325,7 @@ def open_session(path: Path, threads: int, *, rewrite: bool = True) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     if not rewrite:
-        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
     # threads spin between the operations of a run, which a small chunk needs to gain by a
     # second one, but a thread that waits for the next run must leave its core to others

@@ -71,13 +71,13 @@ def decoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     for layer in range(dims.n_text_layer):
         block = f"decoder.blocks.{layer}"
         y, bias = _past_attention(maker, h, layer)
-        h, x = parts.added_norm(x, y, bias, f"{block}.cross_attn_ln", f"{block}.spoken", fused=True)
+        h, x = parts.added_norm(x, y, bias, f"{block}.cross_attn_ln", f"{block}.spoken")
         y, bias = _heard_attention(maker, h, layer, split, shape)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.heard", fused=True)
+        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.heard")
         y, bias = parts.feed_forward(h, block)
         last = layer == dims.n_text_layer - 1
         after = "decoder.ln" if last else f"decoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end", fused=True)
+        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
     _logits(maker, h)
     return graph
 

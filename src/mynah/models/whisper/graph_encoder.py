@@ -8,8 +8,9 @@ Legend as in :mod:`mynah.models.whisper.graph_parts`. Inputs and outputs::
     cross_key_scales.<layer>, cross_value_scales.<layer>  (B, H, 1, d), with int8
 
 Keys and values are int8 by channel: a scale for each of the d numbers of a head, over the frames of
-a window, which moves into the query and out of the sum. Before that keys lose their mean over the
-frames, which adds the same number to all scores of a query and so nothing to the attention.
+a window, which moves into the query and out of the sum. Keys are of what is heard less its mean
+over the frames, which would add the same number to all scores of a query and so nothing to the
+attention, but take a part of the 8 bits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mynah.runtime.whisper.config import WhisperDims
 def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool) -> GraphWriter:
     """The graph of a checkpoint's encoder; values are read when it is written."""
     graph = GraphWriter("encoder")
-    parts = Parts(graph, tensors, int8)
+    parts = Parts(graph, tensors, int8, many=True)
     width = dims.n_audio_state
     mels = graph.input("mels", "float32", ["B", dims.n_mels, "2T"])
     x = _convolutions(parts, mels)
@@ -35,15 +36,20 @@ def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     for layer in range(dims.n_audio_layer):
         block = f"encoder.blocks.{layer}"
         y, bias = _attention(parts, h, f"{block}.attn", dims.n_audio_head, width)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle", fused=False)
+        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle")
         y, bias = parts.feed_forward(h, block)
         last = layer == dims.n_audio_layer - 1
         after = "encoder.ln_post" if last else f"encoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end", fused=False)
+        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
     graph.node("Identity", [h], "output")
     graph.output("output", "float32", ["B", "T", width])
+    centred = h
+    if int8:
+        axis = graph.constant("frame_axis", np.array([1], np.int64))
+        mean = graph.node("ReduceMean", [h, axis], "encoder.mean")
+        centred = graph.node("Sub", [h, mean], "encoder.centred")
     for layer in range(dims.n_text_layer):
-        _cross(parts, h, layer, dims)
+        _cross(parts, {"key": centred, "value": h}, layer, dims)
     return graph
 
 
@@ -87,7 +93,7 @@ def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple
 _PARTS = ("query", "key", "value")
 
 
-def _cross(parts: Parts, h: str, layer: int, dims: WhisperDims) -> None:
+def _cross(parts: Parts, given: Mapping[str, str], layer: int, dims: WhisperDims) -> None:
     """Keys and values of a decoder layer. Biases: keys have none, that of the values is in the
     bias after the attention."""
     graph, node = parts.graph, parts.graph.node
@@ -95,16 +101,13 @@ def _cross(parts: Parts, h: str, layer: int, dims: WhisperDims) -> None:
     name = f"decoder.blocks.{layer}.cross_attn"
     split = graph.constant("split_heads", np.array([0, 0, heads, size], np.int64))
     kind = "int8" if parts.int8 else "float32"
-    for part in ("key", "value"):
+    for part, h in given.items():
         out, keys = f"cross_{part}s.{layer}", part == "key"
         x = parts.product(h, f"{name}.{part}", [f"{name}.{part}.weight"])
         x = node("Reshape", [x, split], f"{x}.split")
         shape: list[int | str] = ["B", heads, size, "T"] if keys else ["B", heads, "T", size]
         if parts.int8:
             x = node("Transpose", [x], f"{x}.channels", {"perm": [0, 2, 3, 1]})
-            if keys:
-                mean = node("ReduceMean", [x, "last_axis"], f"{x}.mean")
-                x = node("Sub", [x, mean], f"{x}.centred")
             _by_channel(parts, x, out if keys else f"{x}.int8", f"cross_{part}_scales.{layer}")
             if not keys:
                 node("Transpose", [f"{x}.int8"], out, {"perm": [0, 1, 3, 2]})

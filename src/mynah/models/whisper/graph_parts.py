@@ -40,6 +40,7 @@ class Parts:
     graph: GraphWriter
     tensors: Mapping[str, Array]
     int8: bool
+    many: bool = False  # rows, so that what a row costs counts, not an operator
     _rows: dict[str, tuple[str, str]] = field(default_factory=dict)
     _active: set[str] = field(default_factory=set)  # what GELU gave
 
@@ -105,15 +106,22 @@ class Parts:
         """The rows of x as uint8 and their largest magnitudes, once for all that take them."""
         if x not in self._rows:
             node = self.graph.node
-            if x in self._active:  # what is negative is small
-                row = node("ReduceMax", [x, "last_axis"], f"{x}.largest")
-                least = self.graph.constant("least_gelu", np.float32(-_LEAST_GELU))
-                row = node("Max", [row, least], f"{x}.row")
-            else:
-                row = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
+            row = self._largest(x)
             unit = node("Div", [x, row], f"{x}.unit")
             self._rows[x] = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8"), row
         return self._rows[x]
+
+    def _largest(self, x: str) -> str:
+        """The largest magnitude of each row of x."""
+        node, least = self.graph.node, f"{x}.least"
+        if x not in self._active and not self.many:
+            return node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.row")
+        most = node("ReduceMax", [x, "last_axis"], f"{x}.most")
+        if x in self._active:
+            least = self.graph.constant("least_gelu", np.float32(-_LEAST_GELU))
+        else:
+            node("Neg", [node("ReduceMin", [x, "last_axis"], f"{x}.lowest")], least)
+        return node("Max", [most, least], f"{x}.row")
 
     def norm(self, x: str, name: str, out: str) -> str:
         """Layer norm by the tensors ``name``."""
@@ -122,14 +130,11 @@ class Parts:
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
     def added_norm(
-        self, x: str, y: str, bias: str, name: str, out: str, *, fused: bool
+        self, x: str, y: str, bias: str, name: str, out: str
     ) -> tuple[str, str]:
-        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum).
-
-        ``fused`` is one operator instead of three: faster for a few rows, slower for many.
-        """
+        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
         node, total = self.graph.node, f"{out}.sum"
-        if not fused:
+        if self.many:  # one operator is slower than three
             node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
             return self.norm(total, name, out), total
         weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), bias]

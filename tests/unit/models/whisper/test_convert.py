@@ -130,6 +130,9 @@ def test_command(
     assert {s.dtype.str for s in stored.values()} == {code}
     values = tomllib.loads((out / "model.toml").read_text("utf-8"))
     assert values["config"]["dims"]["n_vocab"] == files.TOKENS
+    assert (out / "onnx/decoder.int8.onnx").is_file()
+    assert main([*arguments, "--precision", "none"]) == 0
+    assert not (out / "onnx").exists()
     assert main(["import", "whisper", str(tmp_path / "none"), str(out)]) == 2
     assert "none: no such file or folder" in capsys.readouterr().err
     assert main(["import", "wenet", str(source), str(out), "--tokenizer", "x"]) == 2

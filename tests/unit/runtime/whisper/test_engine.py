@@ -168,7 +168,7 @@ def test_what_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no onnx/encoder.fp16.onnx"):
         load_whisper_engine(model, engine="onnx", precision="fp16")
     encoder = folder / "onnx/encoder.int8.onnx"
-    kept = encoder.read_bytes()
+    kept, table = encoder.read_bytes(), (folder / "onnx/embedding.int8.npy").read_bytes()
     try:
         encoder.write_bytes(kept[:-1000])
         with pytest.raises(ModelError, match="encoder.int8.onnx was altered"):
@@ -176,8 +176,18 @@ def test_what_cannot_be_loaded(folder: Path, tmp_path: Path) -> None:
         write_model_file(folder, model.info)
         with pytest.raises(ModelError, match="not a graph that ONNX Runtime can run"):
             load_whisper_engine(read_model_folder(folder))
+        encoder.write_bytes(kept)
+        np.save(folder / "onnx/embedding.int8.npy", np.zeros((3, 4), np.float32))
+        write_model_file(folder, model.info)
+        with pytest.raises(ModelError, match=r"embedding.int8.npy: \(3, 4\) of float32; the model"):
+            load_whisper_engine(read_model_folder(folder))
+        (folder / "onnx/embedding.int8.npy").write_bytes(b"no table")
+        write_model_file(folder, model.info)
+        with pytest.raises(ModelError, match="embedding.int8.npy: not a table of numbers"):
+            load_whisper_engine(read_model_folder(folder))
     finally:
         encoder.write_bytes(kept)
+        (folder / "onnx/embedding.int8.npy").write_bytes(table)
         write_model_file(folder, model.info)
 
 
