@@ -129,9 +129,7 @@ class Parts:
         attributes = {"epsilon": _EPSILON, "axis": -1}
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
-    def added_norm(
-        self, x: str, y: str, bias: str, name: str, out: str
-    ) -> tuple[str, str]:
+    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
         """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
         node, total = self.graph.node, f"{out}.sum"
         if self.many:  # one operator is slower than three
