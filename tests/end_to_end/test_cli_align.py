@@ -175,7 +175,9 @@ def test_confidences_are_calibrated(
     assert main([*arguments, "--where", "split=dev"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("16 utterances, ")
-    errors = [float(line.split("error ")[1].split("%")[0]) for line in shown.splitlines()[1:]]
+    assert "\nthe map takes " in shown
+    rates = [line.split("error ")[1] for line in shown.splitlines() if "error " in line]
+    errors = [float(rate.split("%")[0]) for rate in rates]
     assert errors[1] < errors[0]
     table = read_model_folder(model).info.confidence
     assert table["data"].endswith("/manifest.tsv split=dev")

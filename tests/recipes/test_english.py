@@ -41,7 +41,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     header = ["id", "path", "speaker", "duration", "text", "split", "phones"]
     names = ["speechocean762", "vctk_p239", "ljspeech_145", "native"]
-    names += ["synth/train", "synth/more", "synth/words"]
+    names += ["synth/train", "synth/more", "synth/words", "librispeech_untranscribed"]
     for name in names:
         lines = [header]
         for row in rows:
@@ -54,6 +54,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
             )
         _write(root / name / "manifest.tsv", lines)
         _write(root / name / "aligned.tsv", lines)
+        for label in ("pocketsphinx", "phones_6", "phones_7"):
+            _write(root / name / f"by_{label}.tsv", lines)
     noise = np.random.default_rng(1).standard_normal(16000).astype(np.float32) * 0.1
     room = np.exp(-np.arange(800) / 100).astype(np.float32)
     soundfile.write(str(root / "noise.wav"), noise, 16000)

@@ -61,4 +61,6 @@ def test_in_two_commands(
     graphs = {name for name in before.files if name.startswith("onnx/")}
     assert graphs == {name for name in after.files if name.startswith("onnx/")}
     for name in graphs:
-        assert before.files[name] != after.files[name], "the graphs hold the new weights"
+        kept = recipe == "lora" and "embedding" in name  # which no adapter changes
+        changed = before.files[name] != after.files[name]
+        assert changed is not kept, f"{name}: the graphs hold the new weights"
