@@ -69,7 +69,7 @@ class GraphWriter:
     """
 
     name: str
-    opset: int = 18
+    opset: int = 21
     metadata: dict[str, str] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     _nodes: list[bytes] = field(default_factory=list)

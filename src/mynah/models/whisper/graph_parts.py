@@ -30,6 +30,7 @@ UNIT = np.float32(1 / 127)  # a row's largest magnitude is 127 steps
 _FLOAT = np.dtype(np.float32)
 _EPSILON = 1e-5  # of layer norms
 _LEAST_GELU = -0.17  # no GELU is smaller
+_ROW_BLOCKS = {"axis": -1, "block_size": 1 << 20}  # a block is a row, however wide
 _SOME = 4096  # rows of a matrix that are made int8 at once
 
 
@@ -41,6 +42,7 @@ class Parts:
     tensors: Mapping[str, Array]
     int8: bool
     many: bool = False  # rows, so that what a row costs counts, not an operator
+    _middle_of_rows: str | None = None
     _rows: dict[str, tuple[str, str]] = field(default_factory=dict)
     _active: set[str] = field(default_factory=set)  # what GELU gave
 
@@ -107,9 +109,22 @@ class Parts:
         if x not in self._rows:
             node = self.graph.node
             row = self._largest(x)
-            unit = node("Div", [x, row], f"{x}.unit")
-            self._rows[x] = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8"), row
+            if self.many:  # in one operator, where a row is a block of its own
+                step = node("Mul", [row, "unit"], f"{x}.step")
+                inputs = [x, step, self._middles(row)]
+                quantised = node("QuantizeLinear", inputs, f"{x}.uint8", _ROW_BLOCKS)
+            else:
+                unit = node("Div", [x, row], f"{x}.unit")
+                quantised = node("QuantizeLinear", [unit, "unit", "middle"], f"{x}.uint8")
+            self._rows[x] = quantised, row
         return self._rows[x]
+
+    def _middles(self, row: str) -> str:
+        """The middle of uint8 for each of the rows, which are the same for all products."""
+        if self._middle_of_rows is None:
+            shape = self.graph.node("Shape", [row], "rows_shape")
+            self._middle_of_rows = self.graph.node("Expand", ["middle", shape], "middles")
+        return self._middle_of_rows
 
     def _largest(self, x: str) -> str:
         """The largest magnitude of each row of x."""
