@@ -94,7 +94,8 @@ class Parts:
         )
 
     def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
-        """x times int8 ``integers`` (K, M) of ``scales`` (M,), the rows of x quantised."""
+        """x times int8 ``integers`` (..., K, M) of ``scales`` (M,) or (..., 1, M), the rows of x
+        quantised."""
         quantised, row = self.quantised(x)
         unscaled = self.graph.node(
             "MatMulIntegerToFloat",
@@ -144,9 +145,7 @@ class Parts:
         attributes = {"epsilon": _EPSILON, "axis": -1}
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
-    def added_norm(
-        self, x: str, y: str, bias: str, name: str, out: str
-    ) -> tuple[str, str]:
+    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
         """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
         node, total = self.graph.node, f"{out}.sum"
         if self.many:  # one operator is slower than three
