@@ -214,8 +214,8 @@ class Transformers:
             found = super(type(self._model), self._model).generate(
                 mels,
                 decoder_input_ids=torch.tensor([PROMPT] * case.batch),
-                max_new_tokens=WORDS,
-                min_new_tokens=WORDS,
+                max_new_tokens=WORDS + len(PROMPT),  # the prompt counts as new
+                min_new_tokens=WORDS + len(PROMPT),
                 num_beams=case.beam,
                 do_sample=False,
             )

@@ -5,12 +5,12 @@ Legend as in :mod:`mynah.models.whisper.graph_parts`. Inputs and outputs::
     mels                  (B, n_mels, 2 T') float32, T' up to n_audio_ctx
     output                (B, T', D)
     cross_keys.<layer>    (B, H, d, T'), cross_values.<layer> (B, H, T', d): float32 or int8
-    cross_key_scales.<layer>, cross_value_scales.<layer>  (B, H, 1, d), with int8
+    cross_key_scales.<layer> (B, H, 1, T'), cross_value_scales.<layer> (B, H, 1, d), with int8
 
-Keys and values are int8 by channel: a scale for each of the d numbers of a head, over the frames of
-a window, which moves into the query and out of the sum. Keys are of what is heard less its mean
-over the frames, which would add the same number to all scores of a query and so nothing to the
-attention, but take a part of the 8 bits.
+A key of a head has its scale, and so have values by channel: a scale for each of the d numbers of a
+head, over the frames of a window. Keys are of what is heard less its mean over the frames, which
+would add the same number to all scores of a query and so nothing to the attention, but take a part
+of the 8 bits.
 """
 
 from __future__ import annotations
@@ -107,26 +107,31 @@ def _cross(parts: Parts, given: Mapping[str, str], layer: int, dims: WhisperDims
         x = node("Reshape", [x, split], f"{x}.split")
         shape: list[int | str] = ["B", heads, size, "T"] if keys else ["B", heads, "T", size]
         if parts.int8:
-            x = node("Transpose", [x], f"{x}.channels", {"perm": [0, 2, 3, 1]})
-            _by_channel(parts, x, out if keys else f"{x}.int8", f"cross_{part}_scales.{layer}")
-            if not keys:
-                node("Transpose", [f"{x}.int8"], out, {"perm": [0, 1, 3, 2]})
-            graph.output(f"cross_{part}_scales.{layer}", "float32", ["B", heads, 1, size])
+            scales = f"cross_{part}_scales.{layer}"
+            _quantised_heads(parts, x, out, scales, keys=keys)
+            scale_shape: list[int | str] = ["B", heads, 1, "T" if keys else size]
+            graph.output(scales, "float32", scale_shape)
         else:
-            node("Transpose", [x], out, {"perm": [0, 2, 3, 1] if keys else [0, 2, 1, 3]})
+            node("Transpose", [x], out, {"perm": _KEYS if keys else _VALUES})
         graph.output(out, kind, shape)
 
 
-def _by_channel(parts: Parts, x: str, out: str, scales: str) -> None:
-    """x (B, H, d, T') as int8 in 127 steps of its largest magnitude over T'."""
-    graph, node = parts.graph, parts.graph.node
-    whole = graph.constant("whole", np.int8(0))
-    floor = graph.constant("floor", np.float32(1e-8))
+_KEYS, _VALUES = [0, 2, 3, 1], [0, 2, 1, 3]
+_INT8 = 3  # TensorProto.DataType
+_BLOCKS = {"axis": -1, "block_size": 1 << 20, "output_dtype": _INT8}  # a block is a row
+
+
+def _quantised_heads(parts: Parts, x: str, out: str, scales: str, *, keys: bool) -> None:
+    """x (B, T', H, d) as int8 with a scale a key, (B, H, d, T') and (B, H, 1, T'), or a channel
+    of the values, (B, H, T', d) and (B, H, 1, d)."""
+    node = parts.graph.node
+    if not keys:
+        x = node("Transpose", [x], f"{x}.channels", {"perm": _KEYS})
     largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.largest")
-    largest = node("Max", [largest, floor], f"{x}.floored")
-    unit = node("Div", [x, largest], f"{x}.unit")
-    node("QuantizeLinear", [unit, "unit", whole], out)
-    node("Transpose", [largest], scales, {"perm": [0, 1, 3, 2]})
+    step = node("Mul", [largest, "unit"], f"{x}.step")
+    integers = node("QuantizeLinear", [x, step], f"{x}.int8", _BLOCKS)
+    node("Transpose", [integers], out, {"perm": _KEYS if keys else [0, 1, 3, 2]})
+    node("Transpose", [step], scales, {"perm": _KEYS if keys else [0, 1, 3, 2]})
 
 
 def query_scale(dims: WhisperDims) -> float:

@@ -94,7 +94,8 @@ class Parts:
         )
 
     def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
-        """x times int8 ``integers`` (K, M) of ``scales`` (M,), the rows of x quantised."""
+        """x times int8 ``integers`` (..., K, M) of ``scales`` (M,) or (..., 1, M), the rows of x
+        quantised."""
         quantised, row = self.quantised(x)
         unscaled = self.graph.node(
             "MatMulIntegerToFloat",
