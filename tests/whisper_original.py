@@ -9,6 +9,7 @@ import pytest
 from tests import whisper_files as files
 
 from mynah.runtime.whisper.config import WhisperDims
+from mynah.text.whisper_tokenizer import WhisperTokenizer, find_tokens
 
 _SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # GPT-2's
 
@@ -27,12 +28,17 @@ def original(monkeypatch: pytest.MonkeyPatch, dims: WhisperDims, tensors: files.
         special_tokens=files.special_tokens(),
     )
 
+    vocabulary = files.vocabulary()
+    ours = WhisperTokenizer(vocabulary, find_tokens(vocabulary, dims.n_vocab))
+
     def tokenizer(multilingual: bool, *, language: Any = None, task: Any = None, **_: Any) -> Any:
         made = Tokenizer(encoding, len(files.LANGUAGES), language or "en", task or "transcribe")
         languages = [made.special_tokens[f"<|{code}|>"] for code in files.LANGUAGES]
         task_token = made.translate if task == "translate" else made.transcribe
         language_token = made.special_tokens[f"<|{language or 'en'}|>"]
         made.sot_sequence = (made.sot, language_token, task_token)
+        # the original's rule takes the plain space for a sign where " -" is no token of its own
+        made.__dict__["non_speech_tokens"] = ours.non_speech_tokens
         made.__dict__["all_language_tokens"] = tuple(languages)
         made.__dict__["all_language_codes"] = files.LANGUAGES
         return made
