@@ -125,7 +125,8 @@ def write_openai(size: str, path: Path) -> Path:
 def write_ggml(size: str, path: Path, kind: str = "f16") -> Path:
     """A file of whisper.cpp, its weights ``f16`` or ``q8_0``."""
     vocab, dims = vocabulary(), dims_of(size)
-    data = files.ggml_header(dims)
+    kinds = {"f16": 1, "q8_0": 2007}  # as whisper.cpp writes them: version 2 of type 7
+    data = files.ggml_header(dims)[:-4] + struct.pack("<i", kinds[kind])
     from mynah.audio.mel import slaney_bank
 
     filters = slaney_bank(80, 400, 16_000).T.astype("<f4")
