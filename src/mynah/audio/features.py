@@ -324,7 +324,7 @@ def _plan_kaldi(config: FbankConfig | MfccConfig) -> _Plan:
     if not 0 <= config.preemphasis <= 1:
         raise ConfigError(f"preemphasis {config.preemphasis:g}: not between 0 and 1")
     n_fft = 1 << max(2, (length - 1).bit_length())
-    window = _kaldi_window(config.window, length) * config.scale
+    window = kaldi_window(config.window, length) * config.scale
     bank = mel.kaldi_bank(config.num_mels, n_fft, config.rate, config.low, config.high)
     cepstra = None
     if isinstance(config, MfccConfig):
@@ -349,7 +349,7 @@ def _plan_kaldi(config: FbankConfig | MfccConfig) -> _Plan:
     )
 
 
-def _kaldi_window(name: Window, length: int) -> npt.NDArray[np.float64]:
+def kaldi_window(name: Window, length: int) -> npt.NDArray[np.float64]:
     angles = 2 * math.pi / (length - 1) * np.arange(length)
     hann = 0.5 - 0.5 * np.cos(angles)
     hann[0] = hann[-1] = 0.0

@@ -130,6 +130,9 @@ class DataConfig:
     needs_text: bool = True  # an utterance without a text is refused; a run takes it from its task
     workers: int = 0  # processes that read ahead; 0: none
     prefetch: int = 4  # batches that each reads ahead
+    # hold the decoded recordings in the memory of the device (115 MB an hour at 16 kHz), vary them
+    # and compute their features there: what an accelerator needs not to wait for a small set
+    resident: bool = False
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
@@ -144,6 +147,8 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}: must be at least 1, got {value}")
+        if self.resident and (self.spec_sub is not None or self.spec_trim is not None):
+            raise ConfigError("resident: spec_sub and spec_trim are not made on the device")
         if self.workers < 0:
             raise ConfigError(f"workers: must not be negative, got {self.workers}")
         if not 0.0 <= self.min_seconds < self.max_seconds:

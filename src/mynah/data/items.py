@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mynah.text import Tokenizer
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,6 +75,17 @@ class Loaded:
 
     batch: Batch | None
     rejected: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A recording and what is to be learnt of it."""
+
+    id: str
+    samples: npt.NDArray[np.float32]  # (S,)
+    tokens: list[int]
+    text: str
+    labels: npt.NDArray[np.int64] | None  # (T,), where the manifest tells which unit sounds when
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,29 +174,60 @@ class ItemReader:
             return Loaded(None, ())
         ready: list[_Ready] = []
         rejected: list[tuple[str, str]] = []
+        make = self._item if self.examples is None else self._example
         for item in request.items:
-            name = f"{self.sources[item.source].manifest}@{item.position}"
-            try:
-                cut = item.cut or self.manifests[item.source].at(item.position)
-                name = cut.id
-                make = self._item if self.examples is None else self._example
-                ready.append(make(cut, item, request.epoch, rejected))
-            except (MissingDependency, ImportError):  # of the installation, not of the recording
-                raise
-            except InputError as error:
-                rejected.append((name, str(error)))
-            except Exception as error:  # a decoder that fails in its own way; the rest goes on
-                log.debug("%s", name, exc_info=True)
-                rejected.append((name, f"{type(error).__name__}: {error}"))
+            made = self._tried(
+                item, rejected, partial(make, item=item, epoch=request.epoch, rejected=rejected)
+            )
+            if made is not None:
+                ready.append(made)
         self._fit(ready, request, rejected)
         return Loaded(collate(ready) if ready else None, tuple(rejected))
 
-    def _item(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
-        text, tokens = self._text(cut, item, epoch)
+    def utterance(self, item: Item) -> tuple[Utterance | None, list[tuple[str, str]]]:
+        """An utterance as it was recorded, neither varied nor made into features.
+
+        Returns ``None`` where it cannot be used, and what was rejected: (id, reason).
+        """
+        rejected: list[tuple[str, str]] = []
+        return self._tried(item, rejected, partial(self._utterance, item=item)), rejected
+
+    def _tried(
+        self, item: Item, rejected: list[tuple[str, str]], make: Callable[[Cut], T]
+    ) -> T | None:
+        """What ``make`` makes of an item's cut; ``None``, with the reason noted, if it cannot."""
+        name = f"{self.sources[item.source].manifest}@{item.position}"
+        try:
+            cut = item.cut or self.manifests[item.source].at(item.position)
+            name = cut.id
+            return make(cut)
+        except (MissingDependency, ImportError):  # of the installation, not of the recording
+            raise
+        except InputError as error:
+            rejected.append((name, str(error)))
+        except Exception as error:  # a decoder that fails in its own way; the rest goes on
+            log.debug("%s", name, exc_info=True)
+            rejected.append((name, f"{type(error).__name__}: {error}"))
+        return None
+
+    def _utterance(self, cut: Cut, item: Item) -> Utterance:
+        text, tokens = self._text(cut, item, 0)
+        samples = self._samples(cut)
+        frames = self.frontend.num_frames(len(samples))
+        if self.tokenizer:
+            _check_room(tokens, frames, self.config.subsampling or 1)
+        return Utterance(cut.id, samples, tokens, text, self._labels(cut, frames, 1.0))
+
+    def _samples(self, cut: Cut) -> npt.NDArray[np.float32]:
         samples = load(
             cut, audio.read, rate=self.frontend.rate, max_seconds=2 * self.config.max_seconds + 1
         )
         _check_length(cut, len(samples) / self.frontend.rate, self.config)
+        return samples
+
+    def _item(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
+        text, tokens = self._text(cut, item, epoch)
+        samples = self._samples(cut)
         rng = np.random.default_rng([self.seed, epoch, item.key])
         if self.augmenter is not None:
             samples = self.augmenter.samples(
@@ -226,10 +269,7 @@ class ItemReader:
     def _example(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
         """An utterance of a task that labels frames."""
         assert self.examples is not None
-        samples = load(
-            cut, audio.read, rate=self.frontend.rate, max_seconds=2 * self.config.max_seconds + 1
-        )
-        _check_length(cut, len(samples) / self.frontend.rate, self.config)
+        samples = self._samples(cut)
         rng = np.random.default_rng([self.seed, epoch, item.key])
         if item.factor != 1.0:
             samples = speed(samples, item.factor)

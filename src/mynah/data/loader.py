@@ -114,14 +114,14 @@ class Loader:
                 lines, sources, config, order.frame_shift, self._reject_on_all, order.check
             )
             if not len(index):
-                raise InputError(f"data.{which}: no utterance can be used{self._last_reason()}")
+                raise InputError(f"data.{which}: no utterance can be used{self.last_reason()}")
             self._feed = LineFeed(index, order)
         else:
             streams = [m for m in manifests if isinstance(m, StreamManifest)]
             self._feed = StreamFeed(streams, sources, order, self._reject_on_all)
         plain = not augment or examples is not None  # examples are varied as they are made
         augmenter = None if plain else Augmenter(config, frontend.rate)
-        self._reader = ItemReader(
+        self.reader = ItemReader(
             config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples, targets
         )
         self._asked = _Asked()
@@ -143,16 +143,16 @@ class Loader:
         empty, good, asked = 0, 0, 0
         for loaded in self._loaded(self._feed.requests(epoch, start)):
             for name, reason in loaded.rejected:
-                self._reject(name, reason)
+                self.reject(name, reason)
             empty = 0 if loaded.batch is not None or not loaded.rejected else empty + 1
             good, asked = good + (loaded.batch is not None), asked + bool(loaded.rejected)
             if empty >= _HOPELESS:
                 raise InputError(
-                    f"nothing could be read in {empty} batches in a row{self._last_reason()}"
+                    f"nothing could be read in {empty} batches in a row{self.last_reason()}"
                 )
             yield loaded.batch
         if asked and not good:
-            raise InputError(f"nothing could be read in a whole epoch{self._last_reason()}")
+            raise InputError(f"nothing could be read in a whole epoch{self.last_reason()}")
 
     def requests(self, epoch: int, start: int = 0) -> Iterator[Request | None]:
         """What :meth:`epoch` would read, without reading it: the utterances of each batch."""
@@ -165,7 +165,7 @@ class Loader:
     def _loaded(self, requests: Iterator[Request | None]) -> Iterator[Loaded]:
         if self.workers == 0:
             for request in requests:
-                yield self._reader[request]
+                yield self.reader[request]
             return
         self._asked.requests = requests
         if self._processes is None:
@@ -180,7 +180,7 @@ class Loader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # more processes than cores are the user's choice
             return DataLoader(
-                self._reader,  # type: ignore[arg-type]
+                self.reader,  # type: ignore[arg-type]
                 sampler=self._asked,
                 batch_size=None,
                 num_workers=self.workers,
@@ -194,7 +194,8 @@ class Loader:
                 generator=torch.Generator(),
             )
 
-    def _reject(self, name: str, reason: str, *, write: bool = True) -> None:
+    def reject(self, name: str, reason: str, *, write: bool = True) -> None:
+        """Note, once, that an utterance is left out and why."""
         if (name, reason) in self._listed:
             return
         self._listed.add((name, reason))
@@ -205,9 +206,10 @@ class Loader:
 
     def _reject_on_all(self, name: str, reason: str) -> None:
         """Note what every rank finds; one of them writes it."""
-        self._reject(name, reason, write=self._first)
+        self.reject(name, reason, write=self._first)
 
-    def _last_reason(self) -> str:
+    def last_reason(self) -> str:
+        """The last that was left out, in parentheses, or nothing."""
         return f" (the last: {' '.join(self.quarantine[-1])})" if self.quarantine else ""
 
 

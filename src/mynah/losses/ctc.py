@@ -29,7 +29,7 @@ def ctc_loss(
 
 
 class _Ctc(torch.autograd.Function):
-    """The gradient for the logits is softmax - occupancy, computed utterance by utterance."""
+    """The gradient for the logits is softmax - occupancy, computed a few utterances at a time."""
 
     @staticmethod
     def forward(
@@ -38,7 +38,8 @@ class _Ctc(torch.autograd.Function):
         tokens, token_lens = tokens.to(logits.device), token_lens.to(logits.device)
         start = torch.full_like(tokens[:, :1], blank)
         units = torch.cat((start, tokens), 1)  # (B, U + 1), what the columns stand for
-        norm = torch.stack([row.float().logsumexp(-1) for row in logits])  # (B, T)
+        groups = torch.split(logits, _rows(logits))
+        norm = torch.cat([part.float().logsumexp(-1) for part in groups])  # (B, T)
         index = units[:, None].expand(-1, logits.shape[1], -1)
         compact = logits.gather(2, index).double() - norm[..., None]  # (B, T, U + 1)
         # equal tokens must be one column: the first that has the token
@@ -65,9 +66,21 @@ class _Ctc(torch.autograd.Function):
             torch.arange(logits.shape[1], device=logits.device) < lens.to(logits.device)[:, None]
         )
         scale = scale[:, None] * inside  # (B, T)
-        for row, out in enumerate(result):
-            slope = (logits[row].float() - norm[row, :, None]).exp_()
-            slope.scatter_add_(1, units[row].expand(len(slope), -1), -occupancy[row])
-            torch.mul(slope, scale[row, :, None], out=slope)
+        index = units[:, None].expand(-1, logits.shape[1], -1)
+        parts = (
+            torch.split(x, _rows(logits)) for x in (result, logits, norm, index, occupancy, scale)
+        )
+        for out, part, total, column, taken, factor in zip(*parts, strict=True):
+            slope = (part.float() - total[..., None]).exp_()
+            slope.scatter_add_(2, column, -taken)
+            torch.mul(slope, factor[..., None], out=slope)
             out.copy_(slope)
         return result, None, None, None, None
+
+
+def _rows(logits: Tensor) -> int:
+    """How many utterances are done at a time: one on a CPU, where it stays in cache; where every
+    operation has a price of its own, as many as make 256 MB of float32."""
+    if logits.device.type == "cpu":
+        return 1
+    return max(1, (1 << 26) // max(1, logits.shape[1] * logits.shape[2]))

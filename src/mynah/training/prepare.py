@@ -16,6 +16,7 @@ from mynah.audio.features import Frontend, make_frontend
 from mynah.config import as_dict
 from mynah.data.items import Examples, Targets
 from mynah.data.loader import DataConfig, Loader
+from mynah.data.resident import Resident
 from mynah.errors import ConfigError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.nn.lora import add_lora
@@ -142,11 +143,15 @@ def make_loaders(
     *,
     examples: Callable[[str], Examples | None] = lambda which: None,
     targets: Targets | None = None,
-) -> tuple[Loader, Loader | None]:
-    """The loaders of the training and the development set."""
+) -> tuple[Batches, Batches | None]:
+    """The loaders of the training and the development set.
 
-    def make(which: str, augment: bool) -> Loader:
-        return Loader(
+    Raises:
+        ConfigError: ``data.resident`` with a task that makes its batches in another way.
+    """
+
+    def make(which: str, augment: bool) -> Batches:
+        loader = Loader(
             config.data,
             which,
             tokenizer,
@@ -159,6 +164,11 @@ def make_loaders(
             examples=examples(which),
             targets=targets,
         )
+        if not config.data.resident:
+            return loader
+        if loader.reader.examples is not None or targets is not None:
+            raise ConfigError("data.resident: not for this task, which makes its own examples")
+        return Resident(loader, frontend, workers.device)
 
     return make("train", True), make("dev", False) if config.data.dev else None
 

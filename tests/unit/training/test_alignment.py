@@ -15,18 +15,18 @@ from mynah.models.u2.model import U2, U2Config
 from mynah.text import char_tokenizer
 from mynah.training.config import EvaluateConfig
 from mynah.training.task import Place
-from mynah.training.tasks.ctc_attention import CtcAttention, Options
+from mynah.training.tasks.ctc_attention import CtcAttention, Options, draw_chunk
 
 TOKENIZER = char_tokenizer(["ab"])
 A, B = TOKENIZER.encode("a") + TOKENIZER.encode("b")
 
 
-def make_task(**options: float) -> CtcAttention:
+def make_task(layers: int = 1, **options: float) -> CtcAttention:
     torch.manual_seed(1)
     values = {
         "vocab_size": TOKENIZER.vocab_size, "feature_dim": 8,
-        "encoder": {"dim": 16, "heads": 2, "layers": 1, "hidden": 16, "subsampling_channels": 4,
-                    "dropout": 0.0, "position_dropout": 0.0},
+        "encoder": {"dim": 16, "heads": 2, "layers": layers, "hidden": 16,
+                    "subsampling_channels": 4, "dropout": 0.0, "position_dropout": 0.0},
         "decoder": {"layers": 0},
     }  # fmt: skip
     table = Options(ctc_weight=1.0, dynamic_chunk=False, **options)
@@ -88,3 +88,27 @@ def test_errors_are_counted_in_units() -> None:
         task.model.ctc.bias[A] = 9.0  # it hears "a" and nothing else
         sums = task.evaluate(make_batch())
     assert (sums["errors"], sums["words"]) == (2.0, 3.0)  # "ab" lost its b, "b" was taken for an a
+
+
+def test_the_middle_layers_ctc_is_that_of_an_encoder_that_ends_there() -> None:
+    task, batch, place = make_task(layers=3, middle_weight=0.5), make_batch(), Place(1, 1, 0)
+    found = task.losses(batch, "recognizer", place)
+    assert task.parts == ("ctc", "middle")
+    assert float(found.total.detach()) == pytest.approx(
+        float(found.parts["ctc"]) + 0.5 * float(found.parts["middle"]), rel=1e-5
+    )
+    short = make_task(layers=2)
+    short.model.load_state_dict(task.model.state_dict(), strict=False)
+    expected = short.losses(batch, "recognizer", place)
+    assert float(found.parts["middle"]) == pytest.approx(float(expected.parts["ctc"]), rel=1e-5)
+    with pytest.raises(ConfigError, match="middle_weight"):
+        Options(middle_weight=-1.0)
+
+
+def test_chunks_are_drawn_from_their_range() -> None:
+    options = Options(dynamic_chunk=True, min_chunk=3, max_chunk=5, full_context=0.2)
+    drawn = {draw_chunk(options, Place(1, step, 0), 100).size for step in range(200)}
+    assert drawn == {None, 3, 4, 5}
+    for least, most in ((0, 5), (6, 5)):
+        with pytest.raises(ConfigError, match="no range"):
+            Options(min_chunk=least, max_chunk=most)

@@ -2,8 +2,8 @@
 
 The loss of an utterance is ``w ctc + (1 - w) ((1 - r) left + r right)``: CTC on the encoder, the
 label-smoothed cross entropy of the left-to-right decoder and, for U2++, of the right-to-left one.
-With dynamic chunks the encoder sees, half of the time, the whole utterance, otherwise chunks of 1
-to ``max_chunk`` frames, so that the same weights serve offline and live.
+With dynamic chunks the encoder sees, half of the time, the whole utterance, otherwise chunks of
+``min_chunk`` to ``max_chunk`` frames, so that the same weights serve offline and live.
 """
 
 from __future__ import annotations
@@ -45,11 +45,15 @@ class Options:
     smoothing: float = 0.1  # of the decoders' labels
     reverse_weight: float = 0.3  # of the right-to-left decoder, where the model has one
     dynamic_chunk: bool | None = None  # not given: where the convolutions do not look ahead
-    max_chunk: int = 25  # encoder frames
+    min_chunk: int = 1  # encoder frames
+    max_chunk: int = 25
     full_context: float = 0.5  # share of the steps that see whole utterances
     dynamic_left: bool = False  # also draw how many chunks to the left are seen
     # of the cross entropy with the units that data.alignment says sound in each frame
     alignment_weight: float = 0.0
+    # of CTC after the middle layer, by the same output layer: an encoder that is trained so needs
+    # less data (Lee and Watanabe 2021, arXiv:2102.03216)
+    middle_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("ctc_weight", "reverse_weight", "full_context"):
@@ -57,10 +61,13 @@ class Options:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 <= self.smoothing < 1.0:
             raise ConfigError(f"smoothing: must be from 0 to below 1, got {self.smoothing}")
-        if self.alignment_weight < 0.0:
-            raise ConfigError(f"alignment_weight: is negative: {self.alignment_weight}")
-        if self.max_chunk < 1:
-            raise ConfigError(f"max_chunk: must be above 0, got {self.max_chunk}")
+        for name in ("alignment_weight", "middle_weight"):
+            if getattr(self, name) < 0.0:
+                raise ConfigError(f"{name}: is negative: {getattr(self, name)}")
+        if not 1 <= self.min_chunk <= self.max_chunk:
+            raise ConfigError(
+                f"min_chunk, max_chunk: {self.min_chunk} to {self.max_chunk} is no range from 1 on"
+            )
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,8 @@ def draw_chunk(options: Options, place: Place, frames: int) -> Chunk:
     if not options.dynamic_chunk:
         return Chunk()
     dice = random.Random(mix(place.seed, "chunk", place.step))
-    full, size, share = dice.random(), dice.randint(1, options.max_chunk), dice.random()
+    full, size = dice.random(), dice.randint(options.min_chunk, options.max_chunk)
+    share = dice.random()
     if full < options.full_context:
         return Chunk()
     if not options.dynamic_left:
@@ -185,7 +193,15 @@ class CtcAttention:
             names += ["left"] + (["right"] if self.reverse_weight > 0 else [])
         if options.alignment_weight > 0:
             names.append("alignment")
+        self._middle: Tensor | None = None
+        if options.middle_weight > 0:
+            names.append("middle")
+            layers = model.encoder.layers
+            layers[(len(layers) - 1) // 2].register_forward_hook(self._keep_middle)
         self.parts = tuple(names)
+
+    def _keep_middle(self, layer: nn.Module, inputs: Any, output: tuple[Tensor, Any]) -> None:
+        self._middle = output[0]
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
         """The three losses under the chunk of this step."""
@@ -204,6 +220,13 @@ class CtcAttention:
             )
         if options.alignment_weight > 0:
             parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
+        if options.middle_weight > 0:
+            assert self._middle is not None
+            middle, self._middle = self.model.encoder.norm(self._middle), None
+            parts["middle"], _ = ctc_loss(
+                self.model.ctc(middle), encoded_lens, batch.tokens, batch.token_lens,
+                blank=self.tokenizer.blank,
+            )  # fmt: skip
         for name in ("left", "right"):
             if name in self.parts:
                 parts[name] = self._attention(batch, encoded, encoded_lens, name == "right")
@@ -212,6 +235,7 @@ class CtcAttention:
             "left": (1 - options.ctc_weight) * (1 - self.reverse_weight),
             "right": (1 - options.ctc_weight) * self.reverse_weight,
             "alignment": options.alignment_weight,
+            "middle": options.middle_weight,
         }
         total = torch.stack([weights[name] * parts[name] for name in self.parts]).sum()
         counts = {

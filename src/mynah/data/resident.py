@@ -1,0 +1,318 @@
+"""A training set in the memory of the device that trains, varied there a batch at a time.
+
+The order of the batches is the loader's. What is drawn for a batch depends on (seed, epoch, round)
+alone; the draws are others than those of :mod:`mynah.data.augment`, their distributions the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mynah.audio.features import Frontend
+from mynah.audio.frontend_config import FbankConfig
+from mynah.data import device as on_device
+from mynah.data.augment import Array, Augmenter, Recordings
+from mynah.data.config import DataConfig
+from mynah.data.items import Batch, Item, Request, Utterance
+from mynah.data.loader import Loader
+from mynah.errors import ConfigError, InputError
+from mynah.nn.mask import valid_mask
+
+log = logging.getLogger(__name__)
+
+
+class Resident:
+    """The batches of ``loader``, made on ``device``; its recordings are decoded when first asked.
+
+    Raises:
+        ConfigError: the front end, or data read in one pass, cannot be had this way.
+    """
+
+    def __init__(self, loader: Loader, frontend: Frontend, device: torch.device) -> None:
+        if not isinstance(frontend.config, FbankConfig):
+            raise ConfigError("data.resident: is there for the front end fbank alone")
+        self.loader, self.rate, self.device = loader, frontend.rate, device
+        self._fbank = on_device.Fbank(frontend.config, device)
+        self._store: _Store | None = None
+        self._vary: _Variation | None = None
+
+    def num_rounds(self, epoch: int) -> int:
+        """Rounds of an epoch, the same on every rank."""
+        return self.loader.num_rounds(epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """The batches of this rank from round ``start`` on, one a round.
+
+        Raises:
+            InputError: nothing can be used.
+        """
+        store = self._filled()
+        for number, request in enumerate(self.loader.requests(epoch, start), start):
+            items = [] if request is None else [i for i in request.items if store.has(i)]
+            # whatever precision the model runs in, features are made in float32
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                batch = self._batch(store, items, (epoch, number)) if items else None
+            yield batch
+
+    def _filled(self) -> _Store:
+        if self._store is None:
+            self._store = _fill(self.loader, self.rate, self.device)
+            augmenter = self.loader.reader.augmenter
+            if augmenter is not None:
+                self._vary = _Variation(augmenter, self.loader, self.device)
+        return self._store
+
+    def _batch(self, store: _Store, items: Sequence[Item], place: tuple[int, int]) -> Batch:
+        rows = np.array([store.rows[i.source, i.position] for i in items])
+        factors = np.array([i.factor for i in items])
+        samples, lens = _faster(store.samples(rows), store.lens[rows], factors)
+        sizes = self._to(lens)
+        rng = np.random.default_rng([self.loader.reader.seed, *place])
+        if self._vary is not None:
+            samples = self._vary.samples(rng, samples, sizes)
+        feats = self._fbank(samples)
+        feat_lens = self._fbank.frames(sizes)
+        if self._vary is not None:
+            frames = np.maximum((lens - self._fbank.length) // self._fbank.shift + 1, 0)
+            feats = self._vary.feats(rng, feats, feat_lens, frames)
+        feats = feats * valid_mask(feat_lens, feats.shape[1])[..., None]
+        tokens, token_lens = store.tokens(rows)
+        return Batch(
+            ids=tuple(store.ids[row] for row in rows),
+            feats=feats,
+            feat_lens=feat_lens,
+            tokens=self._to(tokens),
+            token_lens=self._to(token_lens),
+            texts=tuple(store.texts[row] for row in rows),
+            labels=store.labels(rows, self._to(factors), feats.shape[1]),
+        )
+
+    def _to(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
+
+@dataclass
+class _Store:
+    """Recordings one after another in one tensor, and what is to be learnt of each."""
+
+    rows: dict[tuple[int, int], int]  # (source, position) to row
+    ids: list[str]
+    texts: list[str]
+    units: list[npt.NDArray[np.int64]]
+    lens: npt.NDArray[np.int64]  # samples
+    starts: npt.NDArray[np.int64]
+    sound: Tensor  # int16, of all
+    label_lens: Tensor  # frames
+    label_starts: Tensor
+    known: Tensor | None  # int16, the labels of all frames
+
+    def has(self, item: Item) -> bool:
+        """Whether an utterance could be used."""
+        return (item.source, item.position) in self.rows
+
+    def samples(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """The recordings (B, S), zeros after their ends."""
+        starts, lens = (
+            torch.from_numpy(x[rows]).to(self.sound.device, non_blocking=True)[:, None]
+            for x in (self.starts, self.lens)
+        )
+        at = torch.arange(int(self.lens[rows].max()), device=self.sound.device)
+        inside = at < lens
+        found = self.sound[(starts + at).clamp_(max=len(self.sound) - 1)]
+        return found.float().mul_(1.0 / 32768.0).mul_(inside)
+
+    def tokens(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Tokens (B, U), zeros after their ends, and their numbers."""
+        lens = np.array([len(self.units[row]) for row in rows], np.int64)
+        padded = np.zeros((len(rows), int(lens.max())), np.int64)
+        for row, target in zip(rows, padded, strict=True):
+            target[: len(self.units[row])] = self.units[row]
+        return padded, lens
+
+    def labels(self, rows: npt.NDArray[np.int64], factors: Tensor, frames: int) -> Tensor | None:
+        """The unit of each frame (B, T) of recordings made faster by ``factors``; -1: not known."""
+        if self.known is None:
+            return None
+        index = torch.from_numpy(rows).to(self.known.device, non_blocking=True)
+        at = torch.arange(frames, device=self.known.device) + 0.5
+        at = (at * factors[:, None]).long()
+        inside = at < self.label_lens[index][:, None]
+        at = (self.label_starts[index][:, None] + at).clamp(max=len(self.known) - 1)
+        return self.known[at].long().masked_fill(~inside, -1)
+
+
+def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
+    """Decode every recording of a loader's first epoch, in as many threads as there are cores."""
+    places: dict[tuple[int, int], Item] = {}
+    for request in loader.requests(0):
+        for item in request.items if isinstance(request, Request) else ():
+            places.setdefault((item.source, item.position), item)
+
+    def read(item: Item) -> Utterance | None:
+        utterance, rejected = loader.reader.utterance(item)
+        for name, reason in rejected:
+            loader.reject(name, reason)
+        return utterance
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(read, places.values()))
+    kept = [(place, u) for place, u in zip(places, found, strict=True) if u is not None]
+    if not kept:
+        raise InputError(f"data: no recording can be used{loader.last_reason()}")
+    utterances = [u for _, u in kept]
+    lens = np.array([len(u.samples) for u in utterances], np.int64)
+    sound = np.concatenate([to_int16(u.samples) for u in utterances])
+    labels = [np.empty(0, np.int16) if u.labels is None else u.labels for u in utterances]
+    label_lens = np.array([len(x) for x in labels], np.int64)
+    log.info("%.2f h of speech are in the memory of %s", lens.sum() / rate / 3600, device)
+    return _Store(
+        rows={place: row for row, (place, _) in enumerate(kept)},
+        ids=[u.id for u in utterances],
+        texts=[u.text for u in utterances],
+        units=[np.array(u.tokens, np.int64) for u in utterances],
+        lens=lens,
+        starts=np.cumsum(lens) - lens,
+        sound=torch.from_numpy(sound).to(device),
+        label_lens=torch.from_numpy(label_lens).to(device),
+        label_starts=torch.from_numpy(np.cumsum(label_lens) - label_lens).to(device),
+        known=torch.from_numpy(np.concatenate(labels).astype(np.int16)).to(device)
+        if label_lens.any()
+        else None,
+    )
+
+
+def to_int16(samples: Array) -> npt.NDArray[np.int16]:
+    """Samples in [-1, 1] as 16-bit integers, the nearest; beyond that they are clipped."""
+    rounded: npt.NDArray[np.int16] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(
+        np.int16
+    )
+    return rounded
+
+
+def _faster(
+    samples: Tensor, lens: npt.NDArray[np.int64], factors: npt.NDArray[np.float64]
+) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Each row at its own speed; rows of the same are made together."""
+    if (factors == 1.0).all():
+        return samples, lens
+    lens = np.rint(lens / factors).astype(np.int64)
+    varied = samples.new_zeros(len(samples), int(lens.max()))
+    for factor in np.unique(factors):
+        rows = torch.from_numpy(np.flatnonzero(factors == factor)).to(samples.device)
+        part = on_device.speed(samples[rows], float(factor))[:, : varied.shape[1]]
+        varied[rows, : part.shape[1]] = part
+    return varied, lens
+
+
+class _Variation:
+    """Rooms, noise and what is done to features, with the recordings to mix in held as well."""
+
+    def __init__(self, augmenter: Augmenter, loader: Loader, device: torch.device) -> None:
+        self.config: DataConfig = augmenter.config
+        self.rate, self.device = augmenter.rate, device
+        self.noise = self._sounds(augmenter.noise, loader)
+        rooms = self._sounds(augmenter.rooms, loader)
+        self.rooms = None if not rooms else _circles(rooms).to(device)
+        if self.noise:
+            self._noise_starts = np.cumsum([0, *(len(n) for n in self.noise)])
+            self._noise = torch.from_numpy(np.concatenate(self.noise)).to(device)
+
+    def _sounds(self, recordings: Recordings | None, loader: Loader) -> list[Array]:
+        if recordings is None:
+            return []
+        found = (recordings.read(int(p), self.rate, loader.reject) for p in recordings.positions)
+        return [sound for sound in found if sound is not None]
+
+    def samples(self, rng: np.random.Generator, samples: Tensor, lens: Tensor) -> Tensor:
+        """A room for some of the rows (B, S), then noise for some."""
+        reverb, noise = self.config.reverb, self.config.noise
+        if reverb is not None and self.rooms is not None:
+            rows = np.flatnonzero(rng.random(len(samples)) < reverb.probability)
+            if len(rows):
+                index = self._to(rows)
+                rooms = self.rooms[self._to(rng.integers(len(self.rooms), size=len(rows)))]
+                wet = on_device.reverberate(samples[index], lens[index], rooms)
+                samples = samples.index_copy(0, index, wet)
+        if noise is not None and self.noise:
+            rows = np.flatnonzero(rng.random(len(samples)) < noise.probability)
+            if len(rows):
+                index = self._to(rows)
+                drawn = self._stretches(rng, len(rows), samples.shape[1])
+                snr = self._to(rng.uniform(*noise.snr, size=len(rows)).astype(np.float32))
+                noisy = on_device.add_noise(samples[index], lens[index], drawn, snr)
+                samples = samples.index_copy(0, index, noisy)
+        return samples
+
+    def _stretches(self, rng: np.random.Generator, count: int, size: int) -> Tensor:
+        """Noise from random places, repeated when too short: (count, size)."""
+        which = rng.integers(len(self.noise), size=count)
+        lens = np.diff(self._noise_starts)[which]
+        places = np.where(lens > size, lens - size + 1, lens)
+        first = (rng.random(count) * places).astype(np.int64)
+        at = self._to(first)[:, None] + torch.arange(size, device=self.device)
+        start = self._to(self._noise_starts[which])[:, None]
+        return self._noise[start + at % self._to(lens)[:, None]]
+
+    def feats(
+        self, rng: np.random.Generator, feats: Tensor, lens: Tensor, frames: npt.NDArray[np.int64]
+    ) -> Tensor:
+        """Vocal tracts, microphones and masks for feats (B, T, F) of ``frames`` (B,) frames."""
+        config, count, bins = self.config, len(feats), feats.shape[2]
+        if config.warp is not None:
+            limit = np.log1p(config.warp.width)
+            factors = np.exp(rng.uniform(-limit, limit, count)).astype(np.float32)
+            feats = on_device.warp_frequency(feats, self._to(factors), self.rate)
+        if config.color is not None:
+            level, tilt = config.color.level, config.color.tilt
+            heights = rng.standard_normal((count, 4)) * (level, tilt, tilt, tilt)
+            feats = on_device.color(feats, self._to(heights.astype(np.float32)))
+        if (s := config.spec_augment) is not None:
+            longest = np.minimum(s.time_width, (frames * s.max_part).astype(np.int64))
+            time = _stretches(rng, frames, longest, s.time_masks)
+            widest = np.full(count, s.frequency_width)
+            frequency = _stretches(rng, np.full(count, bins), widest, s.frequency_masks)
+            feats = on_device.mask(
+                feats,
+                lens,
+                self._to(time),
+                self._to(frequency),
+                fill=None if s.fill == "mean" else 0.0,
+            )
+        return feats
+
+    def _to(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+
+def _stretches(
+    rng: np.random.Generator,
+    sizes: npt.NDArray[np.int64],
+    longest: npt.NDArray[np.int64],
+    count: int,
+) -> npt.NDArray[np.int64]:
+    """Starts and lengths (B, count, 2) of stretches of 1 to ``longest`` within ``sizes``."""
+    shape = (len(sizes), count)
+    starts = (rng.random(shape) * sizes[:, None]).astype(np.int64)
+    lengths = (rng.random(shape) * longest[:, None]).astype(np.int64) + (longest[:, None] >= 1)
+    return np.stack((starts, lengths), 2)
+
+
+def _circles(rooms: Sequence[Array]) -> Tensor:
+    """Room responses (N, R) turned so that the direct sound is first; half of R lies before it."""
+    size = 2 * max(len(room) for room in rooms)
+    turned = np.zeros((len(rooms), size), np.float32)
+    for room, target in zip(rooms, turned, strict=True):
+        target[: len(room)] = room
+        target[:] = np.roll(target, -int(np.abs(room).argmax()))
+    return torch.from_numpy(turned)

@@ -1,0 +1,177 @@
+"""A set in the device's memory gives what the loader gives, and varies it by the same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mynah.audio import Frontend, augment, make_frontend
+from mynah.config import build
+from mynah.data import device
+from mynah.data.config import DataConfig
+from mynah.data.loader import Batch, Loader
+from mynah.data.resident import Resident, to_int16
+from mynah.errors import ConfigError
+from mynah.text import Tokenizer
+
+CPU = torch.device("cpu")
+FRONTEND = make_frontend({"kind": "fbank", "num_mels": 40})
+Make = Callable[..., tuple[Loader, Resident]]
+
+
+@pytest.fixture
+def both(corpus: Path, frontend: Frontend, tokenizer: Tokenizer) -> Make:
+    def make(augment: bool = True, **data: Any) -> tuple[Loader, Resident]:
+        manifest = str(corpus / "manifest.tsv")
+        values = {"train": [{"manifest": manifest}], "speed": [], "max_frames": 500, **data}
+        config = build(DataConfig, values)
+
+        def loader() -> Loader:
+            return Loader(config, "train", tokenizer, frontend, seed=3, workers=0, augment=augment)
+
+        return loader(), Resident(loader(), frontend, CPU)
+
+    return make
+
+
+def full(batches: Any) -> list[Batch]:
+    return [batch for batch in batches if batch is not None]
+
+
+def test_the_batches_are_the_loaders(both: Make) -> None:
+    loader, resident = both()
+    expected, found = full(loader.epoch(1)), full(resident.epoch(1))
+    assert resident.num_rounds(1) == loader.num_rounds(1) == len(found) > 2
+    for a, b in zip(expected, found, strict=True):
+        assert (a.ids, a.texts) == (b.ids, b.texts)
+        for name in ("feat_lens", "tokens", "token_lens"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        assert a.feats.shape == b.feats.shape
+        assert (a.feats - b.feats).abs().max() < 0.02  # 16-bit samples
+    again = full(resident.epoch(1, start=1))
+    assert [b.ids for b in again] == [b.ids for b in found[1:]]
+
+
+def test_faster_and_slower(both: Make) -> None:
+    loader, resident = both(speed=[0.8, 1.0, 1.25])
+    for a, b in zip(full(loader.epoch(0)), full(resident.epoch(0)), strict=True):
+        assert a.ids == b.ids and torch.equal(a.feat_lens, b.feat_lens)
+        for row, size in enumerate(a.feat_lens.tolist()):
+            # the last bins lie where the two resamplers' filters end
+            difference = (a.feats - b.feats)[row, 2 : size - 2, :6].abs()
+            assert difference.median() < 0.05
+
+
+def test_a_batch_is_varied_by_its_place_alone(both: Make) -> None:
+    varied = {"spec_augment": {"time_width": 9}, "color": {}, "warp": {}}
+    _, resident = both(**varied)
+    _, other = both(**varied)
+    first, second = full(resident.epoch(0)), full(other.epoch(0, start=1))
+    assert all(torch.equal(a.feats, b.feats) for a, b in zip(first[1:], second, strict=True))
+    _, plain = both()
+    assert all(
+        not torch.allclose(a.feats, b.feats)
+        for a, b in zip(first, full(plain.epoch(0)), strict=True)
+    )
+
+
+def test_development_sets_are_not_varied(both: Make) -> None:
+    _, varied = both(augment=False, color={}, spec_augment={})
+    _, plain = both()
+    for a, b in zip(full(varied.epoch(0)), full(plain.epoch(0)), strict=True):
+        assert torch.equal(a.feats, b.feats)
+
+
+def test_what_is_not_there_is_refused(both: Make) -> None:
+    with pytest.raises(ConfigError, match="spec_sub"):
+        both(resident=True, spec_sub={})
+    loader, _ = both()
+    with pytest.raises(ConfigError, match="fbank"):
+        Resident(loader, make_frontend({"kind": "mfcc"}), CPU)
+
+
+def test_fbank_is_the_front_ends() -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal(16000).astype(np.float32) * 0.1
+    fbank = device.Fbank(FRONTEND.config, CPU)  # type: ignore[arg-type]
+    found = fbank(torch.from_numpy(signal)[None])[0]
+    expected = FRONTEND(signal)
+    assert found.shape == expected.shape
+    assert np.abs(found.numpy() - expected).max() < 2e-3
+    assert fbank(torch.zeros(2, 100)).shape == (2, 0, 40)
+    assert fbank.frames(torch.tensor([0, 399, 400, 560])).tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1, 1.25])
+def test_speed_is_a_resampling(factor: float) -> None:
+    at = np.arange(16000) / 16000
+    signal = np.sin(2 * np.pi * 440 * at).astype(np.float32)
+    found = device.speed(torch.from_numpy(signal)[None], factor)[0].numpy()
+    expected = np.sin(2 * np.pi * 440 * factor * np.arange(round(16000 / factor)) / 16000)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected)[100:-100].max() < 2e-3
+    assert np.abs(found - augment.speed(signal, factor))[100:-100].max() < 2e-3
+
+
+def test_rooms_and_noise_as_in_numpy() -> None:
+    rng = np.random.default_rng(1)
+    speech = rng.standard_normal(3000).astype(np.float32)
+    room = (rng.standard_normal(400) * np.exp(-np.arange(400) / 80)).astype(np.float32)
+    room[30] = 5.0
+    from mynah.data.resident import _circles
+
+    padded = torch.zeros(2, 3500)
+    padded[0, :3000] = torch.from_numpy(speech)
+    padded[1, :3000] = torch.from_numpy(speech)
+    lens = torch.tensor([3000, 3000])
+    rooms = _circles([room, room[:350]])
+    wet = device.reverberate(padded, lens, rooms)
+    assert np.abs(wet[0, :3000].numpy() - augment.reverberate(speech, room)).max() < 1e-3
+    assert not wet[0, 3000:].any()
+    noise = torch.from_numpy(rng.standard_normal((2, 3500)).astype(np.float32))
+    noisy = device.add_noise(padded, lens, noise, torch.tensor([10.0, 3.0])) - padded
+    for row, snr in enumerate((10.0, 3.0)):
+        ratio = padded[row, :3000].square().mean() / noisy[row, :3000].square().mean()
+        assert 10 * float(ratio.log10()) == pytest.approx(snr, abs=0.01)
+    assert not noisy[:, 3000:].any()
+
+
+def test_features_are_varied_as_in_numpy() -> None:
+    rng = np.random.default_rng(2)
+    feats = rng.standard_normal((50, 40)).astype(np.float32)
+    for seed in range(3):
+        drawn = np.random.default_rng(seed)
+        factor = np.exp(drawn.uniform(-np.log1p(0.1), np.log1p(0.1)))
+        expected = augment.warp_frequency(np.random.default_rng(seed), feats, width=0.1)
+        found = device.warp_frequency(
+            torch.from_numpy(feats)[None], torch.tensor([factor], dtype=torch.float32), 16000
+        )
+        assert np.abs(found[0].numpy() - expected).max() < 1e-3
+        heights = np.random.default_rng(seed).standard_normal(4) * (1.0, 0.5, 0.5, 0.5)
+        expected = augment.color(np.random.default_rng(seed), feats)
+        found = device.color(
+            torch.from_numpy(feats)[None], torch.tensor(heights[None], dtype=torch.float32)
+        )
+        assert np.abs(found[0].numpy() - expected).max() < 1e-4
+
+
+def test_masks_hide_what_was_drawn() -> None:
+    feats = torch.arange(2 * 6 * 4, dtype=torch.float32).reshape(2, 6, 4) + 1.0
+    time = torch.tensor([[[1, 2]], [[5, 9]]])
+    frequency = torch.tensor([[[0, 1]], [[3, 0]]])
+    lens = torch.tensor([6, 4])
+    found = device.mask(feats, lens, time, frequency, fill=None)
+    assert (found[0, 1:3] == feats[0].mean()).all() and (found[0, :, 0] == feats[0].mean()).all()
+    assert torch.equal(found[1, :5], feats[1, :5])
+    assert (found[1, 5] == feats[1, :4].mean()).all()
+    assert not device.mask(feats, lens, time, frequency, fill=0.0)[0, 1:3].any()
+
+
+def test_samples_are_rounded_and_clipped() -> None:
+    found = to_int16(np.array([0.0, 1.0, -1.0, -2.0, 0.4 / 32768, 0.6 / 32768], np.float32))
+    assert found.tolist() == [0, 32767, -32768, -32768, 0, 1]
