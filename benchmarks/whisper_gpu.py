@@ -5,10 +5,10 @@ with a static cache) and CTranslate2, which faster-whisper runs on.
     python benchmarks/whisper_gpu.py --shape test --device cpu --tokens 5     # does it run?
 
 One random model in all of them, made on the device. Each encodes windows of 30 s and says a fixed
-number of tokens, greedily and by a beam of 5, the end being forbidden; shown are medians of the
-wall-clock time, with the way of the features to the device and of the tokens back, and without
-start, front end and compilation. Every system runs in a process of its own, one after the other,
-and what fails or no longer fits into ``--seconds`` is left out. First, a small model checks the
+number of tokens, greedily and (not transformers) by a beam of 5, the end being forbidden. Shown are
+medians of the wall-clock time, with the way of the features to the device and of the tokens back,
+without start, front end and compilation. Every system runs in a process of its own, one after the
+other, and what fails or no longer fits into ``--seconds`` is left out. A small model checks the
 engine on the device. Without a GPU there is nothing to measure, and the script says so.
 """
 
@@ -171,13 +171,13 @@ class CTranslate2:
         )  # fmt: skip
 
     def encode(self, mels: Array) -> None:
-        # copied back, as it does not wait otherwise
-        self.model.encode(self._feats(mels), to_cpu=True)
+        self.model.encode(self._feats(mels), to_cpu=False)
 
     def __call__(self, mels: Array, count: int, beam: int) -> Said:
         found = self.model.generate(
             self._feats(mels), [list(PROMPT)] * len(mels), beam_size=beam,
-            max_length=len(PROMPT) + count, suppress_blank=False, suppress_tokens=[EOT],
+            max_length=2 * count,  # a text takes half of it
+            suppress_blank=False, suppress_tokens=[EOT],
         )  # fmt: skip
         return [result.sequences_ids[0] for result in found]
 
@@ -275,37 +275,41 @@ def one(args: argparse.Namespace) -> None:
     system = SYSTEMS[args.one](args)
     say_line(f"{args.one}: ready after {time.perf_counter() - start:.1f} s")
     dims, count = SHAPES[args.shape], args.tokens
-    own = args.one != "ctranslate2" and device.type == "cuda"
-    for batch in args.batch if args.one != "compiled" else args.compiled_batch:
+    known = args.one != "ctranslate2" and device.type == "cuda"  # its memory is PyTorch's
+    for batch in args.compiled_batch if args.one == "compiled" else args.batch:
         mels = windows(dims, batch)
-        encode, first = timed(lambda m=mels: system.encode(m), args.repeats, own)
-        show(args, batch, "encoder", encode, first)
-        for beam in args.beams if args.one != "compiled" else [1]:
-            if own:
+
+        def encode(mels: Array = mels) -> None:
+            system.encode(mels)
+            if device.type == "cuda":
+                torch.cuda.synchronize()  # the whole device, whoever uses it
+
+        encoder, first = timed(encode, args.repeats)
+        show(args, batch, "encoder", encoder, first)
+        for beam in [1] if isinstance(system, Transformers) else args.beams:
+            if known:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            said = system(mels, count, beam)
-            assert all(len(row) == count for row in said), [len(row) for row in said]
-            repeats = args.repeats if args.one == "ours" else min(args.repeats, 2)
-            total, first = timed(lambda m=mels, b=beam: system(m, count, b), repeats, own)
             with used_memory(device) as used:
-                system(mels, count, beam)
-            known = torch.cuda.max_memory_allocated() / 2**30 if own else None
-            show(args, batch, f"total, beam {beam}", total, first, said=said[0], token_ms=round(
-                 1000 * (total - encode) / count, 3), device_gib=used.get("gib"),
-                 torch_gib=known and round(known, 2))  # fmt: skip
-    if args.profile and args.one == "ours":
+                said = system(mels, count, beam)
+            assert all(len(row) == count for row in said), [len(row) for row in said]
+            total, first = timed(lambda m=mels, b=beam: system(m, count, b), args.repeats)
+            gib = round(torch.cuda.max_memory_allocated() / 2**30, 2) if known else None
+            show(
+                args, batch, f"total, beam {beam}", total, first, said=said[0],
+                token_ms=round(1000 * (total - encoder) / count, 3),
+                device_gib=used.get("gib"), torch_gib=gib,
+            )  # fmt: skip
+    if args.profile and args.out and isinstance(system, Ours):
         profile(system, args)
 
 
-def timed(call: Callable[[], Any], repeats: int, own: bool) -> tuple[float, float]:
+def timed(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Median seconds of a call, after one to warm up, and that one's."""
     taken = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         call()
-        if own:
-            torch.cuda.synchronize()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken[1:]), taken[0]
 
@@ -352,10 +356,11 @@ def profile(system: Ours, args: argparse.Namespace) -> None:
     for batch in args.batch:
         mels = windows(SHAPES[args.shape], batch)
         for beam in args.beams:
-            with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+            system(mels, 4, beam)
+            with profiler(activities=[ProfilerActivity.CUDA]) as found:
                 system(mels, min(args.tokens, 20), beam)
             table = found.key_averages().table(
-                sort_by="self_cuda_time_total", row_limit=20, max_name_column_width=70
+                sort_by="self_device_time_total", row_limit=20, max_name_column_width=70
             )
             args.out.mkdir(parents=True, exist_ok=True)
             (args.out / f"profile.{batch}.{beam}.txt").write_text(table)
@@ -398,13 +403,12 @@ def compare(args: argparse.Namespace, name: str) -> None:
         print(json.dumps(line), flush=True)
 
 
-def run_all(args: argparse.Namespace) -> None:
+def run_all(args: argparse.Namespace, given: list[str]) -> None:
     """Each system in a process of its own, while there is time."""
     end = time.monotonic() + args.seconds
     device = torch.device(args.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     say_line(f"{args.shape}, {args.precision}, {name}, torch {torch.__version__}")
-    given = [word for word in sys.argv[1:] if word] if args.given is None else args.given
     for part in args.parts:
         left = end - time.monotonic()
         if left < 5:
@@ -422,7 +426,7 @@ def run_all(args: argparse.Namespace) -> None:
     compare(args, name)
 
 
-PARTS = ("check", "ours", "transformers", "convert", "ctranslate2", "compiled")
+PARTS = ("ours", "check", "convert", "ctranslate2", "transformers", "compiled")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -434,16 +438,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compiled-batch", type=int, nargs="+", default=[1])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=4, help="of CTranslate2 on a CPU")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=600, help="for all parts together")
     parser.add_argument("--profile", action="store_true", help="write profiles of ours to --out")
     parser.add_argument("--out", type=Path, help="a folder for the figures as JSON lines")
     parser.add_argument("--one", choices=PARTS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help="where parts of several calls meet")
     args = parser.parse_args(arguments)
-    args.given = arguments
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit("whisper_gpu: torch sees no GPU here, so there is nothing to measure")
     if args.precision is None:
@@ -452,8 +455,9 @@ def main(arguments: list[str] | None = None) -> None:
         {"check": check, "convert": convert}.get(args.one, one)(args)
         return
     with tempfile.TemporaryDirectory() as work:
-        args.work = Path(work)
-        run_all(args)
+        args.work = args.work or Path(work)
+        args.work.mkdir(parents=True, exist_ok=True)
+        run_all(args, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

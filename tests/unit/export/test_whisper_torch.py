@@ -21,7 +21,6 @@ from mynah.errors import ConfigError, ModelError  # noqa: E402
 from mynah.export import whisper_torch  # noqa: E402
 from mynah.export.whisper_torch import TorchWhisper  # noqa: E402
 from mynah.model_folder import read_model_folder  # noqa: E402
-from mynah.models.whisper.convert import import_whisper  # noqa: E402
 from mynah.models.whisper.model import Whisper  # noqa: E402
 from mynah.nn.weights import fill  # noqa: E402
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims  # noqa: E402
@@ -239,6 +238,8 @@ def test_bf16_is_close(pair: tuple[Reference, Whisper], mels: np.ndarray[Any, An
 
 
 def test_loading(tmp_path: Path) -> None:
+    from mynah.models.whisper.convert import import_whisper  # reads audio files, too
+
     tensors = files.random_tensors(files.DIMS)
     source = files.write_huggingface(tmp_path / "hf", tensors)
     folder = read_model_folder(import_whisper(source, tmp_path / "model", weights="fp16"))
@@ -301,11 +302,12 @@ def test_cuda_captured_and_as_it_is_alone_and_among_others(
         step = engine.decoder(engine.encode(many[rows]), range(len(many[rows])))
         return np.stack([step(tokens[rows, n : n + 1]) for n in range(90)])
 
+    near: Any = {"atol": 3e-4, "rtol": 1e-4}
     for _ in range(2):
         found = spoken(captured, slice(0, 16))
-    np.testing.assert_allclose(found, spoken(plain, slice(0, 16)), atol=1e-4)
-    np.testing.assert_allclose(found[:, 3:4], spoken(captured, slice(3, 4)), atol=1e-4)
-    np.testing.assert_allclose(found[:, :5], spoken(captured, slice(0, 5)), atol=1e-4)
+    np.testing.assert_allclose(found, spoken(plain, slice(0, 16)), **near)
+    np.testing.assert_allclose(found[:, 3:4], spoken(captured, slice(3, 4)), **near)
+    np.testing.assert_allclose(found[:, :5], spoken(captured, slice(0, 5)), **near)
 
 
 @on_cuda
