@@ -50,6 +50,11 @@ def stream_mask(valid: Tensor, lens: Tensor, capacity: int, size: int) -> Tensor
     return seen[:, None, None]
 
 
+def past_mask(at: Tensor, capacity: int) -> Tensor:
+    """Keys of a text up to the position of each query: (U,) -> (U, capacity)."""
+    return torch.arange(capacity, device=at.device) <= at[:, None]
+
+
 def slice_rows(x: Tensor, starts: Tensor, size: int) -> Tensor:
     """``size`` frames of each row from its own start: (B, M, ...), (B,) -> (B, size, ...).
 

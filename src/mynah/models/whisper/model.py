@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mynah.nn.mask import key_mask, valid_mask
+from mynah.nn.mask import key_mask, past_mask, valid_mask
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 
 
@@ -34,18 +34,24 @@ class Memory:
 
 @dataclass(frozen=True)
 class Past:
-    """Keys and values of the text so far, a pair (N, H, C, d) a layer, written to in place."""
+    """Keys and values of the text so far, written to in place: one buffer for all layers."""
 
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    buffer: Tensor  # (L, 2, N, H, C, d)
 
     @property
     def capacity(self) -> int:
         """Tokens that have room."""
-        return self.layers[0][0].shape[2]
+        return self.buffer.shape[4]
+
+    def up_to(self, capacity: int) -> Past:
+        """The same buffer as far as ``capacity`` tokens: no more is read."""
+        return Past(self.buffer[..., :capacity, :])
 
 
 class Attention(nn.Module):
     """Multi-head attention; the projection to keys has no bias."""
+
+    joined: tuple[Tensor, Tensor] | None = None  # (3 D, D), (3 D,) of :meth:`join`
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -54,6 +60,29 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """Let :meth:`queries_keys_values` be one product; for inference, after the parameters are
+        where they stay. They become parts of what is kept for it."""
+        parts = (self.query, self.key, self.value)
+        weight = torch.cat([part.weight for part in parts])
+        none = torch.zeros_like(self.query.bias)
+        bias = torch.cat([none if part.bias is None else part.bias for part in parts])
+        for number, part in enumerate(parts):
+            here = slice(number * len(none), (number + 1) * len(none))
+            part.weight.data = weight[here]
+            if part.bias is not None:
+                part.bias.data = bias[here]
+        self.joined = weight, bias
+
+    def queries_keys_values(self, x: Tensor) -> Tensor:
+        """Of attention to itself: (N, U, D) -> (3, N, H, U, d)."""
+        if self.joined is None:
+            made = torch.stack([self.query(x), self.key(x), self.value(x)], 2)
+        else:
+            made = F.linear(x, *self.joined)
+        return made.reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
     def project(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of what is attended to: (B, T, D) -> twice (B, H, T, d)."""
@@ -74,8 +103,15 @@ class Attention(nn.Module):
         """
         q = self._split(self.query(x).reshape(len(keys), -1, x.shape[2]))  # (B, H, N/B U, d)
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal)
-        result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
-        return result
+        return self._merge(y, x)
+
+    def continued(self, x: Tensor, past: Tensor, at: Tensor, mask: Tensor) -> Tensor:
+        """Attention of new tokens (N, U, D) at the positions ``at`` (U,) to the text so far, whose
+        keys and values ``past`` (2, N, H, C, d) are written to; ``mask`` is added to the scores."""
+        made = self.queries_keys_values(x)
+        past.index_copy_(3, at, made[1:])
+        y = F.scaled_dot_product_attention(made[0], past[0], past[1], attn_mask=mask)
+        return self._merge(y, x)
 
     def weights(self, x: Tensor, keys: Tensor, heads: Sequence[int]) -> Tensor:
         """How much each position looks where: (N, U, D), (B, H, T, d) -> (N, heads, U, T) float32,
@@ -84,6 +120,10 @@ class Attention(nn.Module):
         keys = keys[:, heads].repeat_interleave(len(q) // len(keys), 0)
         scores = q.float() @ keys.float().transpose(2, 3)
         result: Tensor = (scores * q.shape[-1] ** -0.5).softmax(-1)
+        return result
+
+    def _merge(self, y: Tensor, x: Tensor) -> Tensor:
+        result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
         return result
 
     def _split(self, x: Tensor) -> Tensor:
@@ -121,22 +161,18 @@ class DecoderBlock(nn.Module):
         keys: Tensor,
         values: Tensor,
         mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None = None,
-        at: Tensor | None = None,
+        past: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> Tensor:
         """(N, U, D) with the keys and values of the speech and its mask -> (N, U, D).
 
-        With a ``past`` the tokens are those of the positions ``at`` (U,) after it.
+        With a ``past`` (2, N, H, C, d) the tokens are those of the positions (U,) after it that
+        come with it, as does what to add to their scores (U, C).
         """
         y = self.attn_ln(x)
-        own_keys, own_values = self.attn.project(y)
-        if past is None or at is None:
-            x = x + self.attn(y, own_keys, own_values, causal=True)
+        if past is None:
+            x = x + self.attn(y, *self.attn.project(y), causal=True)
         else:
-            past[0].index_copy_(2, at, own_keys)
-            past[1].index_copy_(2, at, own_values)
-            seen = torch.arange(past[0].shape[2], device=at.device) <= at[:, None]  # (U, C)
-            x = x + self.attn(y, *past, seen)
+            x = x + self.attn.continued(y, *past)
         x = x + self.cross_attn(self.cross_attn_ln(x), keys, values, mask)
         result: Tensor = x + self.mlp(self.mlp_ln(x))
         return result
@@ -215,12 +251,16 @@ class Decoder(nn.Module):
 
         Without a ``past`` they are whole texts; with one, those of the positions ``at`` (U,).
         """
-        x = self._embed(tokens, at)
+        x, before = self._embed(tokens, at), None
+        if past is not None and at is not None:
+            unseen = ~past_mask(at, past.capacity)
+            added = torch.zeros_like(unseen, dtype=x.dtype).masked_fill_(unseen, -torch.inf)
         for number, (block, (keys, values)) in enumerate(
             zip(self.blocks, memory.layers, strict=True)
         ):
-            before = None if past is None else past.layers[number]
-            x = _run(checkpointed, block, x, keys, values, memory.mask, before, at)
+            if past is not None and at is not None:
+                before = past.buffer[number], at, added
+            x = _run(checkpointed, block, x, keys, values, memory.mask, before)
         result: Tensor = self.ln(x)
         return result
 
@@ -246,9 +286,14 @@ class Decoder(nn.Module):
     def init_past(self, rows: int, capacity: int, like: Memory) -> Past:
         """Room for ``capacity`` tokens of ``rows`` texts, in the precision of a memory."""
         keys = like.layers[0][0]
-        shape = (rows, keys.shape[1], capacity, keys.shape[3])
         # zeros, as what is masked is still multiplied by 0
-        return Past(tuple((keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.blocks))
+        shape = (len(self.blocks), 2, rows, keys.shape[1], capacity, keys.shape[3])
+        return Past(keys.new_zeros(shape))
+
+    def join(self) -> None:
+        """Join projections where that is quicker; see :meth:`Attention.join`."""
+        for block in self._layers:
+            block.attn.join()
 
     @property
     def _layers(self) -> list[DecoderBlock]:
