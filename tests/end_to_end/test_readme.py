@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import find_shared
+from tests.whisper_reference import DIMS, write_random
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -45,12 +46,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = ROOT / "tests" / "data" / "u2_tiny"
     checkpoint = tiny if shared is None else shared / "parity" / "u2pp-conformer"
     shutil.copytree(checkpoint, folder / "checkpoint")
+    stand_in_for_whisper(folder)
     return folder
 
 
-def environment() -> dict[str, str]:
+def stand_in_for_whisper(folder: Path) -> None:
+    """A tiny random checkpoint where a download of whisper-small would be kept, and a recipe that
+    ends after two of its steps."""
+    kept = folder / "home" / "hub" / "models--openai--whisper-small"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    write_random(kept / "snapshots" / ("0" * 40), "huggingface", DIMS, 3)
+    recipe = folder / "recipes" / "whisper" / "lora.toml"
+    text, changes = re.subn(r"(?m)^max_steps = \d+$", "max_steps = 2", recipe.read_text("utf-8"))
+    assert changes == 1
+    recipe.write_text(text, "utf-8")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """That of a user without a network, whose ``MYNAH_HOME`` is in ``folder``."""
     binaries = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
+    own = {"PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
+    return {**os.environ, **own, "MYNAH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
 
 
 def test_readme_has_what_is_run_here() -> None:
@@ -62,24 +79,26 @@ def test_readme_has_what_is_run_here() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_commands(place: Path, language: str) -> None:
-    for name in ("my-model", "exported", "runs"):
+    for name in ("my-model", "exported", "runs", "whisper-small"):
         shutil.rmtree(place / name, ignore_errors=True)
+    (place / "mynah_bird.srt").unlink(missing_ok=True)
     for command in COMMANDS if language == "en" else CHINESE:
         if command.startswith("python3 bootstrap.py"):
             continue
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
-            cwd=place, env=environment(), capture_output=True, text=True, timeout=280,
+            cwd=place, env=environment(place), capture_output=True, text=True, timeout=280,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (place / "transcripts" / "mynah_bird.srt").is_file()
+    assert (place / "mynah_bird.srt").is_file(), "Whisper's"
 
 
 def test_python(place: Path) -> None:
     program = next(body for kind, body in BLOCKS if kind == "python")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        cwd=place, env=environment(), capture_output=True, text=True,
+        cwd=place, env=environment(place), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip().splitlines()) > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import random
 from pathlib import Path
@@ -39,12 +40,19 @@ def whisper() -> Any:
     return pytest.importorskip("whisper")
 
 
-@pytest.fixture(scope="module")
-def both(whisper: Any) -> tuple[Any, Reference, WhisperTokenizer]:
-    """The same random model as openai-whisper's and as the reference, and the vocabulary."""
-    torch = pytest.importorskip("torch")
-    import dataclasses
+@dataclasses.dataclass(frozen=True)
+class Both:
+    """The same random model as openai-whisper's and as the reference."""
 
+    whisper: Any  # the package
+    theirs: Any
+    reference: Reference
+    tokenizer: WhisperTokenizer
+
+
+@pytest.fixture(scope="module")
+def both(whisper: Any) -> Both:
+    torch = pytest.importorskip("torch")
     dims, tensors = random_whisper(FULL, seed=4)
     theirs = whisper.model.Whisper(whisper.model.ModelDimensions(**dataclasses.asdict(dims)))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
@@ -54,12 +62,36 @@ def both(whisper: Any) -> tuple[Any, Reference, WhisperTokenizer]:
     theirs.register_buffer("alignment_heads", mask.to_sparse(), persistent=False)
     path = Path(whisper.__file__).parent / "assets" / "multilingual.tiktoken"
     tokenizer = WhisperTokenizer(read_vocabulary(path), standard_tokens(50257, 51865))
-    return theirs.eval(), Reference(dims, tensors), tokenizer
+    return Both(whisper, theirs.eval(), Reference(dims, tensors), tokenizer)
 
 
-def mels(count: int) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """Windows of a language as either side takes them, and the times that ours gives."""
+
+    windows: list[tuple[Said, list[Stretch]]]
+    mels: list[Any]  # torch tensors (80, 3000)
+    tokenizer: Any  # openai-whisper's
+    words: list[list[TimedWord]]
+
+
+@pytest.fixture(scope="module", params=["en", "zh"])
+def heard(request: pytest.FixtureRequest, both: Both) -> Heard:
+    import torch
+
+    made = windows(request.param, both.tokenizer)
     rng = np.random.default_rng(5)
-    return rng.uniform(-1, 1.5, (count, 80, 3000)).astype(np.float32)
+    mels = rng.uniform(-1, 1.5, (len(made), 80, 3000)).astype(np.float32)
+    words = time_words(
+        both.reference,  # type: ignore[arg-type]
+        both.reference.encode(mels),
+        range(len(made)),
+        [one for one, _ in made],
+        tokenizer=both.tokenizer,
+        heads=HEADS,
+    )
+    theirs = both.whisper.tokenizer.get_tokenizer(True, language=request.param, task="transcribe")
+    return Heard(made, list(torch.from_numpy(mels)), theirs, words)
 
 
 def windows(language: str, tokenizer: WhisperTokenizer) -> list[tuple[Said, list[Stretch]]]:
@@ -80,57 +112,37 @@ def windows(language: str, tokenizer: WhisperTokenizer) -> list[tuple[Said, list
     return found
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_find_alignment(
-    whisper: Any, both: tuple[Any, Reference, WhisperTokenizer], language: str
-) -> None:
-    import torch
-
-    model, reference, tokenizer = both
-    theirs = whisper.tokenizer.get_tokenizer(True, language=language, task="transcribe")
-    made = windows(language, tokenizer)
-    sound = mels(len(made))
-    heard = reference.encode(sound)
-    said = [one for one, _ in made]
-    found = time_words(reference, heard, range(len(said)), said, tokenizer=tokenizer, heads=HEADS)  # type: ignore[arg-type]
-    for number, one in enumerate(said):
-        expected = whisper.timing.find_alignment(
-            model, theirs, list(one.tokens), torch.from_numpy(sound[number]), 2 * one.frames
+def test_find_alignment(both: Both, heard: Heard) -> None:
+    for (one, _), mel, found in zip(heard.windows, heard.mels, heard.words, strict=True):
+        expected = both.whisper.timing.find_alignment(
+            both.theirs, heard.tokenizer, list(one.tokens), mel, 2 * one.frames
         )
-        assert [w.text for w in found[number]] == [w.word for w in expected]
-        assert [w.count for w in found[number]] == [len(w.tokens) for w in expected]
-        times = [(w.start, w.end) for w in found[number]]
+        assert [w.text for w in found] == [w.word for w in expected]
+        assert [w.count for w in found] == [len(w.tokens) for w in expected]
+        times = [(w.start, w.end) for w in found]
         np.testing.assert_allclose(times, [(w.start, w.end) for w in expected], atol=1e-9)
         np.testing.assert_allclose(
-            [w.probability for w in found[number]], [w.probability for w in expected], rtol=1e-3
+            [w.probability for w in found], [w.probability for w in expected], rtol=1e-3
         )
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_add_word_timestamps(
-    whisper: Any, both: tuple[Any, Reference, WhisperTokenizer], language: str
-) -> None:
-    import torch
-
-    model, reference, tokenizer = both
-    theirs = whisper.tokenizer.get_tokenizer(True, language=language, task="transcribe")
-    made = windows(language, tokenizer)
-    sound = mels(len(made))
-    heard = reference.encode(sound)
+def test_add_word_timestamps(both: Both, heard: Heard) -> None:
     last = 0.0
-    for number, (one, parts) in enumerate(made):
-        segments = [
-            {"seek": 3000 * number, "start": p.start, "end": p.end, "tokens": list(p.tokens)}
-            for p in parts
-        ]
-        whisper.timing.add_word_timestamps(
-            segments=segments, model=model, tokenizer=theirs, mel=torch.from_numpy(sound[number]),
-            num_frames=2 * one.frames, last_speech_timestamp=last,
+    for number, (one, parts) in enumerate(heard.windows):
+        segments = _segments(parts, 3000 * number)
+        both.whisper.timing.add_word_timestamps(
+            segments=segments, model=both.theirs, tokenizer=heard.tokenizer,
+            mel=heard.mels[number], num_frames=2 * one.frames, last_speech_timestamp=last,
         )  # fmt: skip
-        (words,) = time_words(reference, heard, [number], [one], tokenizer=tokenizer, heads=HEADS)  # type: ignore[arg-type]
+        words = heard.words[number]
         placed = place_words(parts, words, offset=30.0 * number, last_speech=last)
         _compare(placed, segments)
         last = next((s["end"] for s in reversed(segments) if s["words"]), last)
+
+
+def _segments(parts: list[Stretch], seek: float) -> list[dict[str, Any]]:
+    """As openai-whisper has them."""
+    return [{"seek": seek, "start": p.start, "end": p.end, "tokens": list(p.tokens)} for p in parts]
 
 
 def _compare(placed: list[Stretch], segments: list[dict[str, Any]]) -> None:
@@ -176,10 +188,7 @@ def test_the_rules_about_long_words(whisper: Any, monkeypatch: pytest.MonkeyPatc
             whisper.timing.WordTiming(w.text, [9] * w.count, w.start, w.end, w.probability)
             for w in words
         ]
-        segments = [
-            {"seek": offset * 100, "start": p.start, "end": p.end, "tokens": list(p.tokens)}
-            for p in parts
-        ]
+        segments = _segments(parts, offset * 100)
         monkeypatch.setattr(
             whisper.timing, "find_alignment", lambda *a, found=theirs, **k: copy.deepcopy(found)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,6 @@ torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "own" / "finetune.toml"
-
-
-@pytest.fixture
-def own_data(speech: Path, tmp_path: Path) -> Path:
-    """Two folders with recordings and a manifest each, as ``mynah data make`` leaves them."""
-    header, *rows = (speech / "manifest.tsv").read_text("utf-8").splitlines()
-    for name in ("train", "dev"):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        mine = [row for row in rows if row.split("\t")[5] == name]
-        for row in mine:
-            shutil.copy(speech / row.split("\t")[1], folder)
-        (folder / "manifest.tsv").write_text("\n".join([header, *mine]) + "\n", "utf-8")
-    return tmp_path / "data"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 DIMS = WhisperDims(80, 1500, 32, 2, 1, files.TOKENS, 128, 32, 2, 1)
-
-
-@pytest.fixture
-def own_data(speech: Path, tmp_path: Path) -> Path:
-    """Two folders with recordings and a manifest each, as ``mynah data make`` leaves them."""
-    header, *rows = (speech / "manifest.tsv").read_text("utf-8").splitlines()
-    for name in ("train", "dev"):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        mine = [row for row in rows if row.split("\t")[5] == name][:3]
-        for row in mine:
-            shutil.copy(speech / row.split("\t")[1], folder)
-        (folder / "manifest.tsv").write_text("\n".join([header, *mine]) + "\n", "utf-8")
-    return tmp_path / "data"
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "lora"])

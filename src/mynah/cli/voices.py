@@ -51,7 +51,9 @@ class Voices:
         else:
             turns = turns_of(self._turns, recording, alone=self._alone)
         renamed: dict[str, str] = {}
-        if self._name is not None:
+        name = self._name
+        if name is not None:
             for speaker in {turn.speaker for turn in turns}:
-                renamed[speaker] = re.sub(r"^SPEAKER(?=_|\d|$)", lambda _: self._name, speaker)  # type: ignore[arg-type,return-value]
+                # a function, since a name is no template
+                renamed[speaker] = re.sub(r"^SPEAKER(?=_|\d|$)", lambda _: name, speaker)
         return with_speakers(transcript, turns, renamed)

@@ -110,7 +110,7 @@ def fit_logistic(
         inputs = np.column_stack([(given - mean) / scale, np.ones(len(given))])
         inputs = inputs[:, [*columns, given.shape[1]]]
         found = _newton(inputs, truth, penalty)
-        falling = [c for c, weight in zip(columns, found, strict=False) if weight < 0]
+        falling = [c for c, weight in zip(columns, found[:-1], strict=True) if weight < 0]
         falling = [column for column in falling if column in rising]
         if not falling:
             break

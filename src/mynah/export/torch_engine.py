@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, ModelInfo
@@ -28,15 +28,26 @@ def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> T
     """
     if precision not in ("auto", "fp32"):
         raise ConfigError(f"precision: the torch engine computes in fp32, not {precision}")
+    model, chosen = load_for(folder, threads, device)
+    if not isinstance(model, U2):
+        raise ModelError(f"{folder.path}: the torch engine does not run {folder.info.family}")
+    return TorchEngine(folder.info, model.to(chosen), chosen)
+
+
+def load_for(folder: ModelFolder, threads: int, device: str) -> tuple[nn.Module, torch.device]:
+    """The model of a folder, still on the CPU, and the device that it is to run on; on the CPU by
+    ``threads`` threads.
+
+    Raises:
+        ModelError: the folder has no weights, or they are broken.
+        ConfigError: no such device.
+    """
     if not folder.has(WEIGHTS):
         raise ModelError(f"{folder.path}: has no {WEIGHTS}, which the torch engine runs")
     chosen = choose_device(device)
     if chosen.type == "cpu":
         torch.set_num_threads(threads)
-    model = load_model(folder)
-    if not isinstance(model, U2):
-        raise ModelError(f"{folder.path}: the torch engine does not run {folder.info.family}")
-    return TorchEngine(folder.info, model.eval().to(chosen), chosen)
+    return load_model(folder), chosen
 
 
 def choose_device(name: str) -> torch.device:

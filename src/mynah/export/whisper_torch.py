@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from mynah.errors import ConfigError, ModelError
-from mynah.export.torch_engine import choose_device
+from mynah.export.torch_engine import load_for
 from mynah.model_folder import ModelFolder
-from mynah.models.load import WEIGHTS, load_model
 from mynah.models.whisper.model import Decoder, Memory, Past, Whisper
 from mynah.runtime.whisper.config import WhisperDims
 
@@ -54,12 +53,7 @@ def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> T
     if precision not in ("auto", *PRECISIONS):
         known = ", ".join(PRECISIONS)
         raise ConfigError(f"precision: the torch engine computes in {known}, not {precision}")
-    if not folder.has(WEIGHTS):
-        raise ModelError(f"{folder.path}: has no {WEIGHTS}, which the torch engine runs")
-    chosen = choose_device(device)
-    if chosen.type == "cpu":
-        torch.set_num_threads(threads)
-    model = load_model(folder)
+    model, chosen = load_for(folder, threads, device)
     if not isinstance(model, Whisper):
         raise ModelError(f"{folder.path}: is no Whisper but of the family {folder.info.family}")
     if precision == "auto":

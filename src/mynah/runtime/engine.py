@@ -137,21 +137,45 @@ def load_engine(
         MissingDependency: the engine needs a library that is not installed.
     """
     folder = model if isinstance(model, ModelFolder) else read_model_folder(find_model(model))
-    if name not in ("auto", *ENGINES):
-        raise ConfigError(f"unknown engine {name!r}{nearest(name, ENGINES)}")
-    if precision not in ("auto", *PRECISIONS):
-        raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}")
+    engine: Engine = open_engine(
+        folder, name, ENGINES, PRECISIONS, precision=precision, threads=threads, device=device
+    )
+    return engine
+
+
+def open_engine(
+    folder: ModelFolder,
+    name: str,
+    engines: Mapping[str, str],
+    precisions: Sequence[str],
+    *,
+    precision: str,
+    threads: int,
+    device: str,
+) -> Any:
+    """What the module of the engine ``name`` makes of a folder, of whatever family.
+
+    ``engines`` has the modules by name, as :data:`ENGINES`, and ``precisions`` what one may ask
+    for beside ``"auto"``.
+
+    Raises:
+        ModelError, ConfigError, MissingDependency: as :func:`load_engine`.
+    """
+    if name not in ("auto", *engines):
+        raise ConfigError(f"unknown engine {name!r}{nearest(name, engines)}")
+    if precision not in ("auto", *precisions):
+        raise ConfigError(f"unknown precision {precision!r}{nearest(precision, precisions)}")
     if threads < 1:
         raise ConfigError(f"threads: {threads} is not a positive number")
     if name == "auto":
         name = choose_engine(folder, device)
     try:
-        module = importlib.import_module(ENGINES[name])
+        module = importlib.import_module(engines[name])
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "mynah":
             raise
         raise MissingDependency(str(error.name), extra="train") from None
-    engine: Engine = module.load(folder, precision=precision, threads=threads, device=device)
+    engine = module.load(folder, precision=precision, threads=threads, device=device)
     log.info("%s: %s, %d thread(s)", folder.info.name, engine.name, threads)
     return engine
 
@@ -169,11 +193,21 @@ def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> E
         ModelError: the folder has no graph of that precision, or it is broken.
         ConfigError: a device other than the CPU.
     """
+    return OnnxEngine(folder, graph_precision(folder, precision, device), threads)
+
+
+def graph_precision(folder: ModelFolder, precision: str, device: str) -> str:
+    """The precision of the graphs that ONNX Runtime is to run; ``"auto"`` is int8 where the folder
+    has it.
+
+    Raises:
+        ConfigError: a device other than the CPU.
+    """
     if device not in ("auto", "cpu"):
         raise ConfigError(f"the onnx engine runs on the CPU, not on {device!r}")
     if precision == "auto":
-        precision = "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
-    return OnnxEngine(folder, precision, threads)
+        return "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
+    return precision
 
 
 class OnnxEngine:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mynah.audio.features import Frontend, make_frontend
 from mynah.config import build
@@ -17,6 +18,8 @@ from mynah.runtime.confidence import Calibration, read_calibration
 from mynah.runtime.engine import Engine, load_engine
 from mynah.runtime.lexicon import GRAPH, LEXICON, WordParts
 from mynah.text import Tokenizer, load_tokenizer
+
+AnyTokenizer = TypeVar("AnyTokenizer")
 
 # families that are not recognisers, and what they are for
 _OTHER_FAMILIES = {
@@ -155,19 +158,7 @@ def load_model(
     if folder.info.family in _OTHER_FAMILIES:
         other = _OTHER_FAMILIES[folder.info.family]
         raise ModelError(f"{folder.info.name}: no recogniser, {other}")
-    for name in folder.files:
-        if name.startswith("tokenizer/"):
-            folder.file(name)  # verified
-    try:
-        tokenizer = load_tokenizer(folder.path / "tokenizer", folder.info.tokenizer)
-        frontend = make_frontend(folder.info.frontend)
-    except ConfigError as error:
-        raise ModelError(f"{folder.path}: {error}") from None
-    if frontend.rate != folder.info.sample_rate:
-        raise ModelError(
-            f"{folder.path}: the front end takes {frontend.rate} Hz, "
-            f"the model {folder.info.sample_rate} Hz"
-        )
+    tokenizer, frontend = read_ends(folder, load_tokenizer)
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
     found = Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))
     try:
@@ -175,3 +166,29 @@ def load_model(
     except ConfigError as error:
         raise ModelError(f"{folder.path}: {error}") from None
     return found
+
+
+def read_ends(
+    folder: ModelFolder, load: Callable[[Path, Mapping[str, Any]], AnyTokenizer]
+) -> tuple[AnyTokenizer, Frontend]:
+    """What stands before and behind the engine of a model: the tokenizer, verified and made by
+    ``load`` of its folder and its table in ``model.toml``, and the front end.
+
+    Raises:
+        ModelError: one of them is missing, altered or broken, or does not fit the model.
+    """
+    for name in folder.files:
+        if name.startswith("tokenizer/"):
+            folder.file(name)  # verified
+    info = folder.info
+    try:
+        tokenizer = load(folder.path / "tokenizer", info.tokenizer)
+        frontend = make_frontend(info.frontend)
+    except ConfigError as error:
+        raise ModelError(f"{folder.path}: {error}") from None
+    if frontend.rate != info.sample_rate:
+        raise ModelError(
+            f"{folder.path}: the front end takes {frontend.rate} Hz, "
+            f"the model {info.sample_rate} Hz"
+        )
+    return tokenizer, frontend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -249,28 +250,26 @@ class Recognizer:
         wanted = (request or Request()).changed(
             method=method, options=options, words=words, language=language
         )
-        if self.whisper is not None:
-            _no_batches(longest, batch_seconds, journals)
-            return _whisper_all(
-                self.whisper, audios, wanted, rate, channel, max_seconds, partial, progress, stop
-            )
-        planned = plan(self.model, wanted)
+        read = functools.partial(
+            sound_blocks, rate=self.sample_rate, samples_rate=rate, channel=channel,
+            max_seconds=max_seconds, partial=partial,
+        )  # fmt: skip
         total = None
         if progress is not None:
             total = total_seconds(seconds_of(audio, rate or self.sample_rate) for audio in audios)
+        if self.whisper is not None:
+            from mynah.runtime.whisper.plan import whisper_plan
+            from mynah.runtime.whisper.recognize import transcribe_recordings
+
+            _no_batches(longest, batch_seconds, journals)
+            heard = whisper_plan(self.whisper, wanted)
+            return transcribe_recordings(heard, audios, read, total, progress, stop)
+        planned = plan(self.model, wanted)
         run = Run(planned, batch_seconds, progress, total, stop)
         jobs = [Job(journal) for journal in journals or [None] * len(audios)]
         try:
             for job, audio in zip(jobs, audios, strict=True):
-                blocks = sound_blocks(
-                    audio,
-                    self.sample_rate,
-                    samples_rate=rate,
-                    channel=channel,
-                    max_seconds=max_seconds,
-                    partial=partial,
-                )
-                run.take(job, _windows(planned, job.count(blocks), longest))
+                run.take(job, _windows(planned, job.count(read(audio)), longest))
             run.flush()
         except Cancelled:
             raise Cancelled(tuple(run.transcript(job) for job in jobs)) from None
@@ -386,32 +385,6 @@ def _no_batches(
             "longest, batch_seconds, journals: not with a Whisper model, whose windows are "
             "chunk_length, batched and batch_size, and are not kept"
         )
-
-
-def _whisper_all(
-    model: WhisperModel,
-    audios: Sequence[Audio],
-    request: Request,
-    rate: int | None,
-    channel: Channel,
-    max_seconds: float,
-    partial: bool,
-    progress: Progress | None,
-    stop: Stop | None,
-) -> list[Transcript | MynahError]:
-    from mynah.runtime.whisper.plan import whisper_plan
-    from mynah.runtime.whisper.recognize import transcribe_recordings
-
-    return transcribe_recordings(
-        whisper_plan(model, request),
-        audios,
-        rate=rate,
-        channel=channel,
-        max_seconds=max_seconds,
-        partial=partial,
-        progress=progress,
-        stop=stop,
-    )
 
 
 def _windows(planned: Plan, blocks: Iterator[Array], longest: float) -> Iterator[Window]:

@@ -63,6 +63,15 @@ def test_equals_enumeration(model: NgramModel, phones: tuple[str, ...]) -> None:
     assert narrow[0].letters == found[0].letters and len(narrow) <= 4
 
 
+def test_ways_that_are_written_alike_add_up(tmp_path: Path) -> None:
+    lines = ["i:ih g:g", "ig:ih_g", "i:ih g:g", "y:ih g:g", "y:ih g:g", "y:ih g:g"]
+    model = make(tmp_path, lines, order=2)
+    every = every_way(model, ("ih", "g"))
+    found = Speller(model)(("ih", "g"))
+    assert {s.letters: s.probability for s in found} == pytest.approx(every, abs=1e-6)
+    assert set(every) == {"ig", "yg"}
+
+
 def test_words_never_seen(model: NgramModel) -> None:
     speller = Speller(model)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ class Finder:
     def of(cls, trie: Trie, make: Make = np.zeros) -> Finder:
         """The finder of a trie, 8 bytes an n-gram from ``make``."""
         finder = cls(len(trie.vocab))
-        for above, level in zip(trie.levels, trie.levels[1:], strict=False):
+        for above, level in pairwise(trie.levels):
             keys = make(len(level), np.uint64)
             for start in range(0, len(level), BLOCK):
                 stop = min(start + BLOCK, len(level))

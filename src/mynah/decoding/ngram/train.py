@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from mynah.decoding.ngram.counting import count
@@ -53,7 +54,7 @@ class TrainOptions:
         """
         if not 1 <= self.order <= MAX_ORDER:
             raise ConfigError(f"order: must be 1 to {MAX_ORDER}, got {self.order}")
-        falling = any(b < a for a, b in zip(self.cutoffs, self.cutoffs[1:], strict=False))
+        falling = any(b < a for a, b in pairwise(self.cutoffs))
         if not self.cutoffs or self.cutoffs[0] != 0 or falling or len(self.cutoffs) > self.order:
             raise ConfigError(
                 f"cutoffs: at most {self.order} counts that begin with 0 and do not fall, "

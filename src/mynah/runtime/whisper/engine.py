@@ -10,8 +10,6 @@ window. An engine may be used from several threads at once, a decoder belongs to
 
 from __future__ import annotations
 
-import importlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,12 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from mynah.config import build
-from mynah.errors import ConfigError, MissingDependency, ModelError, nearest
+from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
-from mynah.runtime.engine import Array, open_session, verified_graph
+from mynah.runtime.engine import (
+    Array,
+    graph_precision,
+    open_engine,
+    open_session,
+    verified_graph,
+)
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
-
-log = logging.getLogger(__name__)
 
 # an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
 ENGINES = {"onnx": "mynah.runtime.whisper.engine", "torch": "mynah.export.whisper_torch"}
@@ -113,23 +115,9 @@ def load_whisper_engine(
         ConfigError: an unknown engine, precision, device or number of threads.
         MissingDependency: the engine needs a library that is not installed.
     """
-    if engine not in ("auto", *ENGINES):
-        raise ConfigError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
-    if precision not in ("auto", *PRECISIONS):
-        raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}")
-    if threads < 1:
-        raise ConfigError(f"threads: {threads} is not a positive number")
-    if engine == "auto":
-        graphs = any(folder.has(f"onnx/encoder.{name}.onnx") for name in PRECISIONS)
-        engine = "onnx" if graphs and device in ("auto", "cpu") else "torch"
-    try:
-        module = importlib.import_module(ENGINES[engine])
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "mynah":
-            raise
-        raise MissingDependency(str(error.name), extra="train") from None
-    loaded: WhisperEngine = module.load(folder, precision=precision, threads=threads, device=device)
-    log.info("%s: %s, %d thread(s)", folder.info.name, loaded.name, threads)
+    loaded: WhisperEngine = open_engine(
+        folder, engine, ENGINES, PRECISIONS, precision=precision, threads=threads, device=device
+    )
     return loaded
 
 
@@ -140,10 +128,7 @@ def load(folder: ModelFolder, *, precision: str, threads: int, device: str) -> O
         ModelError: the folder has no graphs of that precision, or they are broken.
         ConfigError: a device other than the CPU.
     """
-    if device not in ("auto", "cpu"):
-        raise ConfigError(f"the onnx engine runs on the CPU, not on {device!r}")
-    if precision == "auto":
-        precision = "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
+    precision = graph_precision(folder, precision, device)
     try:
         config = build(WhisperConfig, folder.info.config, "config")
     except ConfigError as error:

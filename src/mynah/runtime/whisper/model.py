@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mynah.audio.features import Frontend, make_frontend
+from mynah.audio.features import Frontend
 from mynah.config import build
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
+from mynah.runtime.model import read_ends
 from mynah.runtime.whisper.config import WhisperConfig
 from mynah.runtime.whisper.engine import WhisperEngine
 from mynah.text.whisper_languages import language_code
@@ -80,18 +81,14 @@ def load_whisper_model(
     info = folder.info
     if info.family != FAMILY:
         raise ModelError(f"{info.name}: a model of the family {info.family}, no Whisper")
-    for name in folder.files:
-        if name.startswith("tokenizer/"):
-            folder.file(name)  # verified
     try:
         config = build(WhisperConfig, info.config, "config")
-        frontend = make_frontend(info.frontend)
     except ConfigError as error:
         raise ModelError(f"{folder.path}: {error}") from None
-    tokenizer = load_whisper_tokenizer(folder.path / "tokenizer", info.tokenizer)
-    if frontend.rate != info.sample_rate or frontend.dim != config.dims.n_mels:
-        found = f"{frontend.dim} features at {frontend.rate} Hz"
-        raise ModelError(f"{folder.path}: the front end gives {found}, which is not the model's")
+    tokenizer, frontend = read_ends(folder, load_whisper_tokenizer)
+    if frontend.dim != config.dims.n_mels:
+        sizes = f"{frontend.dim} features, the model takes {config.dims.n_mels}"
+        raise ModelError(f"{folder.path}: the front end gives {sizes}")
     if tokenizer.vocab_size != config.dims.n_vocab:
         sizes = f"{tokenizer.vocab_size} tokens, the model {config.dims.n_vocab}"
         raise ModelError(f"{folder.path}: the tokenizer has {sizes}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from mynah.audio.files import Channel
 from mynah.errors import MynahError
 from mynah.runtime.aligner import Keep
-from mynah.runtime.offline import Cancelled, Progress, Stop, asked, total_seconds
+from mynah.runtime.engine import Array
+from mynah.runtime.offline import Cancelled, Progress, Stop, asked
 from mynah.runtime.result import Transcript
-from mynah.runtime.sound import Audio, seconds_of, sound_blocks
+from mynah.runtime.sound import Audio
 from mynah.runtime.whisper.plan import WhisperPlan
 from mynah.runtime.whisper.transcribe import transcribe
 
@@ -18,24 +18,19 @@ from mynah.runtime.whisper.transcribe import transcribe
 def transcribe_recordings(
     planned: WhisperPlan,
     audios: Sequence[Audio],
-    *,
-    rate: int | None,
-    channel: Channel,
-    max_seconds: float,
-    partial: bool,
-    progress: Progress | None,
-    stop: Stop | None,
+    read: Callable[[Audio], Iterator[Array]],
+    total: float | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> list[Transcript | MynahError]:
-    """The transcript of each recording, or the error in its place; the arguments are those of
-    :meth:`mynah.runtime.recognizer.Recognizer.transcribe_all`.
+    """The transcript of each recording, or the error in its place.
+
+    ``read`` gives the blocks of a recording at the model's rate, ``total`` is what ``progress`` is
+    told as the seconds that there are; ``stop`` is asked between windows.
 
     Raises:
         Cancelled: ``stop`` said so; it has what was heard until then.
     """
-    own = planned.model.frontend.rate
-    total = None
-    if progress is not None:
-        total = total_seconds(seconds_of(audio, rate or own) for audio in audios)
     results: list[Transcript | MynahError] = []
     before = 0.0
 
@@ -46,15 +41,8 @@ def transcribe_recordings(
     for audio in audios:
         if asked(stop):
             raise Cancelled(_whole(results))
-        blocks = sound_blocks(
-            audio,
-            own,
-            samples_rate=rate,
-            channel=channel,
-            max_seconds=max_seconds,
-            partial=partial,
-        )
-        with closing(Keep(own)) as kept:
+        blocks = read(audio)
+        with closing(Keep(planned.model.rate)) as kept:
             if planned.aligner is not None:
                 blocks = kept.pass_on(blocks)
             try:

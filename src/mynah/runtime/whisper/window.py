@@ -66,6 +66,22 @@ def compression_ratio(text: str) -> float:
 
 
 @dataclass(frozen=True)
+class _Try:
+    """Windows that are decoded at a temperature, the ``number``-th that is tried."""
+
+    heard: Heard
+    rows: Sequence[int]  # of ``heard``, one a window
+    asked: Sequence[Asked]  # one a window
+    temperature: float
+    number: int
+
+    def of(self, chosen: Sequence[int]) -> _Try:
+        """Of some of the windows alone."""
+        rows, asked = [self.rows[n] for n in chosen], [self.asked[n] for n in chosen]
+        return replace(self, rows=rows, asked=asked)
+
+
+@dataclass(frozen=True)
 class WindowDecoder:
     """Decodes windows by ``options``; what a window gives does not depend on the others."""
 
@@ -97,9 +113,7 @@ class WindowDecoder:
         tries: list[list[Found]] = [[] for _ in asked]
         open_ = list(range(len(asked)))
         for number, temperature in enumerate(self.options.temperatures):
-            texts = self._decode(
-                heard, [rows[n] for n in open_], [asked[n] for n in open_], temperature, number
-            )
+            texts = self._decode(_Try(heard, rows, asked, temperature, number).of(open_))
             for n, found in zip(open_, texts, strict=True):
                 tries[n].append(found)
             open_ = [n for n in open_ if tries[n][-1].failed]
@@ -117,38 +131,24 @@ class WindowDecoder:
         best = max(calm or tries, key=lambda one: one.avg_logprob)
         return replace(best, tried=last.temperature)
 
-    def _decode(
-        self,
-        heard: Heard,
-        rows: Sequence[int],
-        asked: Sequence[Asked],
-        temperature: float,
-        number: int,
-    ) -> list[Found]:
+    def _decode(self, windows: _Try) -> list[Found]:
         """One try of each window. Those whose prompts are equally long are one batch."""
         groups: dict[tuple[int, int, int], list[int]] = {}
-        for n, one in enumerate(asked):
+        for n, one in enumerate(windows.asked):
             groups.setdefault((len(one.before), len(one.start), len(one.given)), []).append(n)
         found: dict[int, Found] = {}
         for group in groups.values():
-            windows = [asked[n] for n in group]
-            heard_rows = [rows[n] for n in group]
-            texts, silent = self._search(heard, heard_rows, windows, temperature, number)
+            texts, silent = self._search(windows.of(group))
             for n, text, nobody in zip(group, texts, silent, strict=True):
-                found[n] = self._judged(text, temperature, nobody)
-        return [found[n] for n in range(len(asked))]
+                found[n] = self._judged(text, windows.temperature, nobody)
+        return [found[n] for n in range(len(windows.asked))]
 
-    def _search(
-        self,
-        heard: Heard,
-        rows: Sequence[int],
-        asked: Sequence[Asked],
-        temperature: float,
-        number: int,
-    ) -> tuple[list[Text], list[float]]:
-        """The best text of each window, and the probability that nobody speaks."""
+    def _search(self, windows: _Try) -> tuple[list[Text], list[float]]:
+        """The best text of each window, and the probability that nobody speaks; their prompts are
+        equally long."""
+        asked, temperature = windows.asked, windows.temperature
         options, room = self.options, self.engine.dims.n_text_ctx
-        step = self.engine.decoder(heard, rows, room)
+        step = self.engine.decoder(windows.heard, windows.rows, room)
         head = np.array([[*one.before, one.start[0]] for one in asked], np.int64)
         rest = np.array([[*one.start[1:], *one.given] for one in asked], np.int64)
         logits = step(head)
@@ -184,7 +184,7 @@ class WindowDecoder:
                 limit=limit,
                 temperature=temperature,
                 count=options.best_of if temperature > 0 else 1,
-                seeds=[(*one.seed, number) for one in asked] if temperature > 0 else (),
+                seeds=[(*one.seed, windows.number) for one in asked] if temperature > 0 else (),
             )
         return [best_text(texts, options.length_penalty) for texts in found], silent
 

@@ -92,6 +92,7 @@ def test_the_vocabulary_of_the_installed_package(
     )
     (tmp_path / "whisper" / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "whisper", raising=False)  # the real one, where it is
     path = files.write_openai(tmp_path / "tiny.pt", random_tensors())
     out = import_whisper(path, tmp_path / "out")
     assert (out / "tokenizer" / "tokens.tiktoken").is_file()

@@ -176,6 +176,18 @@ def test_archives_that_are_none_of_torch(tmp_path: Path) -> None:
     refuse(path, "a TorchScript archive")
 
 
+def test_members_beyond_the_end_of_the_archive(tmp_path: Path) -> None:
+    """The directory at its end is whole, what it tells of is not."""
+    path = zipped(tmp_path / "x.pt", tensor_pickle(0, (4,), (1,)), {"0": bytes(16)})
+    entry = path.read_bytes().rindex(b"PK\1\2")
+    size = path.stat().st_size
+    for field in (20, 24):  # compressed, and as it was
+        cut(path, entry + field, size)
+    refuse(path, "is larger than the file")
+    cut(path, entry + 42, size)  # where it begins
+    refuse(path, "has no header where the archive says")
+
+
 @pytest.mark.parametrize("part", [0.001, 0.2, 0.5, 0.9, 0.999])
 def test_cut_short(tmp_path: Path, part: float) -> None:
     tensors = random_tensors()

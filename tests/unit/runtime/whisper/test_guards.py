@@ -81,6 +81,19 @@ def test_loops_are_collapsed() -> None:
     assert [s.removed for s in guarded([few], WhisperOptions())[1]] == [False]
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "certain"),
+    [(2, 8, True), (2, 7, False), (3, 7, False), (1, 15, False), (1, 16, True)],
+)
+def test_so_often_nobody_says_it(size: int, count: int, certain: bool) -> None:
+    phrase = ["no", "and", "then"][:size]
+    assert find_loop(phrase * count) == Loop(0, size, count)
+    given = segment(" ".join(["well", *phrase * count]))
+    kept, suspected = guarded([given], WhisperOptions())
+    assert [one.removed for one in suspected] == [certain]
+    assert kept[0].text == (" ".join(["well", *phrase]) if certain else given.text)
+
+
 def test_words_of_a_loop_go_with_it() -> None:
     units = ["so", *["we", "go"] * 9, "on"]
     words = tuple(Word(t, n, n + 0.9, 0.5, "attention") for n, t in enumerate(units))

@@ -49,6 +49,10 @@ def test_a_window_is_relative_to_its_own_loudest_or_to_the_recordings() -> None:
     everything = FRONTEND(samples)
     np.testing.assert_allclose(whole[:, :290], everything[:290].T, atol=1e-5)
     assert np.abs(own - whole).max() > 0.1
+    samples = sound(6)
+    samples[16_000:20_000] = 0
+    mel = Recording(FRONTEND, blocks(samples)).window(0, 290)[:, :290]
+    assert mel.min() == pytest.approx(mel.max() - 2), "eight in log10, by four"
 
 
 def test_what_was_decoded_is_forgotten() -> None:

@@ -83,6 +83,7 @@ def test_no_speech_by_the_models_own_probability() -> None:
     [
         {},
         {"temperature": (0.0, 0.7), "logprob_threshold": -0.05, "best_of": 2},
+        {"temperature": 0.7, "best_of": 2},
         {"multilingual": True, "language": None, "language_threshold": 0.6},
         {"initial_prompt": "the cat", "hotwords": "mat", "prefix": "and"},
         {"short_context": True},
@@ -157,6 +158,20 @@ def test_languages() -> None:
         sound(31), language=None, multilingual=True, language_threshold=1.0, languages=("zh", "de")
     )
     assert len({segment.language for segment in unsure.segments}) == 1, "the first is kept"
+
+
+def test_a_window_of_which_none_is_sure_keeps_the_language_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = iter([{"zh": 0.9, "en": 0.1}, {"de": 0.4, "en": 0.3}, {"de": 0.7, "zh": 0.3}])
+    monkeypatch.setattr(
+        "mynah.runtime.whisper.longform.language_probabilities", lambda *_: [next(said)]
+    )
+    planned = asked(language=None, multilingual=True, language_threshold=0.5, **SHORT)
+    clips = planned.options.replace(clip_timestamps=(0.0, 10.0, 15.0, 25.0, 30.0, 40.0))
+    _, windows = decoded(MODEL, dataclasses.replace(planned, options=clips), sound(40))
+    by_clip = {window.seek // 1500: window.language for window in windows}
+    assert by_clip == {0: "zh", 1: "zh", 2: "de"}
 
 
 def test_more_windows_are_asked_for_the_language_where_none_is_sure() -> None:
