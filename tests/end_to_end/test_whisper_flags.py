@@ -42,7 +42,7 @@ WHISPER: dict[str, list[str]] = {
     "--initial_prompt": ["the cat"],
     "--carry_initial_prompt": ["False"],
     "--condition_on_previous_text": ["True", "False"],
-    "--fp16": ["False"],
+    "--fp16": ["False", "True"],
     "--temperature_increment_on_fallback": ["0.5", "None"],
     "--compression_ratio_threshold": ["2.4", "None"],
     "--logprob_threshold": ["-1.0", "None"],
@@ -61,7 +61,7 @@ WHISPER: dict[str, list[str]] = {
 CTRANSLATE2: dict[str, list[str]] = {
     "--model_directory": [],
     "--local_files_only": ["True", "False"],
-    "--pretty_json": ["True"],
+    "--pretty_json": ["True", "False"],
     "--print_colors": ["False"],
     "--device_index": ["0"],
     "--compute_type": ["default", "auto", "int8", "int8_float32", "float32"],
@@ -99,8 +99,8 @@ FASTER: dict[str, list[str]] = {
     "--vad_speech_pad_ms": ["200"],
 }
 REFUSED = [
-    ("--fp16", "True", "--fp16: 'True' cannot be honoured: weights are computed in int8 or fp32"),
-    ("--compute_type", "float16", "--compute-type: 'float16' cannot be honoured"),
+    ("--compute_type", "float16", "fp16 is for a GPU"),
+    ("--compute_type", "int16", "--compute-type: 'int16' cannot be honoured"),
     ("--live_transcribe", "True", "use mynah listen"),
     ("--live_volume_threshold", "0.2", "use mynah listen"),
     ("--live_input_device", "3", "use mynah listen"),
@@ -108,7 +108,6 @@ REFUSED = [
     ("--hf_token", "x", "--diarization takes an RTTM file"),
     ("--speaker_num", "2", "--diarization takes an RTTM file"),
     ("--print_colors", "True", "use --words"),
-    ("--pretty_json", "False", "JSON is always written for people"),
     ("--max_line_width", "20", "--max-line-width: needs --word-timestamps True"),
     ("--highlight_words", "True", "--highlight-words: needs --word-timestamps True"),
     ("--hallucination_silence_threshold", "2", "needs word_timestamps"),
@@ -205,6 +204,24 @@ def test_what_cannot_be_done_is_refused_with_one_line(
     assert (code, out, len(lines)) == (2, "", 1), err
     assert said in lines[0]
     assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+def test_fp16_is_for_a_gpu(call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    assert call("--fp16", "True")[0] == 0
+    assert "--fp16 True: is for a GPU" in caplog.text
+    code, _, err = call("--fp16", "True", "--device", "cuda", "--engine", "torch")
+    assert (code, "cuda" in err) == (2, True)
+
+
+def test_json_on_one_line(call: Call, tmp_path: Path) -> None:
+    texts = []
+    for value in ("True", "False"):
+        assert call("--output_format", "json", "--pretty_json", value)[0] == 0
+        (file,) = tmp_path.glob("*.json")
+        texts.append(file.read_text("utf-8"))
+    pretty, plain = texts
+    assert pretty.count("\n") > 5 and plain.count("\n") == 1
+    assert Transcript.from_json(pretty).to_dict() == Transcript.from_json(plain).to_dict()
 
 
 def test_the_lists_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="M", help="a name or folder (default: the bundled one)")
     group.add_argument("--engine", choices=("auto", "onnx", "torch"), default="auto")
-    group.add_argument("--precision", choices=("auto", "int8", "fp32"), default="auto")
+    group.add_argument("--precision", choices=("auto", "int8", "fp32", "fp16", "bf16"),
+                       default="auto", help="fp16 and bf16: Whisper on a GPU")  # fmt: skip
     group.add_argument("--device", default="auto", help="for the torch engine: cpu, cuda, cuda:1")
     group.add_argument("--threads", type=count, metavar="N", help="threads of one computation")
 

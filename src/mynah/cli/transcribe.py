@@ -339,6 +339,7 @@ def _deliver(
     from mynah.runtime import writers
 
     layout, recording = common.layout(args), "stdin" if name == "-" else Path(name).stem
+    indent = 2 if args.pretty_json in (None, True) else None
     if who is not None:
         try:
             transcript = who(name, transcript)
@@ -350,7 +351,7 @@ def _deliver(
             for kind in formats:
                 target = targets[name].with_name(targets[name].name + writers.SUFFIXES[kind])
                 writers.save(transcript, target, kind, words=args.words, layout=layout,
-                             recording=recording, style=style)  # fmt: skip
+                             recording=recording, style=style, indent=indent)  # fmt: skip
         except MynahError as error:
             return str(error)
         return None
@@ -361,8 +362,9 @@ def _deliver(
         print(json.dumps(line, ensure_ascii=False), flush=True)
         return None
     text = writers.render(
-        transcript, formats[0], words=args.words, layout=layout, recording=recording
-    )
+        transcript, formats[0], words=args.words, layout=layout, recording=recording,
+        indent=indent,
+    )  # fmt: skip
     if several and formats[0] != "ctm":  # whose lines name the recording
         print(f"{name}:")
         text = "".join(f"  {line}\n" for line in text.splitlines())

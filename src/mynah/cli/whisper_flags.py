@@ -8,6 +8,7 @@ cannot be honoured is refused with the reason.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from mynah.errors import ConfigError
 
 if TYPE_CHECKING:
     from mynah.runtime.whisper.options import WhisperOptions
+
+log = logging.getLogger(__name__)
 
 FILES = ("txt", "vtt", "srt", "tsv", "json")  # of whisper's "all"
 
@@ -138,8 +141,6 @@ FLAGS = tuple(flag for flags in GROUPS.values() for flag in flags)
 
 # What is not there, and why. A value that asks for nothing passes.
 REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "fp16": ("weights are computed in int8 or fp32 (--precision)", ()),
-    "pretty-json": ("JSON is always written for people too", ("true",)),
     "print-colors": ("use --words, which prints confidences", ("false",)),
     "local-files-only": ("", ("true", "false")),  # nothing is ever downloaded here
     "hf-token": ("mynah does not diarize yet; --diarization takes an RTTM file", ("",)),
@@ -164,6 +165,7 @@ _VAD = {
 }
 _PRECISIONS = {
     "default": "auto", "auto": "auto", "int8": "int8", "int8_float32": "int8", "float32": "fp32",
+    "float16": "fp16", "bfloat16": "bf16",
 }  # fmt: skip
 
 
@@ -220,7 +222,13 @@ def add_other_arguments(parser: argparse.ArgumentParser) -> None:
                        + " ".join(FILES))  # fmt: skip
     group.add_argument("--model-dir", metavar="DIR", help="a folder of models, looked into first")
     group.add_argument("--model-directory", metavar="DIR", help="a model folder, as --model")
-    group.add_argument("--compute-type", metavar="T", help="int8, float32 or auto (--precision)")
+    group.add_argument(
+        "--compute-type", metavar="T", help="int8, float32, auto; float16, bfloat16: on a GPU"
+    )
+    group.add_argument("--fp16", type=truth, metavar="BOOL",
+                       help="True: on a GPU; False: --precision fp32")  # fmt: skip
+    group.add_argument("--pretty-json", "-p", type=truth, metavar="BOOL",
+                       help="False: JSON on one line")  # fmt: skip
     group.add_argument("--device-index", type=int, metavar="N", help="--device cuda:N")
     group.add_argument("--vad-filter", type=truth, metavar="BOOL",
                        help="hear only speech; False: --no-vad")  # fmt: skip
@@ -229,8 +237,7 @@ def add_other_arguments(parser: argparse.ArgumentParser) -> None:
                            help="--" + f"vad-{ours}".replace("_", "-")
                            if ours != "longest" else "longest stretch of speech")  # fmt: skip
     for name in REFUSED:
-        short = ["-p"] if name == "pretty-json" else []
-        group.add_argument(f"--{name}", *short, help=argparse.SUPPRESS)
+        group.add_argument(f"--{name}", help=argparse.SUPPRESS)
 
 
 def settle(args: argparse.Namespace) -> None:
@@ -243,10 +250,13 @@ def settle(args: argparse.Namespace) -> None:
         value = getattr(args, name.replace("-", "_"), None)
         if value is None or str(value).lower() in harmless:
             continue
-        if name == "fp16" and str(value).lower() == "false":
-            _once(args, "fp16 False", "precision", "fp32", "auto")
-            continue
         raise ConfigError(f"--{name}: {value!r} cannot be honoured: {reason}")
+    if args.fp16 is not None and not args.fp16:
+        _once(args, "fp16 False", "precision", "fp32", "auto")
+    elif args.fp16 and args.device.startswith("cuda"):
+        _once(args, "fp16 True", "precision", "fp16", "auto")
+    elif args.fp16:  # whisper's default, which it sets aside without a GPU, too
+        log.warning("--fp16 True: is for a GPU (--device cuda); on a CPU it changes nothing")
     if args.compute_type is not None:
         if args.compute_type not in _PRECISIONS:
             raise ConfigError(

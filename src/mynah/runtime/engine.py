@@ -201,10 +201,16 @@ def graph_precision(folder: ModelFolder, precision: str, device: str) -> str:
     has it.
 
     Raises:
-        ConfigError: a device other than the CPU.
+        ConfigError: a device other than the CPU, or a precision that it does not compute in.
     """
     if device not in ("auto", "cpu"):
         raise ConfigError(f"the onnx engine runs on the CPU, not on {device!r}")
+    if precision not in ("auto", *PRECISIONS):
+        known = " or ".join(PRECISIONS)
+        raise ConfigError(
+            f"precision: the onnx engine computes in {known}; {precision} is for a GPU "
+            "(--engine torch --device cuda)"
+        )
     if precision == "auto":
         return "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
     return precision

@@ -48,6 +48,7 @@ class _How:
     words: bool
     layout: Layout
     recording: str
+    indent: int | None = 2  # of json; none: on one line
 
 
 def render(
@@ -58,11 +59,13 @@ def render(
     layout: Layout | None = None,
     recording: str = "recording",
     style: Style = "mynah",
+    indent: int | None = 2,
 ) -> str:
     """The transcript in the format ``kind``, one of :data:`FORMATS`, with a final line break.
 
     ``words`` asks for a line a word, with its times, in ``txt`` and ``tsv``; ``layout`` is that of
-    subtitles; ``recording`` is the name that stands in a ``ctm``. The ``style`` of whisper has no
+    subtitles; ``recording`` is the name that stands in a ``ctm``; ``indent`` is that of ``json``,
+    which without is one line. The ``style`` of whisper has no
     such lines of words, and its own layout.
 
     Raises:
@@ -72,7 +75,7 @@ def render(
     if kind not in FORMATS:
         raise ConfigError(f"unknown format {kind!r}{nearest(kind, FORMATS)}")
     formats = FORMATS if style == "mynah" else FORMATS | WHISPER_FORMATS
-    return formats[kind](transcript, _How(words, layout or Layout(), recording))
+    return formats[kind](transcript, _How(words, layout or Layout(), recording, indent))
 
 
 def save(
@@ -84,6 +87,7 @@ def save(
     layout: Layout | None = None,
     recording: str | None = None,
     style: Style = "mynah",
+    indent: int | None = 2,
 ) -> None:
     """Write the transcript to ``path``, whole or not at all; missing directories are made.
 
@@ -94,7 +98,9 @@ def save(
     """
     path = Path(path)
     name = path.stem if recording is None else recording
-    text = render(transcript, kind, words=words, layout=layout, recording=name, style=style)
+    text = render(
+        transcript, kind, words=words, layout=layout, recording=name, style=style, indent=indent
+    )
     write_atomic(path, text)
 
 
@@ -138,7 +144,7 @@ def _txt(transcript: Transcript, how: _How) -> str:
 
 
 def _json(transcript: Transcript, how: _How) -> str:
-    return transcript.to_json() + "\n"
+    return transcript.to_json(indent=how.indent) + "\n"
 
 
 def _tsv(transcript: Transcript, how: _How) -> str:
