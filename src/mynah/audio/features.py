@@ -33,7 +33,7 @@ from mynah.audio.frontend_config import (
     WhisperMelConfig,
     Window,
 )
-from mynah.audio.spectrum import ROWS, MelSpectrum
+from mynah.audio.spectrum import ROWS, MelSpectrum, strided
 from mynah.config import build
 from mynah.errors import ConfigError, InputError, nearest
 
@@ -166,7 +166,7 @@ class Frontend:
         return feats
 
 
-_GROUP = 8 * ROWS  # frames computed at a time: what stays in cache
+_GROUP = 32 * ROWS  # frames computed at a time: what stays in cache
 
 
 class FrontendStream:
@@ -276,18 +276,18 @@ def _block(plan: _Plan, signal: Array, first: int, feats: Array) -> None:
     raw = signal[first:end]
     offsets = firsts = None
     if plan.remove_dc or plan.energy_scale:
-        frames = np.lib.stride_tricks.as_strided(
-            raw, (count, length), (shift * raw.strides[0], raw.strides[0]), writeable=False
-        )
+        frames = strided(raw, 0, shift, count, length)
     if plan.remove_dc:
         means = np.add.reduce(frames, axis=1, keepdims=True) * np.float32(1 / length)
         offsets = means * np.float32(1 - plan.preemphasis)
     part = raw
     if plan.preemphasis:
-        before = signal[first - 1 : first] if first else np.zeros(1, dtype=np.float32)
-        part = np.empty_like(raw)
-        part[:1] = before * np.float32(-plan.preemphasis)
-        np.multiply(raw[:-1], np.float32(-plan.preemphasis), out=part[1:])
+        less = np.float32(-plan.preemphasis)
+        if first:
+            part = signal[first - 1 : end - 1] * less
+        else:  # nothing is before the signal
+            part = np.zeros_like(raw)
+            np.multiply(raw[:-1], less, out=part[1:])
         part += raw
         if plan.window[0]:
             # A frame's first sample has no predecessor: Kaldi takes the sample itself.

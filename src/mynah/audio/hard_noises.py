@@ -136,6 +136,45 @@ def flutter(rng: np.random.Generator, count: int, rate: int) -> Array:
     return normal(signal + floor * rng.standard_normal(count, dtype=np.float32))
 
 
+def cries(rng: np.random.Generator, count: int, rate: int) -> Array:
+    """A baby or a young animal: long cries one after the other, each rising and falling about a
+    high pitch, harsh at times, through a mouth that stays open, and a gasp between."""
+    signal = np.zeros(count)
+    base, length = rng.uniform(280, 750), rng.uniform(0.3, 1.5)
+    mouth = _fixed(rng, 700.0, 1800.0, 0.004, 1) + _fixed(rng, 2000.0, 6000.0, 0.003, 2)
+    arch, sharp = rng.uniform(0.05, 0.5), np.float32(rng.uniform(0.6, 0.95))
+    harsh, gasp, pause = rng.uniform(0, 0.8), rng.uniform(0, 0.3), rng.uniform(0.05, 0.8)
+    at = rng.uniform(-1, 1)
+    while at < count / rate:
+        seconds = length * rng.uniform(0.6, 1.3)
+        size = int(seconds * rate)
+        bow = np.sin(np.pi * np.linspace(0, 1, size) ** rng.uniform(0.5, 2.0))
+        waver = rng.uniform(0, 0.08) * slow(rng, size, rate, rng.uniform(4, 30))
+        pitch = base * 2.0 ** (arch * (bow - 0.5) + waver + rng.normal(0, 0.05))
+        phase = angles(pitch, rate)
+        voice = (1 - sharp) / (1 + sharp * sharp - 2 * sharp * np.cos(phase))
+        if rng.random() < harsh:  # every second period is another
+            voice = voice * (1 + rng.uniform(0.2, 0.9) * np.cos(angles(pitch / 2, rate)))
+        rough = rng.uniform(0, 0.6) * rng.standard_normal(size) * voice
+        sound = through(voice - voice.mean() + rough, rate, mouth)
+        sound = sound / (sound.std() + 1e-9) * np.minimum(4 * bow, 1.0) * rng.uniform(0.5, 1.0)
+        _put(signal, at, sound, rate)
+        at += seconds
+        if gasp and pause > 0.1:
+            breath = rng.standard_normal(int(0.8 * pause * rate))
+            breath = through(breath, rate, mouth) * np.hanning(len(breath))
+            _put(signal, at + 0.1 * pause, gasp * breath / (breath.std() + 1e-9), rate)
+        at += pause * rng.uniform(0.7, 1.5)
+    floor = 10.0 ** rng.uniform(-3.5, -1.0)
+    return normal(signal + floor * rng.standard_normal(count))
+
+
+def _put(signal: Floats, at: float, sound: Array, rate: int) -> None:
+    """Add what begins at so many seconds, which may be before the beginning."""
+    first = int(at * rate)
+    add(signal, max(first, 0), sound[max(-first, 0) :])
+
+
 def _coming_and_going(rng: np.random.Generator, count: int, rate: int) -> Floats:
     """A gain from 0 to 1 that rises and falls a few times, at once or slowly."""
     times, gains, at = [0.0], [float(rng.random() < 0.5)], 0.0

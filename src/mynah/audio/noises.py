@@ -6,14 +6,14 @@ Each function gives (S,) float32 with a power of about 1 over all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from mynah.audio.hard_noises import drone, flutter, knocks, saw
+from mynah.audio.hard_noises import cries, drone, flutter, knocks, saw
 from mynah.audio.noise_parts import (
     add,
     angles,
@@ -278,12 +278,14 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
     "saw": saw,
     "drone": drone,
     "flutter": flutter,
+    "cries": cries,
 }
 
 
-def made_noise(rng: np.random.Generator, count: int, rate: int) -> Array:
-    """Noise of a kind drawn at random, colours twice as often as each other."""
-    names = ["coloured", *KINDS]
+def made_noise(rng: np.random.Generator, count: int, rate: int, kinds: Sequence[str] = ()) -> Array:
+    """Noise of a kind drawn at random from ``kinds``; without them of any, colours twice as often
+    as each other."""
+    names = kinds or ["coloured", *KINDS]
     return KINDS[names[int(rng.integers(len(names)))]](rng, count, rate)
 
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from mynah.audio import augment
 from mynah.audio.activity import Activity, energy_activity
 from mynah.audio.features import Frontend
-from mynah.audio.noises import equaliser, made_noise, varied
+from mynah.audio.noises import KINDS, equaliser, made_noise, varied
 from mynah.data.augment import Recordings
 from mynah.data.config import NoiseConfig, ReverbConfig, SourceConfig
-from mynah.errors import ConfigError, InputError
+from mynah.errors import ConfigError, InputError, nearest
 
 Array = npt.NDArray[np.float32]
 Reject = Callable[[str, str], None]  # id, reason
@@ -44,6 +44,7 @@ class SceneConfig:
     silent: float = 0.25  # scenes without speech
     clean: float = 0.15  # scenes without added noise
     made: float = 0.35  # noises that are made, not recorded
+    kinds: tuple[str, ...] = ()  # of made noise, drawn evenly; empty: every kind there is
     remade: float = 0.0  # made noises that are varied as recorded ones are
     babble: float = 0.1  # noises that are several voices
     second: float = 0.25  # noises that have another beside them
@@ -64,6 +65,9 @@ class SceneConfig:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if self.made + self.babble > 1.0:
             raise ConfigError(f"made: {self.made} and babble {self.babble} are more than all")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ConfigError(f"kinds: {kind!r} is no kind of noise{nearest(kind, KINDS)}")
         for name in ("snr", "babble_snr", "level", "gaps", "voices"):
             low, high = getattr(self, name)
             if low > high:
@@ -247,7 +251,7 @@ class Scenes:
             if draw < config.babble:
                 noise, babble = self._babble(rng, reject), True
             elif draw < config.babble + config.made or self._noise is None:
-                noise = made_noise(rng, len(total), self.frontend.rate)
+                noise = made_noise(rng, len(total), self.frontend.rate, config.kinds)
                 if config.remade and rng.random() < config.remade:
                     noise = self._varied(rng, noise, len(total), reject)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import BinaryIO, TypeAlias
@@ -95,6 +96,8 @@ def as_samples(array: npt.ArrayLike) -> Array:
         samples = samples.astype(np.float32, copy=False)
     else:
         raise InputError(f"samples: {samples.dtype} is not float32, int16 or int32")
-    if not np.isfinite(samples).all():
+    # the sum of squares is finite where they all are, at a fraction of the time for small chunks
+    flat = samples.reshape(-1)
+    if not math.isfinite(np.dot(flat, flat)) and not np.isfinite(samples).all():
         raise InputError("samples: not finite (NaN or infinity)")
     return samples.mean(axis=0, dtype=np.float32) if samples.ndim == 2 else samples

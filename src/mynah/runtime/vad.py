@@ -56,6 +56,7 @@ class Vad:
         fact = self._graph.fact
         if fact("feature_dim") != self.frontend.dim:
             raise ModelError(f"{folder.path}: the graph does not fit the front end")
+        self._counted = "feat_lens" in self._graph.inputs  # in graphs of earlier versions
         self.name, self.rate = info.name, self.frontend.rate
         self.frame_seconds = self.frontend.frame_shift
         self.delay_frames = fact("delay")
@@ -72,8 +73,25 @@ class Vad:
     def step(self, feats: Array, feat_lens: Array, state: State) -> tuple[Array, State]:
         """Features (B, T, F), of which (B,) frames count -> probabilities (B, T), of frames
         ``delay_frames`` earlier, and the next state."""
-        values = {"feats": feats, "feat_lens": feat_lens}
-        out = self._graph.run(values | {f"state.{name}": state[name] for name in state})
+        counts = set(feat_lens.tolist())
+        if len(counts) == 1 and counts != {0}:
+            return self._step(feats[:, : counts.pop()], state)
+        # the graph is for rows of one length
+        probs = np.zeros(feats.shape[:2], np.float32)
+        rows = []
+        for row, count in enumerate(feat_lens.tolist()):
+            rows.append({name: array[row : row + 1] for name, array in state.items()})
+            if count:
+                probs[row, :count], rows[-1] = self._step(feats[row : row + 1, :count], rows[-1])
+        return probs, {name: np.concatenate([row[name] for row in rows]) for name in state}
+
+    def _step(self, feats: Array, state: State) -> tuple[Array, State]:
+        """All frames count."""
+        values = {f"state.{name}": array for name, array in state.items()}
+        values["feats"] = feats
+        if self._counted:
+            values["feat_lens"] = np.full(len(feats), feats.shape[1])
+        out = self._graph.run_small(values)
         return out["probs"], {name: out[f"next.{name}"] for name in state}
 
     def stream(self) -> VadStream:
@@ -119,18 +137,19 @@ class VadStream:
             InputError: samples that are not finite numbers in one or two dimensions.
         """
         vad = self._vad
-        mono = np.clip(as_samples(samples), -_LOUDEST, _LOUDEST)
+        mono = as_samples(samples)
+        if not np.dot(mono, mono) <= _LOUDEST**2:  # the sum of squares, the cheapest bound
+            mono = np.clip(mono, -_LOUDEST, _LOUDEST)
         feats = self._feats.feed(mono, last=last)
         if len(feats):
             self._newest = feats[-1:].copy()
         if last and self._newest is not None:  # the end goes on as it was until all is answered
             feats = np.concatenate([feats, np.repeat(self._newest, vad.delay_frames, axis=0)])
-        probs = [np.zeros(0, np.float32)]
+        probs = []
         for first in range(0, len(feats), _BLOCK):
-            block = feats[None, first : first + _BLOCK]
-            found, self._state = vad.step(block, np.array([block.shape[1]]), self._state)
+            found, self._state = vad._step(feats[None, first : first + _BLOCK], self._state)
             probs.append(found[0])
-        answers = np.concatenate(probs)
+        answers = np.concatenate(probs) if probs else np.zeros(0, np.float32)
         skipped = min(self._skip, len(answers))
         self._skip -= skipped
         if last:
