@@ -137,6 +137,46 @@ class MelSpectrum:
         return flat
 
 
+class FftSpectrum:
+    """What :class:`MelSpectrum` gives (to rounding), by an FFT a frame: half the time for a few
+    frames, about the same for many, and a fifth of the memory to keep in cache."""
+
+    def __init__(
+        self, window: npt.NDArray[np.float64], n_fft: int, bank: npt.NDArray[np.float64]
+    ) -> None:
+        self.length, self.num_mels, self._n_fft = len(window), bank.shape[1], n_fft
+        self._window, self._bank = window.astype(np.float32), bank.astype(np.float32)
+
+    def __call__(
+        self,
+        signal: Array,
+        shift: int,
+        count: int,
+        offsets: Array | None = None,
+        firsts: Array | None = None,
+    ) -> Array:
+        """As :meth:`MelSpectrum.__call__`."""
+        frames = strided(signal, 0, shift, count, self.length)
+        powers = np.empty((-(-count // ROWS), ROWS, len(self._bank)), np.float32)
+        flat = powers.reshape(-1, len(self._bank))
+        flat[count:] = 0.0
+        for first in range(0, count, 4 * ROWS):  # what stays in cache
+            group = slice(first, min(first + 4 * ROWS, count))
+            if offsets is None:
+                windowed = frames[group] * self._window
+            else:
+                windowed = frames[group] - offsets[group]
+                windowed *= self._window
+            if firsts is not None:
+                windowed[:, 0] += firsts[group]
+            bins = np.fft.rfft(windowed, self._n_fft)
+            parts = bins.view(bins.real.dtype)
+            parts *= parts
+            np.add(parts[:, ::2], parts[:, 1::2], out=flat[group], casting="same_kind")
+        mels: Array = np.matmul(powers, self._bank)
+        return mels.reshape(-1, self.num_mels)[:count]
+
+
 def _frames(
     signal: Array, start: int, shift: int, count: int, length: int, from_end: bool = False
 ) -> Array:

@@ -12,6 +12,8 @@ frames come ``delay`` seconds after they were heard, so that what follows has it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from mynah.runtime.sound import as_samples
 BUNDLED = "mynah-vad"
 FAMILY = "vad"
 _LOUDEST = 8.0  # what is beyond is clipped, so that no energy is infinite
+_FEW = 32  # frames up to which arrays stay bound
 _BLOCK = 512  # frames computed at a time: what stays in cache
 
 
@@ -48,7 +51,7 @@ class Vad:
         if info.family != FAMILY:
             raise ModelError(f"{info.name}: a model of the family {info.family}, no voice detector")
         try:
-            self.frontend: Frontend = make_frontend(info.frontend)
+            self.frontend: Frontend = make_frontend(info.frontend, live=True)
             self.options = build(SegmentOptions, info.decoding, "decoding")
         except ConfigError as error:
             raise ModelError(f"{folder.path}: {error}") from None
@@ -87,12 +90,21 @@ class Vad:
 
     def _step(self, feats: Array, state: State) -> tuple[Array, State]:
         """All frames count."""
-        values = {f"state.{name}": array for name, array in state.items()}
-        values["feats"] = feats
-        if self._counted:
-            values["feat_lens"] = np.full(len(feats), feats.shape[1])
-        out = self._graph.run_small(values)
+        out = self._graph.run(self._values(feats, state))
         return out["probs"], {name: out[f"next.{name}"] for name in state}
+
+    def _values(self, feats: Array, state: State) -> dict[str, Array]:
+        values = {f"state.{name}": array for name, array in state.items()} | {"feats": feats}
+        if self._counted:
+            values["feat_lens"] = np.full(len(feats), feats.shape[1], np.int64)
+        return values
+
+    def bound(self, frames: int, before: State, after: State) -> Bound:
+        """A step of one row that reads the state ``before`` and writes the state ``after``."""
+        feats = np.zeros((1, frames, self.frontend.dim), np.float32)
+        probs = np.zeros((1, frames), np.float32)
+        into = {f"next.{name}": array for name, array in after.items()} | {"probs": probs}
+        return Bound(feats[0], probs[0], self._graph.bound(self._values(feats, before), into))
 
     def stream(self) -> VadStream:
         """A new stream."""
@@ -117,15 +129,57 @@ class Vad:
         return stream.feed(mono, last=True)
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A step whose arrays stay where they are: fill ``feats`` (T, F), ``run``, read ``probs``."""
+
+    feats: Array
+    probs: Array  # (T,)
+    run: Callable[[], None]
+
+
+class Steps:
+    """The network over one stream's frames, as they come; two states take turns, and a few frames
+    at a time are computed in arrays that stay bound."""
+
+    def __init__(self, vad: Vad) -> None:
+        self._vad = vad
+        self._states = (vad.init_state(), vad.init_state())
+        self._current = 0
+        self._bound: dict[tuple[int, int], Bound] = {}  # by current state and frames
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        for array in self._states[self._current].values():
+            array.fill(0.0)
+
+    def __call__(self, feats: Array) -> Array:
+        """Frames (T, F) -> probabilities (T,)."""
+        before, after = self._states[self._current], self._states[1 - self._current]
+        if len(feats) > _FEW:
+            probs, state = self._vad._step(feats[None], before)
+            for name, array in state.items():
+                before[name][:] = array
+            return np.asarray(probs[0])
+        key = self._current, len(feats)
+        if key not in self._bound:
+            self._bound[key] = self._vad.bound(len(feats), before, after)
+        step = self._bound[key]
+        step.feats[:] = feats
+        step.run()
+        self._current = 1 - self._current
+        return step.probs.copy()
+
+
 class VadStream:
     """The probabilities of samples that arrive in chunks of any lengths; belongs to one signal."""
 
     def __init__(self, vad: Vad) -> None:
-        self._vad, self._feats = vad, vad.frontend.stream()
+        self._vad, self._feats, self._steps = vad, vad.frontend.stream(), Steps(vad)
         self._begin()
 
     def _begin(self) -> None:
-        self._state = self._vad.init_state()
+        self._steps.reset()
         self._skip = self._vad.delay_frames  # answers that judge nothing
         self._newest: Array | None = None  # the last frame
 
@@ -145,10 +199,9 @@ class VadStream:
             self._newest = feats[-1:].copy()
         if last and self._newest is not None:  # the end goes on as it was until all is answered
             feats = np.concatenate([feats, np.repeat(self._newest, vad.delay_frames, axis=0)])
-        probs = []
-        for first in range(0, len(feats), _BLOCK):
-            found, self._state = vad._step(feats[None, first : first + _BLOCK], self._state)
-            probs.append(found[0])
+        probs = [
+            self._steps(feats[first : first + _BLOCK]) for first in range(0, len(feats), _BLOCK)
+        ]
         answers = np.concatenate(probs) if probs else np.zeros(0, np.float32)
         skipped = min(self._skip, len(answers))
         self._skip -= skipped
