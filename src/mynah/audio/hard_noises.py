@@ -110,7 +110,11 @@ def drone(rng: np.random.Generator, count: int, rate: int) -> Array:
         signal *= 1 + np.float32(rng.uniform(0.2, 1.0)) * np.cos(beat)
     hiss = shaped(rng, count, rate, lambda f: np.maximum(f, 50.0) ** -rng.uniform(0, 1.2))
     signal = signal + np.float32(10.0 ** rng.uniform(-2, 0.2)) * hiss
-    return normal(signal * _coming_and_going(rng, count, rate) if rng.random() < 0.5 else signal)
+    if rng.random() < 0.5:
+        gain = _coming_and_going(rng, count, rate)
+        if gain.any():
+            return normal(signal * gain)
+    return normal(signal)
 
 
 def flutter(rng: np.random.Generator, count: int, rate: int) -> Array:

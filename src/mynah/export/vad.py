@@ -129,24 +129,26 @@ def _weights(model: Vad) -> dict[str, npt.NDArray[Any]]:
         reset, update, new = array(tensor).reshape(3, model.config.dim, -1)
         return np.concatenate([update, reset, new])[None]  # (1, 3 D, D)
 
+    own = model.state_dict()
     found: dict[str, npt.NDArray[Any]] = {
-        "floor": np.float32(model.config.floor).reshape(()),
+        "floor": np.array(model.config.floor, np.float32),
         "mean": array(model.mean),
         "istd": array(model.istd),
-        "weight": array(model.convolution.weight),
-        "bias": array(model.convolution.bias),
-        "last": array(model.out.weight).T.copy(),
-        "last_bias": array(model.out.bias),
+        "weight": array(own["convolution.weight"]),
+        "bias": array(own["convolution.bias"]),
+        "last": array(own["out.weight"]).T.copy(),
+        "last_bias": array(own["out.bias"]),
         "one": np.array([1]),
         "outer": np.array([1, 3]),
     }
     if model.config.kernel > 1:
         found |= {"first": np.array([1 - model.config.kernel]), "end": np.array([2**62])}
-    for number, layer in enumerate(model.layers):
-        both = [gates(layer.bias_ih_l0)[..., 0], gates(layer.bias_hh_l0)[..., 0]]
+    for number in range(model.config.layers):
+        layer = f"layers.{number}"
+        both = [gates(own[f"{layer}.bias_{kind}_l0"])[..., 0] for kind in ("ih", "hh")]
         found |= {
-            f"in{number}": gates(layer.weight_ih_l0),
-            f"again{number}": gates(layer.weight_hh_l0),
+            f"in{number}": gates(own[f"{layer}.weight_ih_l0"]),
+            f"again{number}": gates(own[f"{layer}.weight_hh_l0"]),
             f"biases{number}": np.concatenate(both, axis=1),  # (1, 6 D)
         }
     return found

@@ -26,7 +26,7 @@ from mynah.config import build
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
 from mynah.runtime.engine import Array, Graph, State
-from mynah.runtime.sound import as_samples
+from mynah.runtime.sound import as_samples, energy
 
 BUNDLED = "mynah-vad"
 FAMILY = "vad"
@@ -192,7 +192,7 @@ class VadStream:
         """
         vad = self._vad
         mono = as_samples(samples)
-        if not np.dot(mono, mono) <= _LOUDEST**2:  # the sum of squares, the cheapest bound
+        if not energy(mono) <= _LOUDEST**2:
             mono = np.clip(mono, -_LOUDEST, _LOUDEST)
         feats = self._feats.feed(mono, last=last)
         if len(feats):
