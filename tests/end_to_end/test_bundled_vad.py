@@ -111,6 +111,17 @@ def test_live_as_whole(vad: Vad, speech: Path) -> None:
     assert whole.dtype == np.float32 and len(whole) == round(len(samples) / RATE / 0.016)
 
 
+def test_what_a_stream_gave_stays_and_streams_are_apart(vad: Vad, speech: Path) -> None:
+    samples = audio.read(speech / "awb_1.flac", rate=RATE).samples
+    one, two = vad.stream(), vad.stream()
+    first = [one.feed(samples[i : i + 1600]) for i in range(0, 16_000, 1600)]
+    kept = [part.copy() for part in first]
+    second = [two.feed(samples[i : i + 1600]) for i in range(0, 16_000, 1600)]
+    one.feed(samples[:1600])
+    for a, b, c in zip(first, kept, second, strict=True):
+        assert np.array_equal(a, b) and np.array_equal(a, c)
+
+
 def test_rows_of_a_batch_do_not_matter_to_each_other(vad: Vad, speech: Path) -> None:
     feats = [vad.frontend(audio.read(speech / f"{n}_1.flac", rate=RATE).samples)
              for n in ("awb", "slt")]  # fmt: skip

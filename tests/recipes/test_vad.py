@@ -15,8 +15,13 @@ from mynah.audio.noises import made_noise  # noqa: E402
 from mynah.cli import main  # noqa: E402
 from mynah.corpus import write_tsv  # noqa: E402
 from mynah.errors import ModelError  # noqa: E402
+from mynah.export import vad as export  # noqa: E402
+from mynah.export.folder import compare  # noqa: E402
+from mynah.export.onnx import save, to_onnx  # noqa: E402
 from mynah.model_folder import read_model_folder  # noqa: E402
 from mynah.models.load import load_model  # noqa: E402
+from mynah.models.vad.model import Vad, VadConfig  # noqa: E402
+from mynah.runtime.engine import Graph  # noqa: E402
 from mynah.runtime.vad import load_vad  # noqa: E402
 
 TINY = """
@@ -93,6 +98,23 @@ def test_train_export_find(root: Path, speech: Path, capsys: pytest.CaptureFixtu
     assert main(["segments", str(speech / "awb_1.flac"), "--model", str(exported)]) == 0
     with pytest.raises(ModelError, match="detector.fp32.onnx"):
         load_vad(run / "model")
+
+
+@pytest.mark.parametrize(("layers", "kernel"), [(1, 1), (2, 3), (3, 5)])
+def test_the_written_graph_is_the_model(tmp_path: Path, layers: int, kernel: int) -> None:
+    torch.manual_seed(layers)
+    model = Vad(VadConfig(feature_dim=6, dim=8, layers=layers, kernel=kernel, floor=-0.5)).eval()
+    model.mean.normal_()
+    model.istd.uniform_(0.5, 1.5)
+    part = export.parts(model)["detector"]
+    save(to_onnx(part, export.facts(model)), tmp_path / "graph.onnx")
+    assert compare(part, tmp_path / "graph.onnx") < 1e-5
+    graph = Graph(tmp_path / "graph.onnx", 1)
+    state = model.init_state(1)
+    values = {"state.overlap": state.overlap.numpy(), "state.hidden": state.hidden.numpy()}
+    found = graph.run({**values, "feats": np.full((1, 1, 6), -9.0, np.float32)})
+    raised = graph.run({**values, "feats": np.full((1, 1, 6), -0.5, np.float32)})
+    assert np.array_equal(found["probs"], raised["probs"]), "the floor"
 
 
 def test_what_does_not_fit_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,18 +6,30 @@ Each function gives (S,) float32 with a power of about 1 over all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from mynah.audio.augment import fast_size
+from mynah.audio.hard_noises import cries, drone, flutter, knocks, saw
+from mynah.audio.noise_parts import (
+    add,
+    angles,
+    click,
+    normal,
+    shaped,
+    slow,
+    some_resonances,
+    switch,
+    through,
+    turns,
+    wandering,
+)
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
-Real = npt.NDArray[np.floating[Any]]
 
 
 def coloured(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -31,14 +43,14 @@ def coloured(rng: np.random.Generator, count: int, rate: int) -> Array:
         shape *= (frequencies > low) & (frequencies < low * rng.uniform(1.2, 6.0))
     signal = np.fft.irfft(spectrum * shape.astype(np.float32), count)
     if rng.random() < 0.4:
-        signal *= _wandering(rng, count, rate)
-    return _normal(signal)
+        signal *= wandering(rng, count, rate)
+    return normal(signal)
 
 
 def hum(rng: np.random.Generator, count: int, rate: int) -> Array:
     """Mains or a motor: a low tone that wavers a little, and harmonics of it."""
     base = rng.choice([50.0, 60.0, 100.0, 120.0]) if rng.random() < 0.6 else rng.uniform(30, 400)
-    phase = _phase(base * (1 + rng.uniform(0, 0.01) * _slow(rng, count, rate, 2.0)), rate)
+    phase = angles(base * (1 + rng.uniform(0, 0.01) * slow(rng, count, rate, 2.0)), rate)
     signal = np.zeros(count, np.float32)
     for number in range(1, int(rng.integers(2, 25))):
         if base * number < rate / 2:
@@ -46,7 +58,7 @@ def hum(rng: np.random.Generator, count: int, rate: int) -> Array:
             shifted = np.float32(number) * phase + np.float32(rng.uniform(0, 2 * np.pi))
             signal += np.float32(height) * np.sin(shifted)
     hiss = rng.standard_normal(count, dtype=np.float32)
-    return _normal(signal + np.float32(rng.uniform(0, 0.3)) * hiss)
+    return normal(signal + np.float32(rng.uniform(0, 0.3)) * hiss)
 
 
 def tones(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -55,15 +67,15 @@ def tones(rng: np.random.Generator, count: int, rate: int) -> Array:
     kind = rng.random()
     if kind < 0.35:  # two pitches by turns
         other = frequency[0] * rng.uniform(1.05, 2.0)
-        frequency[_switch(rng, count, rate, 0.1, 1.0)] = other
+        frequency[switch(rng, count, rate, 0.1, 1.0)] = other
     elif kind < 0.7:  # a siren
-        frequency *= 2.0 ** (rng.uniform(0.1, 1.2) * _slow(rng, count, rate, rng.uniform(0.3, 4)))
-    signal = np.sin(_phase(frequency, rate))
+        frequency *= 2.0 ** (rng.uniform(0.1, 1.2) * slow(rng, count, rate, rng.uniform(0.3, 4)))
+    signal = np.sin(angles(frequency, rate))
     if rng.random() < 0.4:
         signal = np.sign(signal) * np.abs(signal) ** 0.3
     if rng.random() < 0.6:
-        signal = signal * _switch(rng, count, rate, 0.05, 1.0)
-    return _normal(signal)
+        signal = signal * switch(rng, count, rate, 0.05, 1.0)
+    return normal(signal)
 
 
 def impulses(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -83,7 +95,7 @@ def impulses(rng: np.random.Generator, count: int, rate: int) -> Array:
         stop = min(first + length, count)
         signal[first:stop] += burst[: stop - first]
         at += mean if regular else rng.exponential(mean) + 0.02
-    return _normal(signal)
+    return normal(signal)
 
 
 def music(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -99,69 +111,69 @@ def music(rng: np.random.Generator, count: int, rate: int) -> Array:
             degree = int(rng.integers(0, 5))
             for step in (0, 2, 4):
                 pitch = root * 2 ** (scale[degree + step] / 12)
-                _add(signal, first, 0.5 * _note(rng, pitch, 4 * beat, rate, partials, held))
+                add(signal, first, 0.5 * _note(rng, pitch, 4 * beat, rate, partials, held))
         if rng.random() < 0.7:
             pitch = 2 * root * 2 ** (scale[int(rng.integers(0, len(scale)))] / 12)
             length = beat * rng.choice([0.5, 1.0, 2.0])
-            _add(signal, first, _note(rng, pitch, length, rate, partials, held))
+            add(signal, first, _note(rng, pitch, length, rate, partials, held))
         if drums:
             time = np.arange(int(0.12 * rate)) / rate
             hit = rng.standard_normal(len(time)) if number % 2 else np.sin(2 * np.pi * 70 * time)
-            _add(signal, first, hit * np.exp(-time / 0.03))
-    return _normal(signal)
+            add(signal, first, hit * np.exp(-time / 0.03))
+    return normal(signal)
 
 
 def ticks(rng: np.random.Generator, count: int, rate: int) -> Array:
     """A clock: clicks of two sounds by turns, each a few damped resonances, in strict rhythm."""
     signal = np.zeros(count)
     period = rng.uniform(0.15, 1.1)
-    sounds = [_click(rng, rate) for _ in range(int(rng.integers(1, 3)))]
+    sounds = [click(rng, rate) for _ in range(int(rng.integers(1, 3)))]
     swing, jitter = rng.uniform(-0.2, 0.2), rng.uniform(0, 0.01)
     at, number = rng.uniform(0, period), 0
     while at < count / rate:
         late = period * swing * (number % 2) + rng.normal(0.0, jitter)
         sound = sounds[number % len(sounds)] * rng.uniform(0.7, 1.0)
-        _add(signal, max(int((at + late) * rate), 0), sound)
+        add(signal, max(int((at + late) * rate), 0), sound)
         at, number = at + period, number + 1
     signal += rng.uniform(0, 0.02) * rng.standard_normal(count)
-    return _normal(signal)
+    return normal(signal)
 
 
 def rotor(rng: np.random.Generator, count: int, rate: int) -> Array:
     """A helicopter, a fan or a washing machine: low noise that beats 2 to 30 times a second."""
-    beat = rng.uniform(2, 30) * (1 + rng.uniform(0, 0.1) * _slow(rng, count, rate, 1.0))
-    phase = _phase(beat, rate)
+    beat = rng.uniform(2, 30) * (1 + rng.uniform(0, 0.1) * slow(rng, count, rate, 1.0))
+    phase = angles(beat, rate)
     envelope = (0.5 + 0.5 * np.cos(phase)) ** np.float32(rng.uniform(0.5, 6.0))
     envelope = rng.uniform(0.0, 0.5) + envelope
     steep = rng.uniform(0.5, 2.5)
-    signal = _shaped(rng, count, rate, lambda f: np.maximum(f, 40.0) ** (-steep / 2)) * envelope
+    signal = shaped(rng, count, rate, lambda f: np.maximum(f, 40.0) ** (-steep / 2)) * envelope
     whine = rng.uniform(60, 900)
     for number in range(1, int(rng.integers(1, 6))):
-        signal += rng.uniform(0, 0.5) / number * np.sin(number * whine * _turns(count, rate))
-    return _normal(signal)
+        signal += rng.uniform(0, 0.5) / number * np.sin(number * whine * turns(count, rate))
+    return normal(signal)
 
 
 def engine(rng: np.random.Generator, count: int, rate: int) -> Array:
     """A motor: a buzz of many harmonics whose pitch and load wander, and noise in its rhythm."""
     pitch = rng.uniform(25, 300) * 2.0 ** (
-        rng.uniform(0, 0.8) * _slow(rng, count, rate, rng.uniform(0.2, 3.0))
+        rng.uniform(0, 0.8) * slow(rng, count, rate, rng.uniform(0.2, 3.0))
     )
-    phase = _phase(pitch * (1 + rng.uniform(0, 0.03) * _slow(rng, count, rate, 40.0)), rate)
+    phase = angles(pitch * (1 + rng.uniform(0, 0.03) * slow(rng, count, rate, 40.0)), rate)
     sharp = np.float32(rng.uniform(0.5, 0.97))  # a closed form of many harmonics at once
     pulses = (1 - sharp) / (1 + sharp * sharp - 2 * sharp * np.cos(phase))
     rough = np.roll(pulses, int(rng.integers(1, 200)))
     hiss = rng.standard_normal(count, dtype=np.float32) * (0.2 + pulses) * rng.uniform(0, 0.8)
-    resonances = _resonances(rng, 200.0, 6000.0)
-    signal = _through(pulses + rng.uniform(-1, 1) * rough + hiss, rate, resonances)
+    resonances = some_resonances(rng, 200.0, 6000.0)
+    signal = through(pulses + rng.uniform(-1, 1) * rough + hiss, rate, resonances)
     if rng.random() < 0.5:
-        signal *= 10.0 ** (rng.uniform(0, 0.7) * _slow(rng, count, rate, rng.uniform(0.3, 4.0)))
-    return _normal(signal)
+        signal *= 10.0 ** (rng.uniform(0, 0.7) * slow(rng, count, rate, rng.uniform(0.3, 4.0)))
+    return normal(signal)
 
 
 def rain(rng: np.random.Generator, count: int, rate: int) -> Array:
     """Rain, frying or a fire: hiss, and drops or crackles by the hundred."""
     tilt = rng.uniform(-1.0, 1.0)
-    signal = rng.uniform(0.0, 1.0) * _shaped(
+    signal = rng.uniform(0.0, 1.0) * shaped(
         rng, count, rate, lambda f: np.maximum(f, 100.0) ** (-tilt / 2)
     ).astype(np.float64)
     drops = np.zeros(count)
@@ -169,12 +181,12 @@ def rain(rng: np.random.Generator, count: int, rate: int) -> Array:
     drops[rng.integers(count, size=amount)] = rng.standard_normal(amount) * rng.exponential(
         1.0, amount
     )
-    heard = _through(drops, rate, _resonances(rng, 800.0, 7000.0, 0.003))
+    heard = through(drops, rate, some_resonances(rng, 800.0, 7000.0, 0.003))
     power = np.sqrt(np.mean(heard**2)) + 1e-9
     signal += rng.uniform(0.3, 2.0) / power * heard
     if rng.random() < 0.5:
-        signal *= _wandering(rng, count, rate)
-    return _normal(signal)
+        signal *= wandering(rng, count, rate)
+    return normal(signal)
 
 
 def bursts(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -182,7 +194,7 @@ def bursts(rng: np.random.Generator, count: int, rate: int) -> Array:
     a little voice in some."""
     signal = np.zeros(count)
     at = rng.uniform(0, 2.0)
-    colour = _resonances(rng, 300.0, 5000.0)
+    colour = some_resonances(rng, 300.0, 5000.0)
     voiced = rng.uniform(0, 1.5) if rng.random() < 0.5 else 0.0
     while at < count / rate:
         length = rng.uniform(0.08, 0.5)
@@ -191,16 +203,16 @@ def bursts(rng: np.random.Generator, count: int, rate: int) -> Array:
         sound = rng.standard_normal(len(time)) * rise * np.exp(-time / (length * 0.3))
         if voiced:
             fall = rng.uniform(150, 500) * np.exp(-time * rng.uniform(0, 4))
-            voice = np.sin(_phase(fall, rate)) ** 3
+            voice = np.sin(angles(fall, rate)) ** 3
             sound += voiced * voice * rise * np.exp(-time / (length * 0.2))
-        _add(signal, int(at * rate), _through(sound, rate, colour))
+        add(signal, int(at * rate), through(sound, rate, colour))
         if rng.random() < 0.4:  # the breath before
             breath = rng.standard_normal(int(rng.uniform(0.1, 0.6) * rate))
             breath *= np.linspace(0, 0.15, len(breath)) ** 2
-            _add(signal, max(int(at * rate) - len(breath), 0), breath)
+            add(signal, max(int(at * rate) - len(breath), 0), breath)
         at += length + rng.exponential(rng.choice([0.15, 0.6, 2.5]))
     signal += rng.uniform(0, 0.003) * rng.standard_normal(count)
-    return _normal(signal)
+    return normal(signal)
 
 
 def chirps(rng: np.random.Generator, count: int, rate: int) -> Array:
@@ -216,18 +228,18 @@ def chirps(rng: np.random.Generator, count: int, rate: int) -> Array:
         time = np.arange(max(int(length * rate), 8)) / rate
         curve = np.interp(time, np.linspace(0, length, 4), rng.uniform(-1, 1, 4))
         pitch = centre * 2.0 ** (width * curve + depth * np.sin(2 * np.pi * trill * time))
-        phase = _phase(np.clip(pitch, 100.0, 0.48 * rate), rate)
+        phase = angles(np.clip(pitch, 100.0, 0.48 * rate), rate)
         sound = np.sin(phase) + harmonic * np.sin(2 * phase) * (centre < 0.2 * rate)
-        _add(signal, int(at * rate), sound * np.sin(np.pi * time / length) ** 0.5)
+        add(signal, int(at * rate), sound * np.sin(np.pi * time / length) ** 0.5)
         at += length + rng.exponential(rng.choice([0.02, 0.2, 1.0]))
-    return _normal(signal + rng.uniform(0, 0.05) * rng.standard_normal(count))
+    return normal(signal + rng.uniform(0, 0.05) * rng.standard_normal(count))
 
 
 def howls(rng: np.random.Generator, count: int, rate: int) -> Array:
     """Howls, crows, barks and meows: a rough voice with one vowel at most, much the same each time,
     its pitch beyond most speech."""
     signal = np.zeros(count)
-    colour = _resonances(rng, 400.0, 5000.0)
+    colour = some_resonances(rng, 400.0, 5000.0)
     base, length = rng.uniform(180, 1000), 10.0 ** rng.uniform(-1.1, 0.3)
     shape, rough = rng.uniform(-0.6, 0.6, 4), rng.uniform(0, 0.15)
     sharp, breath = np.float32(rng.uniform(0.3, 0.95)), rng.uniform(0, 0.4)
@@ -237,16 +249,16 @@ def howls(rng: np.random.Generator, count: int, rate: int) -> Array:
         time = np.arange(int(length * rng.uniform(0.8, 1.2) * rate)) / rate
         total = len(time) / rate
         curve = np.interp(time, np.linspace(0, total, 4), shape + rng.uniform(-0.1, 0.1, 4))
-        wobble = rough * _slow(rng, len(time), rate, 60.0)
-        phase = _phase(base * 2.0 ** (curve + wobble), rate)
+        wobble = rough * slow(rng, len(time), rate, 60.0)
+        phase = angles(base * 2.0 ** (curve + wobble), rate)
         sound = (1 - sharp) / (1 + sharp * sharp - 2 * sharp * np.cos(phase))
         sound = sound - sound.mean()
         sound = sound + breath * sound.std() * rng.standard_normal(len(time))
         fade = np.minimum(np.minimum(time / 0.03, (total - time) / 0.08), 1.0)
-        _add(signal, int(at * rate), _through(sound, rate, colour) * fade)
+        add(signal, int(at * rate), through(sound, rate, colour) * fade)
         at += total + pause * rng.uniform(0.5, 1.5)
     floor = rng.uniform(0, 0.02) * max(float(signal.std()), 1e-3)
-    return _normal(signal + floor * rng.standard_normal(count))
+    return normal(signal + floor * rng.standard_normal(count))
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
@@ -262,67 +274,19 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], Array]] = {
     "bursts": bursts,
     "chirps": chirps,
     "howls": howls,
+    "knocks": knocks,
+    "saw": saw,
+    "drone": drone,
+    "flutter": flutter,
+    "cries": cries,
 }
 
 
-def made_noise(rng: np.random.Generator, count: int, rate: int) -> Array:
-    """Noise of a kind drawn at random, colours twice as often as each other."""
-    names = ["coloured", *KINDS]
+def made_noise(rng: np.random.Generator, count: int, rate: int, kinds: Sequence[str] = ()) -> Array:
+    """Noise of a kind drawn at random from ``kinds``; without them of any, colours twice as often
+    as each other."""
+    names = kinds or ["coloured", *KINDS]
     return KINDS[names[int(rng.integers(len(names)))]](rng, count, rate)
-
-
-def _turns(count: int, rate: int) -> Array:
-    """The angle of 1 Hz."""
-    return np.asarray(2 * np.pi / rate * np.arange(count), np.float32)
-
-
-def _shaped(
-    rng: np.random.Generator, count: int, rate: int, shape: Callable[[Floats], Floats]
-) -> Array:
-    """White noise through a filter of this height at each frequency; a power of 1."""
-    spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
-    heights = shape(np.asarray(np.fft.rfftfreq(count, 1 / rate), np.float64)).astype(np.float32)
-    return _normal(np.fft.irfft(spectrum * heights, count))
-
-
-Resonances = list[tuple[float, float, float]]  # hertz, seconds of decay, height
-
-
-def _resonances(
-    rng: np.random.Generator, low: float, high: float, longest: float = 0.01
-) -> Resonances:
-    return [
-        (
-            low * (high / low) ** rng.random(),
-            longest * 10.0 ** -rng.uniform(0, 1.3),
-            rng.uniform(0.2, 1.0),
-        )
-        for _ in range(int(rng.integers(1, 5)))
-    ]
-
-
-def _through(signal: Real, rate: int, resonances: Resonances) -> Array:
-    """Through a few resonances side by side."""
-    time = np.arange(int(0.05 * rate)) / rate
-    response = np.zeros(len(time))
-    for pitch, decay, height in resonances:
-        if pitch < rate / 2:
-            wave = np.exp(-time / decay) * np.sin(2 * np.pi * pitch * time + 0.3)
-            response += height * wave / np.sqrt(np.sum(wave**2))
-    size = fast_size(len(signal) + len(time))
-    spectrum = np.fft.rfft(signal.astype(np.float32), size) * np.fft.rfft(
-        response.astype(np.float32), size
-    )
-    return np.fft.irfft(spectrum, size)[: len(signal)].astype(np.float32)
-
-
-def _click(rng: np.random.Generator, rate: int) -> Array:
-    """A damped knock of a few resonances."""
-    strike = np.zeros(int(0.08 * rate), np.float32)
-    length = int(rng.integers(1, max(int(0.004 * rate), 2)))
-    strike[:length] = rng.standard_normal(length)
-    sound = _through(strike, rate, _resonances(rng, 400.0, 7000.0, 0.02))
-    return np.asarray(sound / (np.abs(sound).max() + 1e-9), np.float32)
 
 
 def varied(
@@ -358,7 +322,7 @@ def varied(
             spectrum *= heights
         noise = np.fft.irfft(spectrum, count).astype(np.float32)
     if rng.random() < 0.15:
-        depth = rng.uniform(0.2, 1.0) * _slow(rng, count, rate, 10.0 ** rng.uniform(-0.3, 1.3))
+        depth = rng.uniform(0.2, 1.0) * slow(rng, count, rate, 10.0 ** rng.uniform(-0.3, 1.3))
         noise = (noise * (1 + depth)).astype(np.float32)
     return np.asarray(noise, np.float32)
 
@@ -400,39 +364,3 @@ def _note(
     attack = np.minimum(time / 0.02, 1.0)
     fall = np.minimum((seconds - time) / 0.03, 1.0) if held else np.exp(-time / (0.4 * seconds))
     return np.asarray(note * attack * fall, np.float64)
-
-
-def _add(signal: Floats, first: int, part: Real) -> None:
-    stop = min(first + len(part), len(signal))
-    if stop > first:
-        signal[first:stop] += part[: stop - first]
-
-
-def _phase(frequency: Floats, rate: int) -> Array:
-    """The angle of a tone of this frequency, within one turn: float32 sines are much faster."""
-    turn = 2 * np.pi
-    return np.asarray((turn / rate * np.cumsum(frequency)) % turn, np.float32)
-
-
-def _slow(rng: np.random.Generator, count: int, rate: int, speed: float) -> Floats:
-    """A curve from -1 to 1 that turns about ``speed`` times a second."""
-    points = rng.uniform(-1, 1, max(int(count / rate * speed), 1) + 2)
-    return np.interp(np.linspace(0, len(points) - 1, count), np.arange(len(points)), points)
-
-
-def _wandering(rng: np.random.Generator, count: int, rate: int) -> Floats:
-    return np.asarray(10.0 ** (_slow(rng, count, rate, rng.uniform(0.2, 8.0)) * 0.8))
-
-
-def _switch(
-    rng: np.random.Generator, count: int, rate: int, shortest: float, longest: float
-) -> npt.NDArray[np.bool_]:
-    """On and off by turns."""
-    on, off = rng.uniform(shortest, longest, 2) * rate
-    place = (np.arange(count) + rng.uniform(0, on + off)) % (on + off)
-    return np.asarray(place < on)
-
-
-def _normal(signal: npt.NDArray[np.floating]) -> Array:
-    power = float(np.mean(np.square(signal, dtype=np.float64)))
-    return (signal / np.sqrt(power) if power > 0 else signal).astype(np.float32)

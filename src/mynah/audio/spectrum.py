@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 Array = npt.NDArray[np.float32]
 
-ROWS = 32
+ROWS = 8
 """Frames in one matrix product. BLAS may sum in another order for another number of rows, so all
 products have this many (the last is filled with zeros): a frame gives the same bits whatever is
 computed beside it."""
@@ -90,7 +89,9 @@ class MelSpectrum:
         groups = -(-count // ROWS)
         inner, outer = self._inner, self._outer
         folded = np.empty((4, groups * ROWS, inner), dtype=np.float32)
-        folded[:, count:] = 0.0
+        if count % ROWS:
+            folded[:, count:] = 0.0
+        twice = None if offsets is None else 2 * offsets
         forward = _frames(signal, 0, shift, count, self.length)
         backward = _frames(signal[::-1].copy(), 0, shift, count, self.length, from_end=True)
         rows = folded[:, :count]
@@ -98,8 +99,8 @@ class MelSpectrum:
         behind = backward[:, self._mirror : self._mirror + inner]
         np.add(ahead, behind, out=rows[0])
         np.subtract(ahead, behind, out=rows[2])
-        if offsets is not None:
-            rows[0] -= 2 * offsets
+        if twice is not None:
+            rows[0] -= twice
         rows[::2] *= self._inner_weights
         if firsts is not None and not outer:
             rows[0, :, -1] += firsts
@@ -111,8 +112,8 @@ class MelSpectrum:
             behind = forward[:, self._first : self._first + outer]
             np.add(ahead, behind, out=far[0])
             np.subtract(ahead, behind, out=far[1])
-            if offsets is not None:
-                far[0] -= 2 * offsets
+            if twice is not None:
+                far[0] -= twice
             far *= self._outer_weights
             if firsts is not None:
                 far[0, :, 0] += firsts
@@ -136,15 +137,61 @@ class MelSpectrum:
         return flat
 
 
+class FftSpectrum:
+    """What :class:`MelSpectrum` gives (to rounding), by an FFT a frame: half the time for a few
+    frames, about the same for many, and a fifth of the memory to keep in cache."""
+
+    def __init__(
+        self, window: npt.NDArray[np.float64], n_fft: int, bank: npt.NDArray[np.float64]
+    ) -> None:
+        self.length, self.num_mels, self._n_fft = len(window), bank.shape[1], n_fft
+        self._window, self._bank = window.astype(np.float32), bank.astype(np.float32)
+
+    def __call__(
+        self,
+        signal: Array,
+        shift: int,
+        count: int,
+        offsets: Array | None = None,
+        firsts: Array | None = None,
+    ) -> Array:
+        """As :meth:`MelSpectrum.__call__`."""
+        frames = strided(signal, 0, shift, count, self.length)
+        powers = np.empty((-(-count // ROWS), ROWS, len(self._bank)), np.float32)
+        flat = powers.reshape(-1, len(self._bank))
+        flat[count:] = 0.0
+        for first in range(0, count, 4 * ROWS):  # what stays in cache
+            group = slice(first, min(first + 4 * ROWS, count))
+            if offsets is None:
+                windowed = frames[group] * self._window
+            else:
+                windowed = frames[group] - offsets[group]
+                windowed *= self._window
+            if firsts is not None:
+                windowed[:, 0] += firsts[group]
+            bins = np.fft.rfft(windowed, self._n_fft)
+            parts = bins.view(bins.real.dtype)
+            parts *= parts
+            np.add(parts[:, ::2], parts[:, 1::2], out=flat[group], casting="same_kind")
+        mels: Array = np.matmul(powers, self._bank)
+        return mels.reshape(-1, self.num_mels)[:count]
+
+
 def _frames(
     signal: Array, start: int, shift: int, count: int, length: int, from_end: bool = False
 ) -> Array:
     """A view (count, length): frames from ``start`` on, or, for a signal turned round, the frames
     of the signal as it was, each turned round."""
-    step = signal.strides[0]
     if from_end:
         start, shift = len(signal) - length - start, -shift
-    return as_strided(signal[start:], (count, length), (shift * step, step), writeable=False)
+    return strided(signal, start, shift, count, length)
+
+
+def strided(signal: Array, start: int, shift: int, count: int, length: int) -> Array:
+    """A view (count, length) of rows that begin at ``start``, ``start + shift``, .. of a contiguous
+    signal; numpy's ``as_strided`` takes ten times as long, which a small chunk feels."""
+    step = signal.itemsize
+    return np.ndarray((count, length), np.float32, signal, start * step, (shift * step, step))
 
 
 def _matrices(

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from mynah.audio import augment
 from mynah.audio.activity import Activity, energy_activity
 from mynah.audio.features import Frontend
-from mynah.audio.noises import equaliser, made_noise, varied
+from mynah.audio.noises import KINDS, equaliser, made_noise, varied
 from mynah.data.augment import Recordings
 from mynah.data.config import NoiseConfig, ReverbConfig, SourceConfig
-from mynah.errors import ConfigError, InputError
+from mynah.errors import ConfigError, InputError, nearest
 
 Array = npt.NDArray[np.float32]
 Reject = Callable[[str, str], None]  # id, reason
@@ -44,7 +44,10 @@ class SceneConfig:
     silent: float = 0.25  # scenes without speech
     clean: float = 0.15  # scenes without added noise
     made: float = 0.35  # noises that are made, not recorded
+    kinds: tuple[str, ...] = ()  # of made noise, drawn evenly; empty: every kind there is
+    remade: float = 0.0  # made noises that are varied as recorded ones are
     babble: float = 0.1  # noises that are several voices
+    second: float = 0.25  # noises that have another beside them
     voices: tuple[int, int] = (6, 12)
     snr: Range = (-3.0, 30.0)  # dB, of what sounds of both
     babble_snr: Range = (5.0, 30.0)
@@ -57,11 +60,14 @@ class SceneConfig:
             raise ConfigError(f"seconds: must be from 1 to 60, got {self.seconds}")
         if not 0.0 <= self.gap <= 1.0:
             raise ConfigError(f"gap: must be from 0 to 1, got {self.gap}")
-        for name in ("silent", "clean", "made", "babble", "narrow"):
+        for name in ("silent", "clean", "made", "remade", "babble", "narrow", "second"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if self.made + self.babble > 1.0:
             raise ConfigError(f"made: {self.made} and babble {self.babble} are more than all")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ConfigError(f"kinds: {kind!r} is no kind of noise{nearest(kind, KINDS)}")
         for name in ("snr", "babble_snr", "level", "gaps", "voices"):
             low, high = getattr(self, name)
             if low > high:
@@ -240,12 +246,14 @@ class Scenes:
             return
         total = np.zeros_like(scene.samples)
         babble = False
-        for number in range(2 if rng.random() < 0.25 else 1):
+        for number in range(2 if rng.random() < config.second else 1):
             draw = rng.random()
             if draw < config.babble:
                 noise, babble = self._babble(rng, reject), True
             elif draw < config.babble + config.made or self._noise is None:
-                noise = made_noise(rng, len(total), self.frontend.rate)
+                noise = made_noise(rng, len(total), self.frontend.rate, config.kinds)
+                if config.remade and rng.random() < config.remade:
+                    noise = self._varied(rng, noise, len(total), reject)
             else:
                 noise = self._recorded(rng, len(total), reject)
             level = sounding_level(noise, self.frontend.rate)
@@ -261,10 +269,13 @@ class Scenes:
         drawn = self._noise.draw(rng, self.frontend.rate, reject)
         if drawn is None:
             return np.zeros(count, np.float32)
+        return self._varied(rng, drawn, count, reject)
+
+    def _varied(self, rng: np.random.Generator, noise: Array, count: int, reject: Reject) -> Array:
         room: Array | None = None
         if self._rooms is not None and rng.random() < 0.25:
             room = self._rooms.draw(rng, self.frontend.rate, reject)
-        return varied(rng, drawn, count, self.frontend.rate, room)
+        return varied(rng, noise, count, self.frontend.rate, room)
 
     def _babble(self, rng: np.random.Generator, reject: Reject) -> Array:
         count = round(self.config.seconds * self.frontend.rate)

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class Part:
     outputs: Sequence[str]
     # axes of outputs that the exporter takes for fixed (it does behind a recurrent layer)
     output_axes: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
+    build: Callable[[], Any] | None = None  # writes the graph where tracing is not good enough
 
 
 def parts(model: U2) -> dict[str, Part]:
@@ -184,7 +185,8 @@ def facts(model: U2) -> dict[str, str]:
 
 
 def to_onnx(part: Part, metadata: Mapping[str, str]) -> Any:
-    """Trace ``part`` with its axes left open; returns an ``onnx.ModelProto``.
+    """The graph of ``part``, traced with its axes left open or as it builds it: an
+    ``onnx.ModelProto``.
 
     Raises:
         MissingDependency: onnx or onnxscript is not installed.
@@ -194,6 +196,14 @@ def to_onnx(part: Part, metadata: Mapping[str, str]) -> Any:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(str(error.name), extra="train") from None
+    proto = _trace(part) if part.build is None else part.build()
+    for key, value in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    return proto
+
+
+def _trace(part: Part) -> Any:
     names = list(part.inputs)
     dynamic: tuple[Any, ...] = tuple(
         dict.fromkeys(part.axes.get(name, {}), torch.export.Dim.DYNAMIC) for name in names
@@ -214,9 +224,6 @@ def to_onnx(part: Part, metadata: Mapping[str, str]) -> Any:
     assert program is not None
     proto = program.model_proto
     _tidy(proto, part)
-    for key, value in metadata.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value
     return proto
 
 

@@ -12,6 +12,8 @@ frames come ``delay`` seconds after they were heard, so that what follows has it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,11 +26,12 @@ from mynah.config import build
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
 from mynah.runtime.engine import Array, Graph, State
-from mynah.runtime.sound import as_samples
+from mynah.runtime.sound import as_samples, energy
 
 BUNDLED = "mynah-vad"
 FAMILY = "vad"
 _LOUDEST = 8.0  # what is beyond is clipped, so that no energy is infinite
+_FEW = 32  # frames up to which arrays stay bound
 _BLOCK = 512  # frames computed at a time: what stays in cache
 
 
@@ -48,7 +51,7 @@ class Vad:
         if info.family != FAMILY:
             raise ModelError(f"{info.name}: a model of the family {info.family}, no voice detector")
         try:
-            self.frontend: Frontend = make_frontend(info.frontend)
+            self.frontend: Frontend = make_frontend(info.frontend, live=True)
             self.options = build(SegmentOptions, info.decoding, "decoding")
         except ConfigError as error:
             raise ModelError(f"{folder.path}: {error}") from None
@@ -56,6 +59,7 @@ class Vad:
         fact = self._graph.fact
         if fact("feature_dim") != self.frontend.dim:
             raise ModelError(f"{folder.path}: the graph does not fit the front end")
+        self._counted = "feat_lens" in self._graph.inputs  # in graphs of earlier versions
         self.name, self.rate = info.name, self.frontend.rate
         self.frame_seconds = self.frontend.frame_shift
         self.delay_frames = fact("delay")
@@ -72,9 +76,35 @@ class Vad:
     def step(self, feats: Array, feat_lens: Array, state: State) -> tuple[Array, State]:
         """Features (B, T, F), of which (B,) frames count -> probabilities (B, T), of frames
         ``delay_frames`` earlier, and the next state."""
-        values = {"feats": feats, "feat_lens": feat_lens}
-        out = self._graph.run(values | {f"state.{name}": state[name] for name in state})
+        counts = set(feat_lens.tolist())
+        if len(counts) == 1 and counts != {0}:
+            return self._step(feats[:, : counts.pop()], state)
+        # the graph is for rows of one length
+        probs = np.zeros(feats.shape[:2], np.float32)
+        rows = []
+        for row, count in enumerate(feat_lens.tolist()):
+            rows.append({name: array[row : row + 1] for name, array in state.items()})
+            if count:
+                probs[row, :count], rows[-1] = self._step(feats[row : row + 1, :count], rows[-1])
+        return probs, {name: np.concatenate([row[name] for row in rows]) for name in state}
+
+    def _step(self, feats: Array, state: State) -> tuple[Array, State]:
+        """All frames count."""
+        out = self._graph.run(self._values(feats, state))
         return out["probs"], {name: out[f"next.{name}"] for name in state}
+
+    def _values(self, feats: Array, state: State) -> dict[str, Array]:
+        values = {f"state.{name}": array for name, array in state.items()} | {"feats": feats}
+        if self._counted:
+            values["feat_lens"] = np.full(len(feats), feats.shape[1], np.int64)
+        return values
+
+    def bound(self, frames: int, before: State, after: State) -> Bound:
+        """A step of one row that reads the state ``before`` and writes the state ``after``."""
+        feats = np.zeros((1, frames, self.frontend.dim), np.float32)
+        probs = np.zeros((1, frames), np.float32)
+        into = {f"next.{name}": array for name, array in after.items()} | {"probs": probs}
+        return Bound(feats[0], probs[0], self._graph.bound(self._values(feats, before), into))
 
     def stream(self) -> VadStream:
         """A new stream."""
@@ -99,15 +129,57 @@ class Vad:
         return stream.feed(mono, last=True)
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A step whose arrays stay where they are: fill ``feats`` (T, F), ``run``, read ``probs``."""
+
+    feats: Array
+    probs: Array  # (T,)
+    run: Callable[[], None]
+
+
+class Steps:
+    """The network over one stream's frames, as they come; two states take turns, and a few frames
+    at a time are computed in arrays that stay bound."""
+
+    def __init__(self, vad: Vad) -> None:
+        self._vad = vad
+        self._states = (vad.init_state(), vad.init_state())
+        self._current = 0
+        self._bound: dict[tuple[int, int], Bound] = {}  # by current state and frames
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        for array in self._states[self._current].values():
+            array.fill(0.0)
+
+    def __call__(self, feats: Array) -> Array:
+        """Frames (T, F) -> probabilities (T,)."""
+        before, after = self._states[self._current], self._states[1 - self._current]
+        if len(feats) > _FEW:
+            probs, state = self._vad._step(feats[None], before)
+            for name, array in state.items():
+                before[name][:] = array
+            return np.asarray(probs[0])
+        key = self._current, len(feats)
+        if key not in self._bound:
+            self._bound[key] = self._vad.bound(len(feats), before, after)
+        step = self._bound[key]
+        step.feats[:] = feats
+        step.run()
+        self._current = 1 - self._current
+        return step.probs.copy()
+
+
 class VadStream:
     """The probabilities of samples that arrive in chunks of any lengths; belongs to one signal."""
 
     def __init__(self, vad: Vad) -> None:
-        self._vad, self._feats = vad, vad.frontend.stream()
+        self._vad, self._feats, self._steps = vad, vad.frontend.stream(), Steps(vad)
         self._begin()
 
     def _begin(self) -> None:
-        self._state = self._vad.init_state()
+        self._steps.reset()
         self._skip = self._vad.delay_frames  # answers that judge nothing
         self._newest: Array | None = None  # the last frame
 
@@ -119,18 +191,18 @@ class VadStream:
             InputError: samples that are not finite numbers in one or two dimensions.
         """
         vad = self._vad
-        mono = np.clip(as_samples(samples), -_LOUDEST, _LOUDEST)
+        mono = as_samples(samples)
+        if not energy(mono) <= _LOUDEST**2:
+            mono = np.clip(mono, -_LOUDEST, _LOUDEST)
         feats = self._feats.feed(mono, last=last)
         if len(feats):
             self._newest = feats[-1:].copy()
         if last and self._newest is not None:  # the end goes on as it was until all is answered
             feats = np.concatenate([feats, np.repeat(self._newest, vad.delay_frames, axis=0)])
-        probs = [np.zeros(0, np.float32)]
-        for first in range(0, len(feats), _BLOCK):
-            block = feats[None, first : first + _BLOCK]
-            found, self._state = vad.step(block, np.array([block.shape[1]]), self._state)
-            probs.append(found[0])
-        answers = np.concatenate(probs)
+        probs = [
+            self._steps(feats[first : first + _BLOCK]) for first in range(0, len(feats), _BLOCK)
+        ]
+        answers = np.concatenate(probs) if probs else np.zeros(0, np.float32)
         skipped = min(self._skip, len(answers))
         self._skip -= skipped
         if last:

@@ -72,6 +72,12 @@ def test_made_noise(kind: str) -> None:
     assert np.array_equal(a, b), "the generator alone decides"
 
 
+def test_given_kinds_are_drawn() -> None:
+    one = made_noise(np.random.default_rng(3), RATE, RATE, ["saw", "cries"])
+    rng = np.random.default_rng(3)
+    assert np.array_equal(one, KINDS[("saw", "cries")[int(rng.integers(2))]](rng, RATE, RATE))
+
+
 def test_a_kind_is_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = [made_noise(rng, 2 * RATE, RATE) for _ in range(20)]

@@ -120,6 +120,25 @@ def test_silence_has_no_speech(speech: Path, noise: Path, utterance: np.ndarray)
         assert not any(labels)
 
 
+def test_made_noise_of_given_kinds_varied(
+    speech: Path, noise: Path, utterance: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, ...]] = []
+
+    def made(rng: np.random.Generator, count: int, rate: int, kinds: tuple[str, ...]) -> np.ndarray:
+        drawn.append(kinds)
+        return np.ones(count, np.float32)
+
+    monkeypatch.setattr("mynah.data.scenes.made_noise", made)
+    changes = {"made": 1.0, "babble": 0.0, "clean": 0.0, "silent": 1.0, "second": 1.0}
+    for remade in (0.0, 1.0):
+        maker = scenes(speech, noise, kinds=["saw", "cries"], remade=remade, **changes)
+        maker._varied = lambda rng, noise, count, reject: drawn.append(()) or noise  # type: ignore
+        drawn.clear()
+        maker.scene(np.random.default_rng(0), utterance, nothing)
+        assert drawn == [("saw", "cries"), ()] * 2 if remade else [("saw", "cries")] * 2
+
+
 def test_a_recording_that_is_not_clean_is_refused(speech: Path, noise: Path) -> None:
     rng = np.random.default_rng(1)
     hiss = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
@@ -162,6 +181,7 @@ def test_filters() -> None:
         ({"made": 0.8, "babble": 0.3}, "made"),
         ({"gap": -0.1}, "gap"),
         ({"snr": [5.0, 1.0]}, "snr"),
+        ({"kinds": ["hun"]}, "did you mean 'hum'"),
         ({"snrr": [5.0, 1.0]}, "did you mean 'snr'"),
     ],
 )

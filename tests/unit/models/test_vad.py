@@ -102,6 +102,22 @@ def test_losses_are_sums_over_the_labelled_frames(model: Vad) -> None:
     assert float(both.total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_is_far_from_speech_weighs_more(model: Vad) -> None:
+    made = batch(model, 12)
+    made.tokens[:] = 0
+    made.tokens[0, 4] = 1
+    valid = 12 - CONFIG.delay
+    parts = []
+    for weight in (1.0, 3.0):
+        options = build(tasks.Options, {"far": 3, "far_weight": weight})
+        task = tasks.make_task(model, None, options, EvaluateConfig())
+        parts.append(float(task.losses(made, "detector", Place(1, 1, 0)).total.detach()))
+    logits = model(made.feats, made.feat_lens)[0].detach()[0, CONFIG.delay :]
+    far = [t for t in range(valid) if abs(t - 4) >= 3]
+    more = sum(float(torch.nn.functional.softplus(logits[t])) for t in far)
+    assert parts[1] - parts[0] == pytest.approx(2 * more, rel=1e-4)
+
+
 def test_scores(model: Vad) -> None:
     task = tasks.make_task(model, None, tasks.Options(), EvaluateConfig())
     sums = dict.fromkeys(task.sums, 0.0)
@@ -119,6 +135,10 @@ def test_scores(model: Vad) -> None:
 
 
 def test_wrong_settings() -> None:
+    with pytest.raises(ConfigError, match="far: must be above 0"):
+        tasks.make_options({"kind": "vad", "far": 0})
+    with pytest.raises(ConfigError, match="far_weight: must be above 0"):
+        tasks.make_options({"kind": "vad", "far_weight": 0.0})
     with pytest.raises(ConfigError, match="dim: must be above 0"):
         build(VadConfig, {"dim": 0})
     with pytest.raises(ConfigError, match="feature_dim: 3 in the recipe, 6 by the front end"):

@@ -81,6 +81,7 @@ def test_silence() -> None:
 def test_integers_are_scaled_and_channels_mixed() -> None:
     np.testing.assert_allclose(as_samples(np.array([-32768, 16384], np.int16)), [-1, 0.5])
     np.testing.assert_allclose(as_samples(np.array([2**30], np.int32)), [0.5])
+    assert as_samples(np.full(3, 1e30, np.float32)).max() == np.float32(1e30)  # its square is not
     np.testing.assert_allclose(as_samples(np.array([[1.0, 0.0], [0.0, 0.5]])), [0.5, 0.25])
     assert as_samples([0.5, 0.25]).dtype == np.float32
 

@@ -1,8 +1,9 @@
 """Voice activity detection: is there speech in this frame?
 
 The data are scenes made on the fly (:mod:`mynah.data.scenes`) with a label a frame, which a batch
-carries as its tokens. The loss is the binary cross entropy of the frames; the score is one minus
-the best frame F1 over a few thresholds on the development set.
+carries as its tokens. The loss is the binary cross entropy of the frames, those far from speech at
+times with a weight of their own; the score is one minus the best frame F1 over a few thresholds on
+the development set.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class Options:
     """The table ``task`` of a recipe, ``kind`` aside."""
 
     scene: SceneConfig = field(default_factory=SceneConfig)
+    far: int = 30  # frames from the nearest speech on which a frame is far from it
+    far_weight: float = 1.0  # of the loss of such frames: what is said there is plainly false
+
+    def __post_init__(self) -> None:
+        if self.far < 1:
+            raise ConfigError(f"far: must be above 0, got {self.far}")
+        if not 0.0 < self.far_weight <= 100.0:
+            raise ConfigError(f"far_weight: must be above 0 and at most 100, got {self.far_weight}")
 
 
 def make_options(values: Mapping[str, Any]) -> Options:
@@ -91,7 +100,7 @@ def decoding(model: Vad, options: Options) -> dict[str, Any]:
 
 def make_task(model: Vad, tokenizer: None, options: Options, evaluate: EvaluateConfig) -> VadTask:
     """The task over a model."""
-    return VadTask(model)
+    return VadTask(model, options)
 
 
 class VadTask:
@@ -102,21 +111,27 @@ class VadTask:
             "speech")  # fmt: skip
     selection = "error"
 
-    def __init__(self, model: Vad) -> None:
-        self.model = model
+    def __init__(self, model: Vad, options: Options | None = None) -> None:
+        self.model, self.options = model, options or Options()
         self.turns = (Turn("detector", model),)
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
         """The cross entropy of every frame that has its answer within the scene."""
         logits, labels, valid = self._aligned(batch)
         total = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        total = (total * valid).sum()
+        total = (total * self._weights(labels) * valid).sum()
         counts = {
             "utterances": len(batch.ids),
             "tokens": int(valid.sum()),
             "frames": int(batch.feat_lens.sum()),
         }
         return Losses(total, {"entropy": total.detach()}, counts)
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        """Of each frame (B, T) in the loss."""
+        far, weight = self.options.far, self.options.far_weight
+        near = F.max_pool1d(labels[:, None], 2 * far - 1, stride=1, padding=far - 1)[:, 0]
+        return torch.where(near > 0.5, 1.0, weight)
 
     def _aligned(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, labels and which count, each (B, T - delay)."""
