@@ -53,6 +53,10 @@ class DecodingOptions:
         unknown_unit: what each of its units costs: about the surprise of a unit, or long stretches
             become one unknown word.
         attention_pass: the n-best of ``lexicon`` are scored by the attention decoders too.
+        rescorer_share: what a neural language model has of ``lm_weight``, 0..1, when it scores the
+            hypotheses of ``lexicon``; the n-gram model has the rest.
+        rescorer_beam: how many hypotheses it scores.
+        rescorer_bonus: added for each word then.
 
     Raises:
         ConfigError: a value out of its range.
@@ -77,6 +81,9 @@ class DecodingOptions:
     unknown_word: float | None = None
     unknown_unit: float = 3.0
     attention_pass: bool = False
+    rescorer_share: float = 0.5
+    rescorer_beam: int = 50
+    rescorer_bonus: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -90,6 +97,12 @@ class DecodingOptions:
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
         self._check_scorers()
         check_tokens(self.tokens, self.margin, self.unknown_word, self.unknown_unit)
+        if not 0 <= self.rescorer_share <= 1:
+            raise ConfigError(f"rescorer_share: {self.rescorer_share} is not between 0 and 1")
+        if self.rescorer_beam < 1:
+            raise ConfigError(f"rescorer_beam: {self.rescorer_beam} is not 1 or more")
+        if not math.isfinite(self.rescorer_bonus):
+            raise ConfigError(f"rescorer_bonus: {self.rescorer_bonus} is not a number")
 
     def _check_scorers(self) -> None:
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):

@@ -20,6 +20,7 @@ from mynah.text import Tokenizer, load_tokenizer
 
 # families that are not recognisers, and what they are for
 _OTHER_FAMILIES = {
+    "lm": "it ranks what a recogniser found (--rescorer)",
     "vad": "it finds where there is speech (mynah segments)",
     "punctuation": "it makes plain text readable (mynah punctuate)",
     "whisper": "a Whisper model hears whole windows (mynah.load runs it)",
