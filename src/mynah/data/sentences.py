@@ -1,4 +1,4 @@
-"""Texts to batches of sentences for a language model: a row a sentence, in the units of a tokenizer.
+"""Texts to batches of sentences for a language model: a row a sentence, in a tokenizer's units.
 
 A source is a text as :mod:`mynah.data.prose` reads them, a line a sentence. What it is in units is
 found once and kept in a file, since cutting words takes longer than learning from them. The units

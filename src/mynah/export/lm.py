@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from mynah.export.onnx import Part
 from mynah.models.lm.model import LanguageModel
@@ -10,11 +11,22 @@ from mynah.models.lm.model import LanguageModel
 PRECISIONS = ("fp32", "int8")
 
 
+class ScoreGraph(nn.Module):
+    """The log-probabilities alone, as the only output of a graph."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(tokens),)
+
+
 def parts(model: LanguageModel) -> dict[str, Part]:
     """The graph: rows of pieces in, the log-probability of each but the first out."""
     tokens = torch.randint(model.config.vocab_size, (3, 13))
     axes = {"tokens": {0: "batch", 1: "length"}}
-    return {"lm": Part(model, {"tokens": tokens}, axes, ["log_probs"])}
+    return {"lm": Part(ScoreGraph(model), {"tokens": tokens}, axes, ["log_probs"])}
 
 
 def facts(model: LanguageModel) -> dict[str, str]:

@@ -13,7 +13,7 @@ product is the same packed kernel that a scale per tensor would use (``MatMulInt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +84,11 @@ def quantize(
     kept = set(skip)
     graph = _Graph({t.name: t for t in result.graph.initializer if t.name not in kept})
     nodes: list[onnx.NodeProto] = []
+    tables = _looked_up(result.graph.node, graph, smallest)
     turned = {n.output[0]: n.input[0] for n in result.graph.node if n.op_type == "Transpose"}
     for node in result.graph.node:
-        table = turned.get(node.input[1], "") if node.op_type == "MatMul" else ""
-        if table and _is_table(graph.array(table), smallest):
+        table = _tied_table(node, graph, tables, turned)
+        if table is not None:
             nodes += _tied(node, table, graph)
             continue
         weight = _weight(node, graph)
@@ -125,10 +126,32 @@ def quantize_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return integers, scale.astype(np.float32)
 
 
-def _is_table(weight: np.ndarray | None, smallest: int) -> bool:
-    if weight is None or weight.ndim != 2:
-        return False
-    return weight.size >= smallest and weight.dtype == np.float32
+def _looked_up(
+    nodes: Iterable[onnx.NodeProto], graph: _Graph, smallest: int
+) -> dict[str, np.ndarray]:
+    """The constant tables that rows are looked up in, by name."""
+    found = {}
+    for node in nodes:
+        weight = _weight(node, graph) if node.op_type == "Gather" else None
+        if weight is not None and weight.size >= smallest and weight.dtype == np.float32:
+            found[node.input[0]] = weight
+    return found
+
+
+def _tied_table(
+    node: onnx.NodeProto, graph: _Graph, tables: Mapping[str, np.ndarray], turned: Mapping[str, str]
+) -> str | None:
+    """The table whose transpose the node multiplies by: one that the graph turns, or that the
+    exporter turned, which it does with small ones."""
+    if node.op_type != "MatMul":
+        return None
+    name = node.input[1]
+    if turned.get(name) in tables:
+        return turned[name]
+    weight = graph.array(name)
+    if weight is None:
+        return None
+    return next((key for key, table in tables.items() if np.array_equal(table.T, weight)), None)
 
 
 def _matmul(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onnx.NodeProto]:
@@ -150,9 +173,7 @@ def _tied(node: onnx.NodeProto, table: str, graph: _Graph) -> list[onnx.NodeProt
     return [turn, *_product(node, turned, flat, graph)]
 
 
-def _product(
-    node: onnx.NodeProto, matrix: str, scale: str, graph: _Graph
-) -> list[onnx.NodeProto]:
+def _product(node: onnx.NodeProto, matrix: str, scale: str, graph: _Graph) -> list[onnx.NodeProto]:
     import onnx
 
     make = onnx.helper.make_node

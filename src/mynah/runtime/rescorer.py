@@ -1,8 +1,8 @@
 """A neural language model at work: how probable whole sentences are, to choose among hypotheses.
 
-A sentence is scored from its start to its end. Its words are cut into the model's own pieces, so any
-word has a score. Sentences are scored in batches, a row each, and no row depends on the others. Runs
-on ONNX Runtime; may be used from several threads.
+A sentence is scored from its start to its end. Its words are cut into the model's own pieces, so
+any word has a score. Sentences are scored in batches, a row each, and no row depends on the others.
+Runs on ONNX Runtime; may be used from several threads.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def rows(batches: list[Batch | None]) -> list[tuple[int, ...]]:
 
 def whole(sentences: Sentences) -> list[tuple[int, ...]]:
     edges = sentences.starts.tolist()
-    return [tuple(sentences.units[a:b].tolist()) for a, b in zip(edges, edges[1:], strict=False)]
+    return [tuple(sentences.units[a:b].tolist()) for a, b in pairwise(edges)]
 
 
 def test_units_are_those_of_the_lines(text: Path, tokenizer: Tokenizer) -> None:
@@ -110,7 +111,8 @@ def test_a_place_is_found_at_once(sentences: Sentences, tokenizer: Tokenizer) ->
     tail = rows(list(fresh.epoch(2, 3)))
     assert tail == batches[-len(tail) :] and len(tail) < len(batches)
     assert rows(list(fresh.epoch(1))) != batches
-    shares = [list(loader(sentences, tokenizer, cut=0.3, rank=r, world=3).epoch(2)) for r in (0, 1, 2)]
+    ranks = (loader(sentences, tokenizer, cut=0.3, rank=rank, world=3) for rank in range(3))
+    shares = [list(one.epoch(2)) for one in ranks]
     assert len({len(share) for share in shares}) == 1
     assert sorted(row for share in shares for row in rows(share)) == sorted(batches)
 

@@ -92,8 +92,9 @@ def test_pieces_see_what_is_before_them_and_near(learned: Path) -> None:
         for length in (2, 9, 41):
             changed = tokens.clone()
             changed[:, length:] = 5
-            assert torch.allclose(model(changed)[:, : length - 1], whole[:, : length - 1], atol=1e-5)
-            assert torch.allclose(model(tokens[:1, :length]), whole[:1, : length - 1], atol=1e-5)
+            before = whole[:, : length - 1]
+            assert torch.allclose(model(changed)[:, : length - 1], before, atol=1e-5)
+            assert torch.allclose(model(tokens[:1, :length]), before[:1], atol=1e-5)
         other = tokens.clone()
         other[:, :10] = 5
         far = 10 + model.config.layers * (model.config.context - 1)
@@ -117,7 +118,8 @@ def test_the_graph_says_what_the_model_says(learned: Path, tmp_path: Path) -> No
     model = load_model(source)
     exact, small = (Rescorer(folder, precision=p) for p in ("fp32", "int8"))
     words = [["every", "morning", "a", "bird"], ["a"], [], ["unheard", "of"] * 20]
-    for sentence, a, b in zip(words, exact.word_scores(words), small.word_scores(words), strict=True):
+    scores = exact.word_scores(words), small.word_scores(words)
+    for sentence, a, b in zip(words, *scores, strict=True):
         pieces = exact.tokenizer.encode(" ".join(sentence))
         tokens = torch.tensor([[exact.tokenizer.sos, *pieces, exact.tokenizer.eos]])
         with torch.no_grad():
@@ -142,7 +144,7 @@ def test_the_graph_says_what_the_model_says(learned: Path, tmp_path: Path) -> No
         ("model.heads=5", ConfigError, "model: dim: 32 must be a multiple of 2 x 5 heads"),
         ("model.layers=0", ConfigError, "model: layers: must be at least 1"),
         ("init=mynah-en", ConfigError, "init: mynah-en is a u2 model, no language model"),
-        ("freeze=[\"layers\"]", ConfigError, "freeze: the task lm has none"),
+        ('freeze=["layers"]', ConfigError, "freeze: the task lm has none"),
         ("data.train=[]", ConfigError, r"data\.train: lists no text"),
         ("data.train.0.manifest=no.txt", InputError, "the set 'no.txt' is not under"),
     ],
@@ -162,7 +164,8 @@ def test_scores_are_means(learned: Path, repository: Path) -> None:
     from mynah.text import load_tokenizer
 
     folder = read_model_folder(learned / "model")
-    tokenizer = load_tokenizer(learned / "tokenizer", read_toml(learned / "tokenizer/tokenizer.toml"))
+    place = learned / "tokenizer"
+    tokenizer = load_tokenizer(place, read_toml(place / "tokenizer.toml"))
     model = load_model(folder)
     total, count = 0.0, 0
     lines = (repository / "tests/data/prose/en.txt").read_text("utf-8").splitlines()
