@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mynah.audio.segments import SegmentOptions
@@ -105,7 +106,7 @@ class Request:
             lm = f"{path} {changed}"
         rescorer = self.rescorer
         if isinstance(rescorer, (str, os.PathLike)):
-            rescorer = str(read_model_folder(find_model(rescorer)).files)
+            rescorer = str(read_model_folder(find_model(Path(rescorer))).files)
         kept = dataclasses.replace(self, lm=lm, rescorer=rescorer, punctuate=False, itn=False)
         return repr(kept)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import mynah  # noqa: E402
 from mynah.cli import main  # noqa: E402
 from mynah.config import as_dict  # noqa: E402
 from mynah.decoding import DecodingOptions, Hotwords, Hypothesis  # noqa: E402
+from mynah.decoding.ngram import load_ngram  # noqa: E402
 from mynah.errors import ConfigError, ModelError  # noqa: E402
 from mynah.export.folder import export_folder  # noqa: E402
 from mynah.model_folder import ModelInfo, read_model_folder, write_model_folder  # noqa: E402
@@ -227,6 +229,32 @@ def test_the_command_says_what_it_added(
     ):
         assert main(["lexicon", str(place / model), str(out), "--rescorer", given]) == 2
         assert line in capsys.readouterr().err
+
+
+def test_perplexities_are_of_the_same_words(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    lines = ["ab cad", "", "be unheard ab", "bad"]
+    text.write_text("\n".join(lines), "utf-8")
+    arguments = ["lm", "ppl", str(place / "words.arpa"), str(text), "--json", "--neural"]
+    assert main([*arguments, str(place / "lm"), "--share", "0.3"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["sentences"], figures["tokens"], figures["unknown_words"]) == (3, 9, 1)
+    ngram, rescorer = load_ngram(place / "words.arpa"), load_rescorer(place / "lm")
+    logs = []
+    for words in (line.split() for line in lines if line):
+        state = ngram.start()
+        for word, neural in zip([*words, "</s>"], rescorer.word_scores([words])[0], strict=True):
+            state, by_ngram = ngram.score(state, ngram.word_id(word))
+            both = np.log(0.3 * np.exp(neural) + 0.7 * np.exp(by_ngram))
+            if word != "unheard":
+                logs.append((by_ngram, neural, both))
+    expected = np.exp(-np.mean(logs, axis=0))
+    names = ("perplexity_of_known_words", "by_the_neural_model", "by_both")
+    np.testing.assert_allclose([figures[name] for name in names], expected, rtol=1e-4)
+    assert main([*arguments, str(place / "lm"), "--share", "1.0"]) == 2
+    assert "--share: must be between 0 and 1, got 1.0" in capsys.readouterr().err
 
 
 def test_damaged_models_get_one_line(place: Path, tmp_path: Path) -> None:
