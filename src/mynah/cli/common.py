@@ -173,7 +173,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="another option: blank_penalty, ctc_weight, reverse_weight, "
                        "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "
-                       "lm_pass, hotword_cap, rescorer_share, rescorer_beam, rescorer_bonus; "
+                       "lm_pass, hotword_cap, rescorer_share, nbest, rescorer_bonus; "
                        "may be repeated")  # fmt: skip
     group = parser.add_argument_group("voice activity")
     group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")

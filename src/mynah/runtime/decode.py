@@ -18,6 +18,7 @@ from mynah.decoding import (
     Scorer,
     add_scores,
     attention_beam_search,
+    fewest_errors,
     fuse,
     rescore,
 )
@@ -135,8 +136,8 @@ class Decoder:
                 model.words, model.tokenizer, options, hotwords=self.hotwords, lm=self.lm
             )
         lm = self.lm if options.lm_pass == "first" else None
-        if self.rescorer is not None:  # the n-best is as long as it is to be
-            options = replace(options, beam=max(options.beam, options.rescorer_beam))
+        if self.rescorer is not None or options.risk_scale:  # the n-best is as long as it is to be
+            options = replace(options, beam=max(options.beam, options.nbest))
         return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
     @cached_property
@@ -191,10 +192,18 @@ class Decoder:
         if options.method == "lexicon" and options.lm_pass == "second" and self.lm is not None:
             used, weight = self.model.words.ngram, options.lm_weight
             nbests = [rescore_words(n, self.lm, weight, used=used) for n in nbests]
-        if self.rescorer is None:
-            return nbests
+        if self.rescorer is not None:
+            nbests = self._by_sentences(self.rescorer, nbests)
+        if options.method == "lexicon" and options.risk_scale:
+            nbests = [fewest_errors(nbest, options.risk_scale) for nbest in nbests]
+        return nbests
+
+    def _by_sentences(
+        self, rescorer: Rescorer, nbests: Sequence[Sequence[Hypothesis]]
+    ) -> list[list[Hypothesis]]:
+        options = self.options
         sentences = [[text for text, _, _ in h.words] for nbest in nbests for h in nbest]
-        logs = iter(self.rescorer.scores(sentences))
+        logs = iter(rescorer.scores(sentences))
         return [
             rescore_sentences(
                 nbest,

@@ -76,7 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = ["--ngram", str(place / "words.arpa"), "--set", "lm_weight=0.8"]
     assert main([*arguments, *given]) == 0
     lm = str(write_lm(place / "lm"))
-    more = ["--rescorer", lm, "--set", "rescorer_share=0.6", "--set", "rescorer_beam=40"]
+    more = ["--rescorer", lm, "--set", "rescorer_share=0.6", "--set", "nbest=40"]
     assert main(["lexicon", str(place / "words"), str(place / "ranked"), *more]) == 0
     return place
 
@@ -129,7 +129,7 @@ def test_the_ranking_is_that_of_each_hypothesis_alone(
 ) -> None:
     model = load_model(place / "ranked")
     options = dataclasses.replace(model.decoding_options(), rescorer_bonus=bonus)
-    assert (options.rescorer_share, options.rescorer_beam, options.lm_weight) == (0.6, 40, 0.8)
+    assert (options.rescorer_share, options.nbest, options.lm_weight) == (0.6, 40, 0.8)
     preferred = None if hotwords is None else Hotwords.parse([hotwords])
     ranked = Decoder(model, options, hotwords=preferred, rescorer=model.words.rescorer)
     plain = Decoder(model, dataclasses.replace(options, beam=40), hotwords=preferred)
@@ -290,7 +290,8 @@ def test_damaged_models_get_one_line(place: Path, tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"rescorer_share": 1.5}, "rescorer_share: 1.5 is not between 0 and 1"),
-        ({"rescorer_beam": 0}, "rescorer_beam: 0 is not 1 or more"),
+        ({"nbest": 0}, "nbest: 0 is not 1 or more"),
+        ({"risk_scale": -1.0}, "risk_scale: -1.0 is not a number of 0 or more"),
         ({"rescorer_bonus": float("inf")}, "rescorer_bonus: inf is not a number"),
     ],
 )
