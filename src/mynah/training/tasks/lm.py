@@ -29,7 +29,7 @@ from mynah.training.distributed import Workers
 from mynah.training.initialize import load_parts
 from mynah.training.optimisation import mix
 from mynah.training.prepare import Setup
-from mynah.training.source import make_tokenizer
+from mynah.training.source import base_tokenizer, make_tokenizer
 from mynah.training.task import Losses, Place, Turn
 
 FAMILY = "lm"
@@ -84,6 +84,8 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     with workers.first_goes_first():
         lines = islice(_lines(config), 0, None, options.tokenizer_every)
         tokenizer = make_tokenizer(config, base, folder / "tokenizer", notes, lines)
+        if base is not None and base_tokenizer(base).units != tokenizer.units:
+            raise ConfigError(f"init: {config.init} has other units than {folder / 'tokenizer'}")
         sets = [read_sentences(data, some, tokenizer, folder / "sentences")
                 for some in (data.train, data.dev) if some]  # fmt: skip
     model = _model(config, base, tokenizer, notes).to(workers.device)
