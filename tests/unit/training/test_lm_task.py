@@ -79,6 +79,10 @@ def test_it_goes_on_from_a_model(learned: Path, repository: Path, tmp_path: Path
     said = fit(tiny(repository, *start), tmp_path / "run")
     first = next(r["loss"] for r in said if r["event"] == "step")
     assert first < 3.0  # a fresh one begins at log(120)
+    prepared = f"task.prepared={tmp_path / 'other'}"
+    fit(tiny(repository, prepared, "tokenizer.vocab_size=80"), tmp_path / "small")
+    with pytest.raises(ConfigError, match="has other units than"):
+        fit(tiny(repository, *start, prepared), tmp_path / "mixed")
 
 
 def test_pieces_see_what_is_before_them_and_near(learned: Path) -> None:
