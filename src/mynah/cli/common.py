@@ -26,6 +26,7 @@ WHISPER_HAS_NOT = {
     "beam": " (--beam-size)",
     "lm": ": its decoder is its language model",
     "lm_weight": ": its decoder is its language model",
+    "rescorer": ": its decoder is its language model",
     "hotword_weight": ": hotwords are a prompt",
     "set": ": its options are flags of their own",
     "endpoint": ": it hears whole windows",
@@ -167,10 +168,14 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lm", metavar="FILE", help="an n-gram language model (ARPA or binary)")
     group.add_argument("--lm-weight", type=above_zero, metavar="W",
                        help="of the language model (default: the options, 0.3)")  # fmt: skip
+    group.add_argument("--rescorer", metavar="M|off",
+                       help="a neural language model that ranks what a lexicon search found "
+                       "(default: the model's own)")  # fmt: skip
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="another option: blank_penalty, ctc_weight, reverse_weight, "
                        "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "
-                       "lm_pass, hotword_cap; may be repeated")  # fmt: skip
+                       "lm_pass, hotword_cap, rescorer_share, nbest, rescorer_bonus; "
+                       "may be repeated")  # fmt: skip
     group = parser.add_argument_group("voice activity")
     group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")
     for name, meaning in VAD.items():
@@ -252,6 +257,7 @@ def request(
         options=decoding_options(args, recognizer),
         hotwords=_hotwords(args),
         lm=args.lm,
+        rescorer=False if args.rescorer == "off" else args.rescorer,
         words=words,
         chars=chars,
         language=args.language,

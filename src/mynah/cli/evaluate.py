@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         "set": args.set,
         "hotwords": args.hotwords,
         "lm": args.lm,
+        "rescorer": args.rescorer,
         "vad": not args.no_vad,
         "live": args.live,
         "audio_seconds": round(outcome.audio, 3),

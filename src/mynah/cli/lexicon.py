@@ -5,11 +5,18 @@ line a pronunciation: word, tab, units between spaces; a list has a word a line,
 tokenizer spells; without either, the words are those of the language model.
 
     mynah lexicon my-model out --words words.txt --ngram words.arpa --set lm_weight=0.8
+
+A neural language model (family lm), which ranks what was found, is added to it, or by itself to a
+model that has a lexicon:
+
+    mynah lexicon mynah-en out --rescorer my-lm --set rescorer_share=0.5
 """
 
 from __future__ import annotations
 
 import argparse
+
+from mynah.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")
     parser.add_argument(
         "--spelling", metavar="FILE", help="model of graphones (.ngram), to spell unknown words"
+    )
+    parser.add_argument(
+        "--rescorer", metavar="M", help="neural language model to rank with, a folder or a name"
     )
     parser.add_argument(
         "--graph", action="store_true", help="compile a TLG graph too (method=graph)"
@@ -49,7 +59,12 @@ def run(args: argparse.Namespace) -> int:
     from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM, SPELLING
     from mynah.runtime.lexicon_folder import add_graph, add_lexicon
 
+    if args.rescorer and not (args.table or args.words or args.ngram or args.tlg):
+        _add_rescorer(args, args.model)
+        return 0
     if args.tlg:
+        if args.rescorer:
+            raise ConfigError("--rescorer: ranks the words of a lexicon, and --tlg gives none")
         source = read_model_folder(find_model(args.model))
         add_graph(source, args.out, *args.tlg, settings=args.set)
         print(f"{args.out}: with the graph {args.tlg[0]}")
@@ -74,4 +89,17 @@ def run(args: argparse.Namespace) -> int:
         path = Path(args.out) / name
         if path.is_file():
             print(f"  {name:<16} {path.stat().st_size / 1e6:.3g} MB")
+    if args.rescorer:
+        _add_rescorer(args, args.out)
     return 0
+
+
+def _add_rescorer(args: argparse.Namespace, model: str) -> None:
+    from mynah.model_folder import find_model, read_model_folder
+    from mynah.runtime.lexicon import RESCORER
+    from mynah.runtime.lexicon_folder import add_rescorer
+
+    source, rescorer = (read_model_folder(find_model(name)) for name in (model, args.rescorer))
+    size = add_rescorer(source, args.out, rescorer, settings=args.set)
+    print(f"{args.out}: with {rescorer.info.name} to rank what is found")
+    print(f"  {RESCORER:<16} {size / 1e6:.3g} MB")

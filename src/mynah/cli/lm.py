@@ -2,6 +2,7 @@
 
     mynah lm train books.txt.xz --out english.ngram --language en --vocab 100000 --prune 1e-8
     mynah lm ppl english.ngram held-out.txt --language en
+    mynah lm ppl english.ngram held-out.txt --language en --neural my-lm
 
 Texts have a sentence a line: plain, .gz, .xz or .zst files, or - for standard input. A model is
 written in our binary format when its name ends in .ngram, else as ARPA, gzipped after .gz; both
@@ -51,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ppl = actions.add_parser("ppl", help="perplexity and unknown words of texts")
     ppl.add_argument("model")
     _texts(ppl)
+    ppl.add_argument("--neural", metavar="M",
+                     help="a neural model too (family lm), alone and with this one")  # fmt: skip
+    ppl.add_argument("--share", type=float, default=0.5, metavar="P",
+                     help="of the neural model where both are mixed (0.5)")  # fmt: skip
     ppl.add_argument("--json", action="store_true", help="the figures as one JSON line")
     convert = actions.add_parser("convert", help="ARPA to binary and back")
     convert.add_argument("model")
@@ -179,7 +184,10 @@ def _ppl(args: argparse.Namespace) -> int:
     from mynah.decoding.ngram import load_ngram
 
     model = load_ngram(args.model)
-    figures = _measure(model, sentences(args))
+    if args.neural is None:
+        figures = _measure(model, sentences(args))
+    else:
+        figures = _compare(model, args)
     if not figures["tokens"]:
         raise InputError(f"{' '.join(args.texts)}: no text")
     if args.json:
@@ -217,6 +225,41 @@ def _measure(model: NgramModel, lines: Iterable[str]) -> dict[str, float]:
         "perplexity": float(np.exp(min(-total / max(tokens, 1), 700.0))),
         "perplexity_of_known_words": float(np.exp(min(-total_known / known_tokens, 700.0))),
         "log10_probability": total / np.log(10),
+    }
+
+
+def _compare(model: NgramModel, args: argparse.Namespace) -> dict[str, float]:
+    """Perplexities of the words that the n-gram model knows, and of sentence ends: by it, by the
+    neural model, and by the mean of the probabilities that they give."""
+    import itertools
+
+    import numpy as np
+
+    from mynah.runtime.rescorer import load_rescorer
+
+    if not 0 < args.share < 1:
+        raise ConfigError(f"--share: must be between 0 and 1, got {args.share}")
+    rescorer = load_rescorer(args.neural)
+    count = tokens = known = 0
+    totals = np.zeros(3)
+    lines = (words for line in sentences(args) if (words := line.split()))
+    while batch := list(itertools.islice(lines, 500)):
+        rows = [[model.vocab.get(word, model.unk) for word in words] for words in batch]
+        ids = np.array([i for row in rows for i in (*row, model.eos)], dtype=np.int64)
+        by_ngram = model.score_ids(ids, [len(row) + 1 for row in rows])
+        by_neural = np.concatenate(rescorer.word_scores(batch))
+        both = np.logaddexp(np.log(args.share) + by_neural, np.log(1 - args.share) + by_ngram)
+        there = ids != model.unk
+        totals += [float(scores[there].sum()) for scores in (by_ngram, by_neural, both)]
+        count, tokens, known = count + len(batch), tokens + len(ids), known + int(there.sum())
+    first, second, third = np.exp(np.minimum(-totals / max(known, 1), 700.0)).tolist()
+    return {
+        "sentences": count,
+        "tokens": tokens,
+        "unknown_words": tokens - known,
+        "perplexity_of_known_words": first,
+        "by_the_neural_model": second,
+        "by_both": third,
     }
 
 

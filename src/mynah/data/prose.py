@@ -81,7 +81,7 @@ def read_prose(config: DataConfig, sources: Sequence[SourceConfig], language: st
     types, marks, cases, lines = array("i"), array("b"), array("b"), array("b")
     numbers: dict[str, int] = {}
     for source in sources:
-        for line in _lines(source, config.root):
+        for line in text_lines(source, config.root):
             found = pieces(line, source.language or language)
             if not found.units:
                 continue
@@ -102,7 +102,13 @@ def read_prose(config: DataConfig, sources: Sequence[SourceConfig], language: st
     )
 
 
-def _lines(source: SourceConfig, root: str) -> Iterator[str]:
+def text_lines(source: SourceConfig, root: str) -> Iterator[str]:
+    """The lines of a text that ``source`` chooses, in their order, as often as it says.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+        ConfigError: a condition on something other than title and line.
+    """
     path = locate(source.manifest, root or None)
     for name in (*source.where, *source.exclude):
         if name not in ("title", "line"):

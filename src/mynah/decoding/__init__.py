@@ -14,7 +14,7 @@ from mynah.decoding.hotwords import Hotwords
 from mynah.decoding.hypothesis import Hypothesis, token_spans
 from mynah.decoding.options import DecodingOptions
 from mynah.decoding.prefix_beam import PrefixBeamSearch, PrefixBeamState
-from mynah.decoding.rescoring import add_scores, rescore
+from mynah.decoding.rescoring import add_scores, fewest_errors, rescore
 from mynah.decoding.scorer import Scorer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "align_text",
     "attention_beam_search",
     "ctc_greedy",
+    "fewest_errors",
     "force_align",
     "fuse",
     "rescore",

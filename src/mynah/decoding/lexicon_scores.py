@@ -135,6 +135,31 @@ def rescore_words(
     return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
 
 
+def rescore_sentences(
+    nbest: Sequence[Hypothesis],
+    log_probs: Sequence[float],
+    *,
+    weight: float,
+    share: float = 1.0,
+    bonus: float = 0.0,
+    used: WordModel | None = None,
+) -> list[Hypothesis]:
+    """Hypotheses by the natural logarithms ``log_probs`` that a model of whole sentences gives
+    their words, and what the language model ``used`` in the search gave them, together.
+
+    Of ``weight``, the weight of ``used`` in the search, the sentence model gets ``share`` and
+    ``used`` the rest; ``bonus`` is added for each word.
+    """
+    scored = []
+    for hypothesis, log_prob in zip(nbest, log_probs, strict=True):
+        words = [text for text, _, _ in hypothesis.words]
+        before = 0.0 if used is None else _sentence(used, words)
+        more = weight * share * (log_prob - before) + bonus * len(words)
+        score, added = hypothesis.score + more, hypothesis.added + more
+        scored.append(replace(hypothesis, score=score, added=added))
+    return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
+
+
 def _sentence(model: WordModel, words: Sequence[str]) -> float:
     state, total = model.start(), 0.0
     for word in words:

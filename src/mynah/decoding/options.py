@@ -53,6 +53,13 @@ class DecodingOptions:
         unknown_unit: what each of its units costs: about the surprise of a unit, or long stretches
             become one unknown word.
         attention_pass: the n-best of ``lexicon`` are scored by the attention decoders too.
+        rescorer_share: what a neural language model has of ``lm_weight``, 0..1, when it scores the
+            hypotheses of ``lexicon``; the n-gram model has the rest.
+        nbest: how many hypotheses of ``lexicon`` it scores, or are looked at for ``risk_scale``.
+        rescorer_bonus: added for each word then.
+        risk_scale: of the hypotheses of ``lexicon``, however ranked, the one is taken of which the
+            fewest words should be wrong; their scores are divided by this to be logarithms of
+            probabilities. 0: the one with the best score is taken.
 
     Raises:
         ConfigError: a value out of its range.
@@ -77,6 +84,10 @@ class DecodingOptions:
     unknown_word: float | None = None
     unknown_unit: float = 3.0
     attention_pass: bool = False
+    rescorer_share: float = 0.5
+    nbest: int = 50
+    rescorer_bonus: float = 0.0
+    risk_scale: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -90,6 +101,14 @@ class DecodingOptions:
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
         self._check_scorers()
         check_tokens(self.tokens, self.margin, self.unknown_word, self.unknown_unit)
+        if not 0 <= self.rescorer_share <= 1:
+            raise ConfigError(f"rescorer_share: {self.rescorer_share} is not between 0 and 1")
+        if self.nbest < 1:
+            raise ConfigError(f"nbest: {self.nbest} is not 1 or more")
+        if not 0 <= self.risk_scale < math.inf:
+            raise ConfigError(f"risk_scale: {self.risk_scale} is not a number of 0 or more")
+        if not math.isfinite(self.rescorer_bonus):
+            raise ConfigError(f"rescorer_bonus: {self.rescorer_bonus} is not a number")
 
     def _check_scorers(self) -> None:
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 Precision = Literal["fp32", "int8"]
 # a family -> the module that has its parts(model), facts(model) and PRECISIONS
 GRAPHS = {
+    "lm": "mynah.export.lm",
     "punctuation": "mynah.export.punctuation",
     "u2": "mynah.export.onnx",
     "vad": "mynah.export.vad",

@@ -13,7 +13,7 @@ product is the same packed kernel that a scale per tensor would use (``MatMulInt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,8 @@ def quantize(
     """A copy of ``model`` with int8 weights.
 
     Every ``MatMul`` with a constant matrix and every ``Gather`` of rows of a constant table is
-    rewritten; everything else stays fp32, but for the subsampling's second convolution, which
+    rewritten, and a table that is both looked up and, transposed, multiplied by is kept once;
+    everything else stays fp32, but for the subsampling's second convolution, which
     becomes a product, too, where features are normalised
     (:mod:`mynah.export.quantize_convolution`).
 
@@ -83,14 +84,22 @@ def quantize(
     kept = set(skip)
     graph = _Graph({t.name: t for t in result.graph.initializer if t.name not in kept})
     nodes: list[onnx.NodeProto] = []
+    tables = _looked_up(result.graph.node, graph, smallest)
+    turned = {n.output[0]: n.input[0] for n in result.graph.node if n.op_type == "Transpose"}
     for node in result.graph.node:
+        table = _tied_table(node, graph, tables, turned)
+        if table is not None:
+            nodes += _tied(node, table, graph)
+            continue
         weight = _weight(node, graph)
         if weight is None or weight.size < smallest or weight.dtype != np.float32:
             nodes.append(node)
         elif node.op_type == "MatMul":
             nodes += _matmul(node, weight, graph)
         else:
-            nodes += _gather(node, weight, graph)
+            nodes += _gather(node, graph)
+    used = {name for node in nodes for name in node.input}
+    nodes = [n for n in nodes if n.op_type != "Transpose" or n.output[0] in used]
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     _replace_initializers(result.graph, graph)
@@ -117,19 +126,64 @@ def quantize_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return integers, scale.astype(np.float32)
 
 
+def _looked_up(
+    nodes: Iterable[onnx.NodeProto], graph: _Graph, smallest: int
+) -> dict[str, np.ndarray]:
+    """The constant tables that rows are looked up in, by name."""
+    found = {}
+    for node in nodes:
+        weight = _weight(node, graph) if node.op_type == "Gather" else None
+        if weight is not None and weight.size >= smallest and weight.dtype == np.float32:
+            found[node.input[0]] = weight
+    return found
+
+
+def _tied_table(
+    node: onnx.NodeProto, graph: _Graph, tables: Mapping[str, np.ndarray], turned: Mapping[str, str]
+) -> str | None:
+    """The table whose transpose the node multiplies by: one that the graph turns, or that the
+    exporter turned, which it does with small ones."""
+    if node.op_type != "MatMul":
+        return None
+    name = node.input[1]
+    if turned.get(name) in tables:
+        return turned[name]
+    weight = graph.array(name)
+    if weight is None:
+        return None
+    return next((key for key, table in tables.items() if np.array_equal(table.T, weight)), None)
+
+
 def _matmul(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onnx.NodeProto]:
+    integers, scale = quantize_columns(weight)
+    name = node.input[1]
+    matrix = graph.constant(f"{name}_int8", integers)
+    return _product(node, matrix, graph.constant(f"{name}_scale", scale), graph)
+
+
+def _tied(node: onnx.NodeProto, table: str, graph: _Graph) -> list[onnx.NodeProto]:
+    """A product with a transposed table, whose rows have the scales that looking up needs; the
+    engine turns it once, when it reads the graph."""
+    import onnx
+
+    scale, rows = _table(table, graph)
+    turned = f"{node.output[0]}_turned"
+    turn = onnx.helper.make_node("Transpose", [rows], [turned], f"{turned}_node", perm=[1, 0])
+    flat = graph.constant(f"{table}_scale", scale)
+    return [turn, *_product(node, turned, flat, graph)]
+
+
+def _product(node: onnx.NodeProto, matrix: str, scale: str, graph: _Graph) -> list[onnx.NodeProto]:
     import onnx
 
     make = onnx.helper.make_node
-    integers, scale = quantize_columns(weight)
-    name = node.input[1]
     nodes, (quantised, row) = _quantize_rows(node.input[0], graph)
     unscaled = f"{node.output[0]}_unscaled"
     inputs = [
         quantised,
-        graph.constant(f"{name}_int8", integers),
+        matrix,
         graph.constant("int8_unit", np.float32(1 / 127)),
-        graph.constant(f"{name}_scale", scale),
+        scale,
         graph.constant("int8_middle", np.uint8(ZERO_POINT)),
     ]
     product = make(
@@ -174,14 +228,13 @@ def _quantize_rows(name: str, graph: _Graph) -> tuple[list[onnx.NodeProto], tupl
     return nodes, graph.rows[name]
 
 
-def _gather(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onnx.NodeProto]:
+def _gather(node: onnx.NodeProto, graph: _Graph) -> list[onnx.NodeProto]:
     """A table of vectors: int8 with a scale a vector, looked up and scaled."""
     import onnx
 
     make = onnx.helper.make_node
-    integers, scale = quantize_columns(np.ascontiguousarray(weight.T))
     name, out = node.input[0], node.output[0]
-    table = graph.constant(f"{name}_rows_int8", np.ascontiguousarray(integers.T))
+    scale, table = _table(name, graph)
     scales = graph.constant(f"{name}_rows_scale", scale[:, None])
     return [
         make("Gather", [table, node.input[1]], [f"{out}_int8"], f"{out}_int8_node"),
@@ -189,6 +242,14 @@ def _gather(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onn
         make("Gather", [scales, node.input[1]], [f"{out}_scale"], f"{out}_scale_node"),
         make("Mul", [f"{out}_float", f"{out}_scale"], [out], f"{out}_mul"),
     ]
+
+
+def _table(name: str, graph: _Graph) -> tuple[np.ndarray, str]:
+    """The scales (V,) of a table's rows, and the name of the rows in int8."""
+    weight = graph.array(name)
+    assert weight is not None
+    integers, scale = quantize_columns(np.ascontiguousarray(weight.T))
+    return scale, graph.constant(f"{name}_rows_int8", np.ascontiguousarray(integers.T))
 
 
 def _replace_initializers(graph: onnx.GraphProto, lookup: _Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 FAMILIES: dict[str, str] = {
+    "lm": "mynah.models.lm.model",
     "punctuation": "mynah.models.punctuation.model",
     "u2": "mynah.models.u2.model",
     "vad": "mynah.models.vad.model",

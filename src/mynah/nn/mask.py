@@ -21,10 +21,15 @@ def key_mask(lens: Tensor, size: int) -> Tensor:
     return valid_mask(lens.clamp(min=1), size)[:, None, None]
 
 
-def causal_mask(size: int, device: torch.device | None = None) -> Tensor:
-    """Keys up to the query itself: (1, 1, size, size)."""
+def causal_mask(
+    size: int, device: torch.device | None = None, *, context: int | None = None
+) -> Tensor:
+    """Keys up to the query itself, the last ``context`` of them (None: all): (1, 1, size, size)."""
     index = torch.arange(size, device=device)
-    return (index <= index[:, None])[None, None]
+    seen = index <= index[:, None]
+    if context is not None:
+        seen = seen & (index > index[:, None] - context)
+    return seen[None, None]
 
 
 def chunk_mask(lens: Tensor, size: int, chunk: int, left: int | None) -> Tensor:

@@ -18,16 +18,18 @@ from mynah.decoding import (
     Scorer,
     add_scores,
     attention_beam_search,
+    fewest_errors,
     fuse,
     rescore,
 )
 from mynah.decoding.fusion import Ngram
-from mynah.decoding.lexicon_scores import WordModel, rescore_words
+from mynah.decoding.lexicon_scores import WordModel, rescore_sentences, rescore_words
 from mynah.errors import ConfigError
 from mynah.runtime.confidence import find_evidence
 from mynah.runtime.engine import Array
 from mynah.runtime.lexicon import graph_search, lexicon_search
 from mynah.runtime.model import Model
+from mynah.runtime.rescorer import Rescorer
 
 # Rescoring a batch needs (hypotheses x tokens x units) numbers; more than this many hypotheses are
 # scored in turns.
@@ -63,6 +65,7 @@ class Decoder:
         model, options: what is decoded, and how.
         hotwords: phrases to prefer.
         lm: an n-gram model of words or units; its weights stand in the options.
+        rescorer: a neural language model that ranks what a lexicon search found.
 
     Raises:
         ConfigError: the method takes no hotwords or language model, or they do not fit the units.
@@ -73,8 +76,11 @@ class Decoder:
     options: DecodingOptions
     hotwords: Hotwords | None = None
     lm: Ngram | None = None
+    rescorer: Rescorer | None = None
 
     def __post_init__(self) -> None:
+        if self.rescorer is not None and self.options.method != "lexicon":
+            raise ConfigError(f"rescorer: ranks words of a lexicon, not of {self.options.method}")
         if self.options.method == "greedy":
             for name, given in (("hotwords", self.hotwords), ("language model", self.lm)):
                 if given is not None and not (isinstance(given, Hotwords) and not given):
@@ -130,6 +136,8 @@ class Decoder:
                 model.words, model.tokenizer, options, hotwords=self.hotwords, lm=self.lm
             )
         lm = self.lm if options.lm_pass == "first" else None
+        if self.rescorer is not None or options.risk_scale:  # the n-best is as long as it is to be
+            options = replace(options, beam=max(options.beam, options.nbest))
         return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
     @cached_property
@@ -166,6 +174,8 @@ class Decoder:
     ) -> list[Hypothesis]:
         """The best of each n-best list that :meth:`search` gave, rescored where asked for; of a
         search for words with the evidence for each."""
+        if self.options.method != "attention":
+            nbests = self._ranked(nbests)
         chosen = self._choose(heard, nbests)
         if not self._finds_words:
             return chosen
@@ -174,17 +184,44 @@ class Decoder:
             for best, nbest in zip(chosen, nbests, strict=True)
         ]
 
+    def _ranked(self, nbests: Sequence[Sequence[Hypothesis]]) -> Sequence[Sequence[Hypothesis]]:
+        """The hypotheses in the order of the language models that look at them after the search."""
+        options = self.options
+        if self.second_pass:
+            nbests = [add_scores(nbest, self.second_pass) for nbest in nbests]
+        if options.method == "lexicon" and options.lm_pass == "second" and self.lm is not None:
+            used, weight = self.model.words.ngram, options.lm_weight
+            nbests = [rescore_words(n, self.lm, weight, used=used) for n in nbests]
+        if self.rescorer is not None:
+            nbests = self._by_sentences(self.rescorer, nbests)
+        if options.method == "lexicon" and options.risk_scale:
+            nbests = [fewest_errors(nbest, options.risk_scale) for nbest in nbests]
+        return nbests
+
+    def _by_sentences(
+        self, rescorer: Rescorer, nbests: Sequence[Sequence[Hypothesis]]
+    ) -> list[list[Hypothesis]]:
+        options = self.options
+        sentences = [[text for text, _, _ in h.words] for nbest in nbests for h in nbest]
+        logs = iter(rescorer.scores(sentences))
+        return [
+            rescore_sentences(
+                nbest,
+                [next(logs) for _ in nbest],
+                weight=options.lm_weight,
+                share=options.rescorer_share,
+                bonus=options.rescorer_bonus,
+                used=self._word_model,
+            )
+            for nbest in nbests
+        ]
+
     def _choose(
         self, heard: Sequence[Heard], nbests: Sequence[Sequence[Hypothesis]]
     ) -> list[Hypothesis]:
         options = self.options
         if options.method == "attention":
             return [self._attention(item) for item in heard]
-        if self.second_pass:
-            nbests = [add_scores(nbest, self.second_pass) for nbest in nbests]
-        if options.method == "lexicon" and options.lm_pass == "second" and self.lm is not None:
-            used, weight = self.model.words.ngram, options.lm_weight
-            nbests = [rescore_words(n, self.lm, weight, used=used) for n in nbests]
         attention = options.method == "rescoring" or (
             options.method == "lexicon" and options.attention_pass and self.model.engine.has_decoder
         )
@@ -192,6 +229,7 @@ class Decoder:
             return [nbest[0] for nbest in nbests]
         # an empty hypothesis alone leaves nothing to choose
         chosen = [nbest[0] for nbest in nbests]
+        nbests = [nbest[: options.beam] for nbest in nbests]
         open_ = [n for n, nbest in enumerate(nbests) if any(h.tokens for h in nbest)]
         per_call = max(SCORED_AT_ONCE // self.options.beam, 1)
         for first in range(0, len(open_), per_call):

@@ -14,7 +14,8 @@ from mynah.decoding.lexicon_search import LexiconSearch, Spell
 from mynah.decoding.ngram import NgramModel, load_ngram
 from mynah.decoding.options import DecodingOptions
 from mynah.errors import ConfigError, ModelError
-from mynah.model_folder import ModelFolder
+from mynah.model_folder import MODEL_FILE, ModelFolder, read_model_folder
+from mynah.runtime.rescorer import Rescorer
 from mynah.runtime.spelling import Speller
 from mynah.text import Tokenizer
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LEXICON, NGRAM = "lm/lexicon.bin", "lm/words.ngram"
 SPELLING = "lm/spelling.ngram"
+RESCORER = "lm/rescorer"  # a model folder of its own
 GRAPH, GRAPH_WORDS = "lm/TLG.fst", "lm/words.txt"
 
 _Part = TypeVar("_Part")
@@ -70,6 +72,22 @@ class WordParts:
         if not self.has(SPELLING):
             return None
         return self._part(SPELLING, lambda: Speller(load_ngram(self._folder.file(SPELLING))))
+
+    @property
+    def rescorer(self) -> Rescorer | None:
+        """What ranks the hypotheses of a search; None where the model has none.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        name = f"{RESCORER}/{MODEL_FILE}"
+        if not self.has(name):
+            return None
+
+        def read() -> Rescorer:
+            return Rescorer(read_model_folder(self._folder.file(name).parent))
+
+        return self._part(RESCORER, read)
 
     @property
     def graph(self) -> Graph:

@@ -18,9 +18,10 @@ from mynah.decoding.lexicon import Entry, Lexicon, make_lexicon, read_lines, rea
 from mynah.decoding.lexicon_file import save_lexicon
 from mynah.decoding.ngram import NgramModel, load_ngram, save_ngram
 from mynah.decoding.options import DecodingOptions
-from mynah.errors import ConfigError, InputError
-from mynah.model_folder import ModelFolder, write_model_folder
-from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM, SPELLING
+from mynah.errors import ConfigError, InputError, ModelError
+from mynah.model_folder import ModelFolder, write_model_file, write_model_folder
+from mynah.runtime.lexicon import GRAPH, GRAPH_WORDS, LEXICON, NGRAM, RESCORER, SPELLING
+from mynah.runtime.rescorer import PRECISIONS, Rescorer
 from mynah.runtime.spelling import Speller
 from mynah.text import Tokenizer, load_tokenizer
 
@@ -120,6 +121,40 @@ def add_graph(
         (work / GRAPH).parent.mkdir(exist_ok=True)
         shutil.copyfile(fst, work / GRAPH)
         shutil.copyfile(words, work / GRAPH_WORDS)
+
+
+def add_rescorer(
+    source: ModelFolder, target: str | Path, rescorer: ModelFolder, *, settings: Sequence[str] = ()
+) -> int:
+    """Write ``target``: the folder ``source``, which has a lexicon, with the neural language model
+    ``rescorer`` that ranks what is found; gives the bytes that it takes.
+
+    Its int8 graph is taken where there is one, else that in fp32.
+
+    Raises:
+        ModelError: ``source`` has no lexicon, ``rescorer`` is no language model or has no graph, or
+            a part of either is missing or altered.
+        ConfigError: a setting is wrong.
+    """
+    if not source.has(LEXICON):
+        raise ModelError(f"{source.path}: has no lexicon, whose words a rescorer could rank")
+    graphs = [f"onnx/lm.{p}.onnx" for p in PRECISIONS if rescorer.has(f"onnx/lm.{p}.onnx")]
+    if not graphs and rescorer.has("weights.safetensors"):
+        raise ModelError(f"{rescorer.path}: has no graph; mynah export makes one")
+    Rescorer(rescorer)  # refuse what is none
+    decoding = _decoding(source.info.decoding, settings)
+    with write_model_folder(target, dataclasses.replace(source.info, decoding=decoding)) as work:
+        for name in source.files:
+            if not name.startswith(f"{RESCORER}/"):
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.file(name), work / name)
+        inner = work / RESCORER
+        for name in rescorer.files:
+            if name.startswith("tokenizer/") or name in ("CARD.md", graphs[0]):
+                (inner / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(rescorer.file(name), inner / name)
+        write_model_file(inner, rescorer.info)
+        return sum(path.stat().st_size for path in inner.rglob("*") if path.is_file())
 
 
 def _copy_spelling(spelling: str | Path | None, work: Path) -> None:

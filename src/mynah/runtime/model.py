@@ -23,6 +23,7 @@ AnyTokenizer = TypeVar("AnyTokenizer")
 
 # families that are not recognisers, and what they are for
 _OTHER_FAMILIES = {
+    "lm": "it ranks what a recogniser found (--rescorer)",
     "vad": "it finds where there is speech (mynah segments)",
     "punctuation": "it makes plain text readable (mynah punctuate)",
     "whisper": "a Whisper model hears whole windows (mynah.load runs it)",

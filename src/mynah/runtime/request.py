@@ -7,16 +7,19 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mynah.audio.segments import SegmentOptions
 from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
 from mynah.decoding.fusion import Ngram
 from mynah.errors import ConfigError, ModelError
+from mynah.model_folder import find_model, read_model_folder
 from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.endpoint import Endpointing, split
 from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
+from mynah.runtime.rescorer import Rescorer, load_rescorer
 from mynah.runtime.result import Segment
 from mynah.runtime.voice import Detector, Voice
 from mynah.runtime.words import make_segment
@@ -39,6 +42,8 @@ class Request:
         hotwords: phrases to prefer, ``Hotwords`` or entries ``phrase`` and ``phrase=3.5``.
         lm: an n-gram model that takes part in the search, or its file; its weight stands in
             ``options``.
+        rescorer: a neural language model that ranks what a lexicon search found, a folder or a
+            name; ``None``: the model's own, where it has one; ``False``: none.
         language: one of the model's, for a model of several.
         endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
             by the same rules.
@@ -57,6 +62,7 @@ class Request:
     options: DecodingOptions | None = None
     hotwords: Hotwords | Sequence[str] | None = None
     lm: Ngram | str | os.PathLike[str] | None = None
+    rescorer: Rescorer | str | os.PathLike[str] | bool | None = None
     words: bool = True
     chars: bool = False
     language: str | None = None
@@ -98,7 +104,11 @@ class Request:
         if isinstance(lm, (str, os.PathLike)):
             path, changed = _language_model_file(lm)
             lm = f"{path} {changed}"
-        return repr(dataclasses.replace(self, lm=lm, punctuate=False, itn=False))
+        rescorer = self.rescorer
+        if isinstance(rescorer, (str, os.PathLike)):
+            rescorer = str(read_model_folder(find_model(Path(rescorer))).files)
+        kept = dataclasses.replace(self, lm=lm, rescorer=rescorer, punctuate=False, itn=False)
+        return repr(kept)
 
 
 @dataclass(frozen=True)
@@ -160,14 +170,16 @@ def plan(model: Model, request: Request) -> Plan:
     if request.whisper is not None or request.aligner is not None:
         asked = "whisper" if request.whisper is not None else "aligner"
         raise ConfigError(f"{asked}: {model.name} is no Whisper model")
+    options = model.decoding_options(request.options, request.method)
     detector, speech = find_detector(request.vad, model.engine.info.voice_activity)
     return Plan(
         model=model,
         decoder=Decoder(
             model,
-            model.decoding_options(request.options, request.method),
+            options,
             hotwords=_hotwords(request.hotwords),
             lm=_language_model(request.lm),
+            rescorer=_rescorer(model, options, request.rescorer),
         ),
         words=request.words,
         chars=request.chars,
@@ -203,6 +215,21 @@ def _language_model(given: Ngram | str | os.PathLike[str] | None) -> Ngram | Non
         return _loaded(*_language_model_file(given))
     except OSError as error:
         raise ModelError(f"{given}: cannot be read ({error.strerror or error})") from None
+
+
+def _rescorer(
+    model: Model,
+    options: DecodingOptions,
+    given: Rescorer | str | os.PathLike[str] | bool | None,
+) -> Rescorer | None:
+    if given is False or isinstance(given, Rescorer):
+        return given or None
+    if given is None or given is True:
+        own = model.parts.rescorer if model.parts and options.method == "lexicon" else None
+        if own is None and given:
+            raise ConfigError(f"rescorer: {model.name} has none; name a model")
+        return own
+    return load_rescorer(given)
 
 
 def _language_model_file(given: str | os.PathLike[str]) -> tuple[str, int]:

@@ -156,6 +156,8 @@ def train_bpe(
             vocab_size=vocab_size - 2 - len(hanzi),
             model_type=model_type,
             character_coverage=character_coverage,
+            # the scoring form is normal already, and the tables would be most of the model
+            normalization_rule_name="identity" if language else "nmt_nfkc",
             user_defined_symbols=list(user_symbols),
             hard_vocab_limit=model_type == "bpe",
             bos_id=-1,

@@ -28,6 +28,7 @@ FREE_KEYS = (
     "loop.tensorboard",
     "evaluate",
     "task.graphs",
+    "task.prepared",
     "card",
     "streaming",
     "decoding",

@@ -39,6 +39,8 @@ class BpeOptions:
     model_type: Literal["unigram", "bpe"] = "unigram"
     language: str = ""  # texts are brought into its scoring form; empty: they are taken as they are
     case: Literal["keep", "lower", "upper"] = "keep"
+    # of the texts' characters; the rarest others are unknown ones
+    character_coverage: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,14 @@ def base_tokenizer(base: ModelFolder) -> Tokenizer:
 
 
 def make_tokenizer(
-    config: TrainConfig, base: ModelFolder | None, folder: Path, notes: list[str]
+    config: TrainConfig,
+    base: ModelFolder | None,
+    folder: Path,
+    notes: list[str],
+    texts: Iterator[str] | None = None,
 ) -> Tokenizer:
-    """The recipe's tokenizer: the one in ``folder``, a given one, or one trained now.
+    """The recipe's tokenizer: the one in ``folder``, a given one, or one trained now, on ``texts``
+    or else on those of the training set.
 
     Whatever it is, ``folder`` holds it afterwards, so that resuming does not depend on the texts.
 
@@ -95,7 +102,7 @@ def make_tokenizer(
             raise ConfigError(f"tokenizer.folder: {given}: no such folder")
         tokenizer = load_tokenizer(Path(given), values)
     else:
-        tokenizer = _train(config, values)
+        tokenizer = _train(config, values, texts)
         source = "a dictionary" if values["kind"] == "phone" else "the training texts"
         notes.append(f"tokenizer: {tokenizer.vocab_size} units from {source}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,18 +133,25 @@ def _positions(manifest: Manifest) -> Iterator[tuple[int, Cut]]:
         yield from manifest.scan()
 
 
-def _train(config: TrainConfig, values: dict[str, Any]) -> Tokenizer:
+def _train(
+    config: TrainConfig, values: dict[str, Any], texts: Iterator[str] | None = None
+) -> Tokenizer:
     given, kind = without_kind(values), section(values, "tokenizer", ("bpe", "char", "phone"))
     if kind == "phone":
         phone = build(PhoneOptions, given, "tokenizer")
         path = locate(phone.dictionary, config.data.root or None)
         shape = TokenizerConfig(kind="phone", language=phone.language)
         return PhoneTokenizer(learn_sounds(path, phone.language), config=shape)
-    texts = training_texts(config)
+    texts = training_texts(config) if texts is None else texts
     if kind == "bpe":
         bpe = build(BpeOptions, given, "tokenizer")
         return train_bpe(
-            texts, bpe.vocab_size, bpe.model_type, language=bpe.language, case=bpe.case
+            texts,
+            bpe.vocab_size,
+            bpe.model_type,
+            language=bpe.language,
+            case=bpe.case,
+            character_coverage=bpe.character_coverage,
         )
     char = build(CharOptions, given, "tokenizer")
     return char_tokenizer(texts, language=char.language, case=char.case, min_count=char.min_count)

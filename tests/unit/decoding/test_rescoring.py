@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mynah.decoding import Hypothesis, rescore
+from mynah.decoding import Hypothesis, fewest_errors, rescore
+from mynah.evaluation.error_rate import error_rate
 
 NBEST = [
     Hypothesis((5, 6), -1.0, (0, 3)),
@@ -70,3 +71,33 @@ def test_scores_that_do_not_fit_are_refused() -> None:
         rescore(NBEST, FORWARD[:1], ctc_weight=0.5)
     with pytest.raises(ValueError, match="reverse_scores"):
         rescore(NBEST, FORWARD, ctc_weight=0.5, reverse_weight=0.3)
+
+
+def said(text: str, score: float) -> Hypothesis:
+    words = tuple((word, i, i + 1) for i, word in enumerate(text.split()))
+    return Hypothesis(tuple(range(len(words))), score, words=words)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+def test_the_fewest_expected_errors(scale: float) -> None:
+    dice = np.random.default_rng(0)
+    changed = 0
+    for _ in range(40):
+        texts = {" ".join(dice.choice(list("abcd"), int(n))) for n in dice.integers(0, 6, 8)}
+        scores = np.sort(dice.normal(0, 2, len(texts)))[::-1].tolist()
+        nbest = [said(text, score) for text, score in zip(sorted(texts), scores, strict=True)]
+        weights = np.exp(np.array(scores) / scale)
+        risks = []
+        for one in sorted(texts):
+            errors = [error_rate([(other, one)]).errors for other in sorted(texts)]
+            risks.append(float(weights @ np.array(errors) / weights.sum()))
+        found = fewest_errors(nbest, scale)
+        assert len(found) == len(nbest) and set(found) == set(nbest)
+        best = nbest.index(found[0])
+        assert risks[best] == pytest.approx(min(risks))
+        assert found[1:] == [h for h in nbest if h is not found[0]]
+        changed += best != 0
+        few = fewest_errors(nbest, scale, candidates=2)[0]
+        assert risks[nbest.index(few)] == pytest.approx(min(risks[:2]))
+    assert changed
+    assert fewest_errors([], scale) == [] and fewest_errors(nbest[:1], scale) == nbest[:1]

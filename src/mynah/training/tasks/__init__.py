@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TASKS: dict[str, str] = {
     "ctc_attention": "mynah.training.tasks.ctc_attention",
+    "lm": "mynah.training.tasks.lm",
     "punctuation": "mynah.training.tasks.punctuation",
     "vad": "mynah.training.tasks.vad",
     "whisper": "mynah.training.tasks.whisper",

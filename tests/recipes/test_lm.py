@@ -1,0 +1,59 @@
+"""The recipe of the English language model, two steps, on the small text of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mynah.model_folder import read_model_folder
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+pytest.importorskip("sentencepiece")
+
+
+def test_two_steps(repository: Path, tmp_path: Path) -> None:
+    from mynah.training.config import read_recipe
+    from mynah.training.run import train
+
+    text = repository / "tests" / "data" / "prose" / "en.txt"
+    sources = f'[{{ manifest = "{text}" }}]'
+    config = read_recipe(
+        repository / "recipes" / "english" / "lm.toml",
+        [f"data.train={sources}", f"data.dev={sources}", "loop.max_steps=2", "schedule.warmup=1",
+         "loop.tensorboard=false", "tokenizer.vocab_size=150", "task.tokenizer_every=1"],
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    assert train(config, tmp_path / "run", device="cpu", threads=1)
+    info = read_model_folder(tmp_path / "run" / "model").info
+    assert (info.name, info.family, info.languages) == ("mynah-lm-en", "lm", ("en",))
+    further = read_recipe(
+        repository / "recipes" / "english" / "lm_2.toml",
+        [f"data.train={sources}", f"data.dev={sources}", "loop.max_steps=2", "schedule.warmup=1",
+         "loop.tensorboard=false", f"init={tmp_path / 'run' / 'model'}"],
+    )  # fmt: skip
+    assert train(further, tmp_path / "further", device="cpu", threads=1)
+    assert read_model_folder(tmp_path / "further" / "model").info.config == info.config
+    assert {key: info.config[key] for key in ("dim", "layers", "context")} == {
+        key: config.model[key] for key in ("dim", "layers", "context")
+    }
+
+
+def test_what_is_watched_is_not_trained_on(repository: Path) -> None:
+    from mynah.corpus.select import matcher
+    from mynah.text.prose import Line
+    from mynah.training.config import read_recipe
+
+    data = read_recipe(repository / "recipes" / "english" / "lm.toml").data
+    more = read_recipe(repository / "recipes" / "english" / "lm_2.toml").data
+    (dev,) = data.dev
+    assert more.dev == data.dev
+    assert all(s.exclude == data.train[0].exclude or s.where or s.manifest == "read.txt"
+               for s in more.train)  # fmt: skip
+    (prose,) = (source for source in data.train if source.manifest == dev.manifest)
+    used, trained = (matcher(source.where, source.exclude) for source in (dev, prose))
+    assert len(dev.where["title"]) == 5
+    for title in dev.where["title"]:
+        assert used(Line(title, 3, "")) and not trained(Line(title, 3, ""))
+    assert trained(Line("Another book", 3, "")) and not used(Line("Another book", 3, ""))
