@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+os.environ.pop("MYNAH_DATA", None)  # where a user keeps sets is not where the tests look
 
 
 def find_shared() -> Path | None:

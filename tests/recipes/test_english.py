@@ -54,7 +54,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
             )
         _write(root / name / "manifest.tsv", lines)
         _write(root / name / "aligned.tsv", lines)
-        for label in ("pocketsphinx", "phones_6", "phones_7"):
+        for label in ("pocketsphinx", "phones_6", "phones_7", "phones_8"):
             _write(root / name / f"by_{label}.tsv", lines)
     noise = np.random.default_rng(1).standard_normal(16000).astype(np.float32) * 0.1
     room = np.exp(-np.arange(800) / 100).astype(np.float32)
