@@ -80,6 +80,28 @@ def test_a_batch_is_varied_by_its_place_alone(both: Make) -> None:
     )
 
 
+def test_each_epoch_draws_anew(corpus: Path, both: Make) -> None:
+    alone = {"train": [{"manifest": str(corpus / "manifest.tsv"), "limit": 1}]}
+    _, resident = both(**alone, color={})
+    (first,), (second,) = full(resident.epoch(0)), full(resident.epoch(1))
+    assert first.ids == second.ids
+    assert not torch.allclose(first.feats, second.feats)
+
+
+def test_known_sounds_follow_the_speed(corpus: Path, both: Make, tmp_path: Path) -> None:
+    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
+    table = [f"{head}\tsounds", *(f"{x}\tA 9 sil 7 b {n}" for n, x in enumerate(lines, 30))]
+    text = "\n".join(table).replace("\tu", f"\t{corpus}/u")
+    (tmp_path / "known.tsv").write_text(text + "\n", "utf-8")
+    loader, resident = both(
+        train=[{"manifest": str(tmp_path / "known.tsv")}], alignment="sounds", speed=[0.8, 1.25]
+    )
+    for a, b in zip(full(loader.epoch(0)), full(resident.epoch(0)), strict=True):
+        assert a.ids == b.ids and a.labels is not None and b.labels is not None
+        assert len(a.labels.unique()) == 4  # A, b, silence, not known
+        assert torch.equal(a.labels, b.labels)
+
+
 def test_development_sets_are_not_varied(both: Make) -> None:
     _, varied = both(augment=False, color={}, spec_augment={})
     _, plain = both()
