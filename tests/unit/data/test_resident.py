@@ -99,7 +99,8 @@ def test_known_sounds_follow_the_speed(corpus: Path, both: Make, tmp_path: Path)
     for a, b in zip(full(loader.epoch(0)), full(resident.epoch(0)), strict=True):
         assert a.ids == b.ids and a.labels is not None and b.labels is not None
         assert len(a.labels.unique()) == 4  # A, b, silence, not known
-        assert torch.equal(a.labels, b.labels)
+        # a set keeps labels for the frames of a recording as it is: the last may be missing
+        assert (a.labels != b.labels).sum(1).max() <= 1
 
 
 def test_development_sets_are_not_varied(both: Make) -> None:
