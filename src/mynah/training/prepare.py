@@ -61,6 +61,8 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         setup: Setup = tasks.prepare(config, out, workers)
         return setup
     options = tasks.make_options(config.task)
+    if getattr(options, "captured", False) and config.loop.accumulate > 1:
+        raise ConfigError("task.captured: a step takes one batch; leave out loop.accumulate")
     base = read_model_folder(find_model(config.init)) if config.init else None
     frontend = make_frontend(config.frontend or (base.info.frontend if base else {"kind": "fbank"}))
     notes: list[str] = []
@@ -214,8 +216,11 @@ def take_weights(
             lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
         )
     tensors = read_weights(base.file("weights.safetensors"))
+    more = ""
+    if not parts and hasattr(tasks, "fitted"):
+        tensors, more = tasks.fitted(tensors, model)
     taken = load_parts(model, tensors, parts=parts, remake=remake, source=str(base.path))
-    return taken.line(config.init)
+    return "; ".join(filter(None, (taken.line(config.init), more)))
 
 
 def describe(

@@ -107,6 +107,16 @@ def test_parts(speech: Path, base: Path, tmp_path: Path) -> None:
     assert config["encoder"]["dim"] == 16, "the rest of the config is that of init"
 
 
+def test_more_layers_than_init(speech: Path, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    have = read_model_folder(base).info.config["encoder"]["layers"]
+    lines = fit(
+        speech, out, f"init={base}", f"model={{encoder={{layers={have + 1}}}}}", "tokenizer={}",
+    )  # fmt: skip
+    assert any("1 layers are put between those of init" in line for line in lines)
+    assert f"encoder.layers.{have}.norm_final.weight" in weights(out / "model")
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

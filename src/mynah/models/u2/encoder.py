@@ -6,7 +6,7 @@ d head width, C cached frames, O overlap of the subsampling, K kernel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -130,7 +130,7 @@ class EncoderLayer(nn.Module):
         self.has_macaron, self.has_convolution = c.macaron, c.convolution != "none"
 
     def forward(
-        self, x: Tensor, view: _View, cache: tuple[Tensor, Tensor, Tensor] | None
+        self, x: Tensor, view: View, cache: tuple[Tensor, Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """(B, T', D) and a cache of keys, values and convolution -> the same, one step later."""
         if self.has_macaron:
@@ -166,7 +166,7 @@ class EncoderLayer(nn.Module):
 
 
 @dataclass
-class _View:
+class View:
     """What the layers know of lengths, context and positions."""
 
     lens: Tensor  # (B,) new encoder frames
@@ -189,6 +189,8 @@ class Encoder(nn.Module):
         self.scale = 1.0 if config.positions == "none" else config.dim**0.5
         self.dropout = Dropout(config.position_dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        # what runs the layers over whole utterances while they are trained, if not the layers alone
+        self.stack: Callable[[Tensor, View], Tensor] | None = None
         final = config.norm_first and config.final_norm
         self.norm = nn.LayerNorm(config.dim, config.norm_eps) if final else nn.Identity()
 
@@ -240,7 +242,11 @@ class Encoder(nn.Module):
             if chunk is not None and not full:
                 mask = chunk_mask(lens, x.shape[1], chunk, left)
         x, where = self._positions(x, start, capacity)
-        x, state = self._layers(self.dropout(x), _View(lens, valid, mask, where), state)
+        x, view = self.dropout(x), View(lens, valid, mask, where)
+        if self.stack is not None and state is None and torch.is_grad_enabled():
+            x = self.stack(x, view)
+        else:
+            x, state = self._layers(x, view, state)
         return self.norm(x) * valid[..., None], lens, state
 
     def _positions(self, x: Tensor, start: Tensor, capacity: int) -> tuple[Tensor, Tensor | None]:
@@ -260,7 +266,7 @@ class Encoder(nn.Module):
         return x + self.sinusoid(new), None
 
     def _layers(
-        self, x: Tensor, view: _View, state: EncoderState | None
+        self, x: Tensor, view: View, state: EncoderState | None
     ) -> tuple[Tensor, EncoderState | None]:
         if state is None:
             for layer in self.layers:

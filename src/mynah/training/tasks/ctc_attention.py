@@ -25,9 +25,11 @@ from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import ctc_loss, label_smoothing_loss
+from mynah.models.u2.deepen import count_layers, deepen
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.nn.mask import valid_mask
 from mynah.text import Tokenizer, normalize_for_scoring
+from mynah.training.capture import CapturedLayers
 from mynah.training.config import EvaluateConfig, without_kind
 from mynah.training.optimisation import mix
 from mynah.training.task import Losses, Place, Turn
@@ -54,6 +56,7 @@ class Options:
     # of CTC after the middle layer, by the same output layer: an encoder that is trained so needs
     # less data (Lee and Watanabe 2021, arXiv:2102.03216)
     middle_weight: float = 0.0
+    captured: bool = False  # on a GPU, the encoder's layers as CUDA graphs
 
     def __post_init__(self) -> None:
         for name in ("ctc_weight", "reverse_weight", "full_context"):
@@ -159,6 +162,15 @@ def decoding(model: U2, options: Options) -> dict[str, Any]:
     return {"method": "rescoring", "ctc_weight": 0.5, "reverse_weight": reverse}
 
 
+def fitted(tensors: dict[str, Tensor], model: U2) -> tuple[dict[str, Tensor], str]:
+    """The weights of ``init`` for a model with more layers, and a line about that if there are."""
+    config = model.config.encoder
+    more = config.layers - count_layers(tensors)
+    if more <= 0 or not config.norm_first:
+        return tensors, ""
+    return deepen(tensors, config.layers), f"{more} layers are put between those of init"
+
+
 def make_task(
     model: U2, tokenizer: Tokenizer, options: Options, evaluate: EvaluateConfig
 ) -> CtcAttention:
@@ -199,6 +211,11 @@ class CtcAttention:
             layers = model.encoder.layers
             layers[(len(layers) - 1) // 2].register_forward_hook(self._keep_middle)
         self.parts = tuple(names)
+
+        if options.captured:
+            if options.middle_weight > 0:
+                raise ConfigError("task.captured: not with middle_weight")
+            model.encoder.stack = CapturedLayers(model.encoder)
 
     def _keep_middle(self, layer: nn.Module, inputs: Any, output: tuple[Tensor, Any]) -> None:
         self._middle = output[0]
