@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import whisper_files as files
-from tests.whisper_plain import TOKENIZER
 from tests.whisper_reference import random_whisper
 
 torch = pytest.importorskip("torch")
@@ -24,10 +23,12 @@ from mynah.runtime.whisper.config import WhisperConfig, WhisperDims  # noqa: E40
 from mynah.runtime.whisper.options import WhisperOptions  # noqa: E402
 from mynah.runtime.whisper.prompts import fixed_prompts  # noqa: E402
 from mynah.runtime.whisper.window import Asked, Found, WindowDecoder  # noqa: E402
+from mynah.text.whisper_tokenizer import WhisperTokenizer, standard_tokens  # noqa: E402
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 on_each = pytest.mark.parametrize("where", ["cpu", pytest.param("cuda", marks=no_gpu)])
 Array = np.ndarray[Any, Any]
+TOKENIZER = WhisperTokenizer(files.vocabulary(), standard_tokens(300, files.TOKENS))
 
 EOT, BEGIN, SIZE = 60, 70, 100
 VARIANTS: list[dict[str, Any]] = [
