@@ -77,7 +77,7 @@ class HostPrediction:
             values = np.take_along_axis(self._logits, tokens, axis=1)
         else:
             tokens, values = best_units(self._logits, count)
-        return tokens, values - log_totals(self._logits)[:, None]
+        return tokens, values - log_totals(self._logits, values[:, 0])[:, None]
 
     def drawn(
         self, rules: Rules, said: Ints, begun: int, temperature: float, uniform: Logs
@@ -94,13 +94,14 @@ class HostPrediction:
         return tokens, logits[np.arange(len(tokens)), tokens] - totals
 
 
-def log_totals(logits: Floats) -> Logs:
-    """What to take from the logits (N, V) of a row to make log-probabilities, (N,).
+def log_totals(logits: Floats, best: Floats | None = None) -> Logs:
+    """What to take from the logits (N, V) of a row to make log-probabilities, (N,); ``best`` (N,)
+    are the greatest, where they are known.
 
     Raises:
         ModelError: they are no numbers.
     """
-    totals = log_sums(logits).astype(np.float64)
+    totals = log_sums(logits, best).astype(np.float64)
     refuse_nan(totals)
     return totals
 

@@ -113,12 +113,15 @@ class Rules:
         logits[together > logits[:, :begin].max(axis=1), :begin] = NEVER
 
 
-def log_sums(values: Floats) -> Floats:
-    """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible."""
-    best = values.max(axis=1)
+def log_sums(values: Floats, best: Floats | None = None) -> Floats:
+    """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible. ``best`` (N,)
+    are the greatest of each row, where they are known."""
+    if best is None:
+        best = values.max(axis=1)
     safe = np.where(np.isfinite(best), best, np.float32(0.0))
-    sums = np.empty(len(values), values.dtype)
+    sums, some = np.empty(len(values), values.dtype), np.empty(values.shape[1], values.dtype)
     for row, value in enumerate(values):  # a row stays in cache
-        sums[row] = np.exp(value - safe[row]).sum()
+        np.subtract(value, safe[row], out=some)
+        sums[row] = np.exp(some, out=some).sum()
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(sums) + safe)
