@@ -1,5 +1,6 @@
-"""A large Whisper on a GPU, in fp16: ours (PyTorch, captured graphs), transformers (sdpa; compiled
-with a static cache) and CTranslate2, which faster-whisper runs on.
+"""A large Whisper on a GPU, in fp16: ours (PyTorch, captured graphs; with the search on the device
+and on the host), transformers (sdpa; compiled with a static cache) and CTranslate2, which
+faster-whisper runs on.
 
     python benchmarks/whisper_gpu.py                        # large-v3, 1 and 16 windows at once
     python benchmarks/whisper_gpu.py --shape test --device cpu --tokens 5     # does it run?
@@ -31,9 +32,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mynah.decoding.whisper_prediction import HostPrediction, Prediction
 from mynah.decoding.whisper_rules import Rules
 from mynah.decoding.whisper_search import beam_search, sample
-from mynah.export.whisper_torch import PRECISIONS, TorchWhisper
+from mynah.export.whisper_torch import PRECISIONS, TorchTextDecoder, TorchWhisper
 from mynah.models.whisper.checkpoints.names import to_huggingface
 from mynah.models.whisper.model import Whisper
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
@@ -83,17 +85,31 @@ class Ours:
     def __call__(self, mels: Array, count: int, beam: int) -> Said:
         rows = len(mels)
         step = self.engine.decoder(self.engine.encode(mels), range(rows))
-        logits = step(np.tile(np.array(PROMPT), (rows, 1)))
+        first = self.predict(step, np.tile(np.array(PROMPT), (rows, 1)))
         given = np.zeros((rows, 0), np.int64)
 
-        def after(tokens: Array, parents: Array) -> Array:
-            return step(tokens[:, None], parents)
+        def after(tokens: Array, parents: Array) -> Prediction:
+            return self.predict(step, tokens[:, None], parents)
 
         if beam > 1:
-            texts = beam_search(logits, after, RULES, given, limit=count, beam=beam)
+            texts = beam_search(first, after, RULES, given, limit=count, beam=beam)
         else:
-            texts = sample(logits, after, RULES, given, limit=count)
+            texts = sample(first, after, RULES, given, limit=count)
         return [list(found[0].tokens) for found in texts]
+
+    def predict(
+        self, step: TorchTextDecoder, tokens: Array, parents: Array | None = None
+    ) -> Prediction:
+        return step.predict(tokens, parents)
+
+
+class OnHost(Ours):
+    """The same with all logits on their way to the host, where the tokens are chosen."""
+
+    def predict(
+        self, step: TorchTextDecoder, tokens: Array, parents: Array | None = None
+    ) -> Prediction:
+        return HostPrediction(step(tokens, parents))
 
 
 class Transformers:
@@ -204,7 +220,8 @@ def convert(args: argparse.Namespace) -> None:
 
 KINDS = {"fp16": "float16", "fp32": "float32", "bf16": "bfloat16"}
 SYSTEMS: dict[str, Callable[[argparse.Namespace], Any]] = {
-    "ours": Ours, "transformers": Transformers, "ctranslate2": CTranslate2, "compiled": Compiled,
+    "ours": Ours, "host": OnHost, "transformers": Transformers, "ctranslate2": CTranslate2,
+    "compiled": Compiled,
 }  # fmt: skip
 
 
@@ -300,7 +317,7 @@ def one(args: argparse.Namespace) -> None:
                 token_ms=round(1000 * (total - encoder) / count, 3),
                 device_gib=used.get("gib"), torch_gib=gib,
             )  # fmt: skip
-    if args.profile and args.out and isinstance(system, Ours):
+    if args.profile and args.out and args.one == "ours":
         profile(system, args)
 
 
@@ -432,7 +449,7 @@ def run_all(args: argparse.Namespace, given: list[str]) -> None:
     compare(args, name)
 
 
-PARTS = ("ours", "check", "convert", "ctranslate2", "transformers", "compiled")
+PARTS = ("ours", "host", "check", "convert", "ctranslate2", "transformers", "compiled")
 
 
 def main(arguments: list[str] | None = None) -> None:

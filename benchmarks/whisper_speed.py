@@ -100,10 +100,10 @@ class Ours:
             heard = self._engine.encode(mels)
             decoder = self._engine.decoder(heard, range(case.batch))
             given = np.tile(PROMPT, (case.batch, 1))
-            first = decoder(given)
+            first = decoder.predict(given)
 
             def step(tokens: Any, parents: Any) -> Any:
-                return decoder(tokens[:, None], parents)
+                return decoder.predict(tokens[:, None], parents)
 
             nothing = np.zeros((case.batch, 0), np.int64)
             if case.beam == 1:

@@ -19,6 +19,7 @@ from mynah.runtime.whisper.config import WhisperConfig
 from mynah.runtime.whisper.longform import LongForm, Window
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.together import Together
 from mynah.runtime.whisper.transcribe import make_run
 from mynah.text.whisper_tokenizer import WhisperTokenizer, standard_tokens
 
@@ -74,7 +75,12 @@ def blocks(samples: Array, size: int = 48_000) -> Iterator[Array]:
 def decoded(model: WhisperModel, planned: Asked, samples: Array) -> tuple[LongForm, list[Window]]:
     """The windows of a recording."""
     run = make_run(model, planned, blocks(samples))
-    return run, [window for some in run.windows() for window in some]
+    together = Together(iter([run]), planned.options.batch_size)
+    while together.step() is not None:
+        pass
+    if run.error is not None:
+        raise run.error
+    return run, run.windows
 
 
 class Scripted:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from tests import whisper_files as files
 
+from mynah.decoding.whisper_prediction import HostPrediction
 from mynah.runtime.whisper.config import WhisperDims
 
 Array = npt.NDArray[Any]
@@ -214,6 +215,10 @@ class ReferenceDecoder:
         found = [self._engine.logits(x if every else x[-1:]) for x, _, _ in done]
         logits = np.stack(found).astype(np.float32)
         return logits if every else logits[:, 0]
+
+    def predict(self, tokens: Array, parents: Array | None = None) -> HostPrediction:
+        """What may follow (N, n) new tokens."""
+        return HostPrediction(self(tokens, parents))
 
     def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
         """Cross-attention (N, heads, n, T') of whole sequences (N, n)."""

@@ -259,6 +259,20 @@ def test_all_files_as_whisper_writes_them(call: Call, tmp_path: Path, recording:
     assert (tmp_path / "talk.srt").is_file()
 
 
+def test_recordings_side_by_side(call: Call, recording: Path, tmp_path: Path) -> None:
+    others = [tmp_path / f"{name}.flac" for name in "ab"]
+    others[0].write_bytes(recording.read_bytes())
+    others[1].write_bytes(recording.read_bytes()[:2000])  # breaks off
+    for size, out in (([], "one"), (["--batch-size", "3"], "together")):
+        code, _, err = call(*map(str, others), *size, "-f", "srt", "-o", str(tmp_path / out))
+        assert code == 1 and "b.flac" in err
+    files = [sorted((tmp_path / out).glob("*.srt")) for out in ("one", "together")]
+    assert [file.name for file in files[0]] == ["a.srt", "talk.srt"]
+    assert [file.read_text("utf-8") for file in files[0]] == [
+        file.read_text("utf-8") for file in files[1]
+    ]
+
+
 def test_without_times_of_words(call: Call) -> None:
     code, out, _ = call("--format", "json", "--word_timestamps", "False")
     assert code == 0

@@ -224,7 +224,8 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if not names:
         return 2
-    groups = [names[n : n + args.batch] for n in range(0, len(names), args.batch)]
+    at_once = _at_once(args)
+    groups = [names[n : n + at_once] for n in range(0, len(names), at_once)]
     workers = 1 if "-" in names else min(args.workers, len(groups))
     parts = {} if targets is None or args.live else _parts(targets)
     task = Task(common.choice(args, workers=workers), args, parts)
@@ -234,7 +235,7 @@ def run(args: argparse.Namespace) -> int:
         who = None
     finished: list[Path] = []
     start, seconds, done = time.perf_counter(), 0.0, 0
-    with _progress(args, len(names)) as progress:
+    with _progress(args, len(names), at_once) as progress:
         for name, result in _results(task, groups, workers, progress):
             with progress.aside():
                 if not isinstance(result, str):
@@ -258,6 +259,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(failed)} of {done + len(failed)} failed:", file=sys.stderr)
         print("".join(f"  {line}\n" for line in failed), end="", file=sys.stderr)
     return 2 if done == 0 else 1 if failed else 0
+
+
+def _at_once(args: argparse.Namespace) -> int:
+    """How many recordings are heard together."""
+    windows = args.batch_size  # of a Whisper model, which decodes those of several recordings
+    return windows if isinstance(windows, int) and windows > 0 else int(args.batch)
 
 
 def _formats(args: argparse.Namespace) -> list[str]:
@@ -470,7 +477,7 @@ def _shown(total: int, at_once: int) -> Iterator[Bar]:
         yield RichBar(bar, bar.add_task("transcribing", total=total), at_once)
 
 
-def _progress(args: argparse.Namespace, total: int) -> AbstractContextManager[Bar]:
+def _progress(args: argparse.Namespace, total: int, at_once: int) -> AbstractContextManager[Bar]:
     if args.quiet or not sys.stderr.isatty():
         return nullcontext(Bar())
-    return _shown(total, min(args.batch, total))
+    return _shown(total, min(at_once, total))

@@ -131,7 +131,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "Whisper models: speed": (
         Flag("batched", truth, "hear stretches of speech together", "BOOL"),
-        Flag("batch-size", _INT, "so many at once (default: 8)", "N"),
+        Flag("batch-size", _INT, "so many at once, of several recordings too (default: 8)", "N"),
         Flag("chunk-length", _FLOAT, "seconds of a window (default: 30)", "S"),
         Flag("short-context", truth, "encode short windows shortly, see docs/whisper.md", "BOOL"),
         Flag("loudness", str, "relative to window (default) or recording", "L"),

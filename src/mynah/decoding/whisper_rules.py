@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mynah.decoding.units import Floats, Ints
 
 NEVER = np.float32(-np.inf)
+NO_TIME = 1 << 30  # later than any timestamp
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,49 @@ class Rules:
         if self.repetition_penalty != 1.0 and said.shape[1]:
             self._penalise(logits, said)
         if self.no_repeat_ngram:
-            self._forbid_ngrams(logits, said)
-        if said.shape[1] == begun and self.first_suppressed:
+            logits[self.repeating(said)] = NEVER
+        self.forbid(logits, first=said.shape[1] == begun, nothing=said.shape[1] == 0)
+        if self.timestamps and said.shape[1]:
+            self._time(logits, said)
+
+    def forbid(self, logits: Floats, *, first: bool, nothing: bool) -> None:
+        """Make impossible in ``logits`` (N, V), in place, what no row may say: where a text
+        begins (``first``), and where ``nothing`` is said yet, not even what was given."""
+        if first and self.first_suppressed:
             logits[:, list(self.first_suppressed)] = NEVER
         if self.suppressed:
             logits[:, list(self.suppressed)] = NEVER
-        if self.timestamps:
-            self._time(logits, said)
+        if not self.timestamps:
+            return
+        if self.no_timestamps is not None:
+            logits[:, self.no_timestamps] = NEVER
+        if nothing:
+            logits[:, : self.timestamp_begin] = NEVER
+            if self.latest_first is not None:
+                logits[:, self.timestamp_begin + self.latest_first + 1 :] = NEVER
+
+    def repeating(self, said: Ints) -> tuple[Ints, Ints]:
+        """Rows of ``said`` (N, n), and the tokens with which they would say an n-gram again."""
+        size, count = self.no_repeat_ngram, said.shape[1]
+        if count < size:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        grams = np.lib.stride_tricks.sliding_window_view(said, size, axis=1)  # (N, count-size+1, n)
+        newest = said[:, count - size + 1 :]
+        rows, places = np.nonzero((grams[:, :, :-1] == newest[:, None]).all(axis=2))
+        return rows, grams[rows, places, -1]
+
+    def times(self, said: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
+        """Of each row of ``said`` (N, n), of which n is not 0: whether no text may follow, and the
+        first timestamp that may, counted from the first of all; ``NO_TIME`` where none may."""
+        last = said[:, -1] >= self.timestamp_begin
+        before = said[:, -2] >= self.timestamp_begin if said.shape[1] > 1 else np.ones_like(last)
+        # no earlier time than the last; the same only where a segment begins at once
+        is_time = said >= self.timestamp_begin
+        place = said.shape[1] - 1 - is_time[:, ::-1].argmax(axis=1)
+        newest = said[np.arange(len(said)), place] - self.timestamp_begin
+        no_text = last & ~before  # the next segment begins, or the text ends
+        least = np.where(is_time.any(axis=1), newest + np.where(no_text, 0, 1), 0)
+        return no_text, np.where(last & before, NO_TIME, least)  # text has to follow a pair
 
     def _penalise(self, logits: Floats, said: Ints) -> None:
         rows = np.arange(len(said))[:, None]
@@ -66,55 +103,25 @@ class Rules:
         penalty = np.float32(self.repetition_penalty)
         logits[rows, said] = np.where(values < 0, values * penalty, values / penalty)
 
-    def _forbid_ngrams(self, logits: Floats, said: Ints) -> None:
-        size, count = self.no_repeat_ngram, said.shape[1]
-        if count < size:
-            return
-        grams = np.lib.stride_tricks.sliding_window_view(said, size, axis=1)  # (N, count-size+1, n)
-        newest = said[:, count - size + 1 :]
-        rows, places = np.nonzero((grams[:, :, :-1] == newest[:, None]).all(axis=2))
-        logits[rows, grams[rows, places, -1]] = NEVER
-
     def _time(self, logits: Floats, said: Ints) -> None:
-        begin, count = self.timestamp_begin, said.shape[1]
-        if self.no_timestamps is not None:
-            logits[:, self.no_timestamps] = NEVER
+        begin, (no_text, least) = self.timestamp_begin, self.times(said)
         times = logits[:, begin:]
-        if count == 0:
-            logits[:, :begin] = NEVER
-            if self.latest_first is not None:
-                times[:, self.latest_first + 1 :] = NEVER
-            return
-        last = said[:, -1] >= begin
-        before = said[:, -2] >= begin if count > 1 else np.ones(len(said), np.bool_)
-        logits[last & before, begin:] = NEVER  # text has to follow
-        logits[last & ~before, : self.eot] = NEVER  # the next segment begins, or the text ends
-        self._forbid_earlier(times, said, last & ~before)
+        logits[no_text, : self.eot] = NEVER
+        times[np.arange(times.shape[1])[None] < least[:, None]] = NEVER
         # more probable together than any text: it is a timestamp
-        together = _log_sum(times)
+        together = log_sums(times)
         logits[together > logits[:, :begin].max(axis=1), :begin] = NEVER
 
-    def _forbid_earlier(self, times: Floats, said: Ints, may_repeat: npt.NDArray[np.bool_]) -> None:
-        """No earlier time than the last; the same only where a segment begins at once."""
-        is_time = said >= self.timestamp_begin
-        some = is_time.any(axis=1)
-        place = said.shape[1] - 1 - is_time[:, ::-1].argmax(axis=1)
-        last = said[np.arange(len(said)), place] - self.timestamp_begin
-        floor = np.where(some, last + np.where(may_repeat, 0, 1), 0)
-        times[np.arange(times.shape[1])[None] < floor[:, None]] = NEVER
 
-
-def _log_sum(values: Floats) -> Floats:
-    """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible."""
-    best = values.max(axis=1)
+def log_sums(values: Floats, best: Floats | None = None) -> Floats:
+    """log(sum(exp(values))) of each row of (N, M); -inf where nothing is possible. ``best`` (N,)
+    are the greatest of each row, where they are known."""
+    if best is None:
+        best = values.max(axis=1)
     safe = np.where(np.isfinite(best), best, np.float32(0.0))
-    sums = np.empty(len(values), values.dtype)
+    sums, some = np.empty(len(values), values.dtype), np.empty(values.shape[1], values.dtype)
     for row, value in enumerate(values):  # a row stays in cache
-        sums[row] = np.exp(value - safe[row]).sum()
+        np.subtract(value, safe[row], out=some)
+        sums[row] = np.exp(some, out=some).sum()
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(sums) + safe)
-
-
-def log_totals(logits: Floats) -> Floats:
-    """What to take from the logits (N, V) of a row to make log-probabilities, (N,) float64."""
-    return _log_sum(logits).astype(np.float64)

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from mynah.decoding.units import Floats, Ints, best_units
-from mynah.decoding.whisper_rules import Rules, log_totals
+from mynah.decoding.units import Ints
+from mynah.decoding.whisper_prediction import Logs, Prediction
+from mynah.decoding.whisper_rules import Rules
 
-# tokens (N,), and the rows of the last call that they continue (N,) -> logits (N, V), which the
-# search may overwrite
-Step: TypeAlias = Callable[[Ints, Ints], Floats]
-Logs: TypeAlias = npt.NDArray[np.float64]
+# tokens (N,), and the rows of the last call that they continue (N,) -> what may follow each
+Step: TypeAlias = Callable[[Ints, Ints], Prediction]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def _begin(given: Ints, copies: int) -> _Rows:
 
 
 def sample(
-    first: Floats,
+    first: Prediction,
     step: Step,
     rules: Rules,
     given: Ints,
@@ -96,24 +94,23 @@ def sample(
 ) -> list[list[Text]]:
     """``count`` texts of each window, of the most probable tokens or sampled at a temperature.
 
-    ``first`` (W, V) are the logits after the prompts, whose last tokens ``given`` (W, g) count as
-    said; a text has at most ``limit`` tokens. ``seeds`` has a window's numbers: equal ones give
+    ``first`` is what may follow the W prompts, whose last tokens ``given`` (W, g) count as said; a
+    text has at most ``limit`` tokens. ``seeds`` has a window's numbers: equal ones give
     equal samples.
     """
     rows, begun = _begin(given, count), given.shape[1]
     found: list[list[Text]] = [[] for _ in given]
     draws = [np.random.default_rng(list(seed)) for seed in seeds]
     slots = np.tile(np.arange(count), len(given))  # of the rows in their windows
-    logits = first[rows.window]
+    prediction = first.of(rows.window)
     texts: dict[tuple[int, int], Text] = {}
     for number in range(limit):
-        rules.apply(logits, rows.said, begun)
         if temperature == 0:
-            tokens = logits.argmax(axis=1)
+            best, gained = prediction.best(rules, rows.said, begun, 1)
+            tokens, logs = best[:, 0], gained[:, 0]
         else:
             uniform = np.array([d.random(count) for d in draws])[rows.window, slots]
-            tokens = _drawn(logits, temperature, uniform)
-        logs = logits[np.arange(len(tokens)), tokens] - log_totals(logits)
+            tokens, logs = prediction.drawn(rules, rows.said, begun, temperature, uniform)
         ends = tokens == rules.eot
         for row in np.flatnonzero(ends).tolist():
             texts[int(rows.window[row]), int(slots[row])] = rows.text(row, begun, float(logs[row]))
@@ -121,7 +118,7 @@ def sample(
         rows, slots = rows.grown(kept, tokens[kept], logs[kept]), slots[kept]
         if len(kept) == 0 or number + 1 == limit:
             break
-        logits = step(tokens[kept], rows.window if number == 0 else kept)
+        prediction = step(tokens[kept], rows.window if number == 0 else kept)
     for n, (window, slot) in enumerate(zip(rows.window.tolist(), slots.tolist(), strict=True)):
         texts[window, slot] = rows.text(n, begun)
     for window, slot in sorted(texts):
@@ -129,18 +126,8 @@ def sample(
     return found
 
 
-def _drawn(logits: Floats, temperature: float, uniform: Logs) -> Ints:
-    """A token of each row, by the probabilities at a temperature and a number in [0, 1)."""
-    chosen = np.empty(len(logits), np.int64)
-    for row, (values, place) in enumerate(zip(logits, uniform.tolist(), strict=True)):
-        scaled = values / np.float32(temperature)
-        masses = np.exp(scaled - scaled.max(), dtype=np.float64).cumsum()
-        chosen[row] = np.searchsorted(masses, place * masses[-1], side="right")
-    return chosen
-
-
 def beam_search(
-    first: Floats,
+    first: Prediction,
     step: Step,
     rules: Rules,
     given: Ints,
@@ -158,11 +145,9 @@ def beam_search(
     rows, begun = _begin(given, 1), given.shape[1]
     sums = np.zeros(len(given))
     found: list[list[Text]] = [[] for _ in given]
-    logits = first
+    prediction = first
     for number in range(limit):
-        rules.apply(logits, rows.said, begun)
-        tokens, values = best_units(logits, beam + 1)
-        logs = values - log_totals(logits)[:, None]
+        tokens, logs = prediction.best(rules, rows.said, begun, beam + 1)
         kept = _kept(rows, sums[:, None] + logs, tokens, logs, rules.eot, begun, beam, found)
         kept = [one for one in kept if len(found[rows.window[one[0]]]) < wanted]
         for texts in found:
@@ -175,7 +160,7 @@ def beam_search(
         sums = sums[parents] + gained
         rows = rows.grown(parents, chosen, gained)
         if number + 1 < limit:
-            logits = step(chosen, parents)
+            prediction = step(chosen, parents)
     for row in np.argsort(-sums, kind="stable").tolist():
         texts = found[rows.window[row]]
         if len(texts) < beam:

@@ -24,8 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mynah.decoding.whisper_prediction import HostPrediction, Prediction
 from mynah.errors import ConfigError, ModelError
 from mynah.export.torch_engine import load_for
+from mynah.export.whisper_prediction import DevicePrediction, Masks, on_device, on_host
 from mynah.model_folder import ModelFolder
 from mynah.models.whisper.model import Decoder, Memory, Past, Whisper
 from mynah.runtime.whisper.config import WhisperDims
@@ -93,6 +95,9 @@ class TorchWhisper:
             kept = torch.cuda.get_device_properties(self.device).total_memory // 3
             record = CudaRecorder(self.device)
         self._pool = _Pool(model, kept, record)
+        # None: logits are arrays anyway, among which numpy chooses faster
+        is_host = self.device.type == "cpu"
+        self._masks = None if is_host else Masks(self.device, self.dims.n_vocab)
 
     @property
     def dims(self) -> WhisperDims:
@@ -112,7 +117,7 @@ class TorchWhisper:
         """A decoder of hypotheses, the i-th of which hears ``rows[i]``, of up to ``capacity``
         tokens."""
         capacity = min(capacity, self.dims.n_text_ctx)
-        return TorchTextDecoder(self.model, heard, rows, capacity, self._pool)
+        return TorchTextDecoder(self.model, heard, rows, capacity, self._pool, self._masks)
 
 
 class TorchTextDecoder:
@@ -129,8 +134,10 @@ class TorchTextDecoder:
         rows: Sequence[int],
         capacity: int,
         pool: _Pool,
+        masks: Masks | None,
     ) -> None:
         self._decoder, self._heard, self._pool = model.decoder, heard, pool
+        self._masks = masks
         self._started = np.asarray(rows, np.int64)
         self._rows = self._started  # (N,) the window of each hypothesis
         self._places = self._started  # (N,) the row of each hypothesis
@@ -151,6 +158,36 @@ class TorchTextDecoder:
         Raises:
             ValueError: more tokens than the decoder was made for.
         """
+        logits, places = self._read(tokens, parents, every), self._places
+        found = on_host(logits)
+        if not np.array_equal(places, np.arange(len(found))):
+            found = found[places]
+        return found if every else found[:, -1]
+
+    @torch.inference_mode()
+    def predict(self, tokens: Array, parents: Array | None = None) -> Prediction:
+        """What may follow ``tokens``, read as by a call, with the logits left where they are. They
+        are there until the next call.
+
+        Raises:
+            ValueError: as a call.
+        """
+        if self._masks is None:
+            return HostPrediction(self(tokens, parents))
+        logits = self._read(tokens, parents, every=False)
+        return DevicePrediction(logits[:, -1], self._places, self._masks)
+
+    @torch.inference_mode()
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+        """The cross-attention of ``heads`` (layer, head) over whole texts (N, n), one for each of
+        the rows that the decoder was made for: (N, heads, n, T') float32. Leaves the past alone."""
+        given = torch.from_numpy(np.ascontiguousarray(tokens, np.int64))
+        memory = _of_rows(self._heard.memory, _grouped(self._started.tolist()))
+        device = self._heard.encoded.device
+        return on_host(self._decoder.attention(given.to(device), memory, heads))
+
+    def _read(self, tokens: Array, parents: Array | None, every: bool) -> Tensor:
+        """Logits (R, n or 1, V) on the device, to be used before the next call."""
         tokens = np.asarray(tokens, np.int64)
         size = tokens.shape[1]
         if self._position + size > self._capacity:
@@ -169,19 +206,7 @@ class TorchTextDecoder:
         new = self._position + np.arange(size) + self._capacity * np.arange(len(given))[:, None]
         self._ids = np.concatenate([self._ids, new], axis=1)
         self._position += size
-        found = _on_host(logits)
-        if not np.array_equal(self._places, np.arange(len(found))):
-            found = found[self._places]
-        return found if every else found[:, -1]
-
-    @torch.inference_mode()
-    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
-        """The cross-attention of ``heads`` (layer, head) over whole texts (N, n), one for each of
-        the rows that the decoder was made for: (N, heads, n, T') float32. Leaves the past alone."""
-        given = torch.from_numpy(np.ascontiguousarray(tokens, np.int64))
-        memory = _of_rows(self._heard.memory, _grouped(self._started.tolist()))
-        device = self._heard.encoded.device
-        return _on_host(self._decoder.attention(given.to(device), memory, heads))
+        return logits
 
     def _whole(self, room: _Room, lane: _Lane, given: Array, every: bool) -> Tensor:
         """Logits (R, n or 1, V) after several tokens (R, n) at once."""
@@ -268,7 +293,8 @@ class _Lane:
             result: Tensor = decoder.logits(hidden[:, -1]).float()
             return result
 
-        self.given.copy_(torch.from_numpy(np.append(tokens, position)))
+        (sent,) = on_device(self.given.device, np.append(tokens, position))
+        self.given.copy_(sent)
         self.steps[length] = self.steps.get(length, 0) + 1
         if self.record is not None and length not in self.captured:
             if self.steps[length] <= _WARM_UP:
@@ -289,14 +315,13 @@ class _Lane:
         differ = (ids[changed] != ids[source[changed]]).any(axis=0)
         if not differ.any():
             return
-        device, part = self.given.device, slice(int(differ.argmax()), len(differ))
-        index = torch.from_numpy(np.stack([changed, source[changed]])).to(device)
-        buffer = self.past.buffer[..., part, :]
-        buffer.index_copy_(2, index[0], buffer.index_select(2, index[1]))
+        to, parent = on_device(self.given.device, changed, source[changed])
+        buffer = self.past.buffer[..., int(differ.argmax()) : len(differ), :]
+        buffer.index_copy_(2, to, buffer.index_select(2, parent))
 
     def take(self, other: _Lane, source: Array, length: int) -> None:
         """Let row r continue row ``source[r]`` of another lane; ``length`` tokens are there."""
-        index = torch.from_numpy(source).to(self.given.device)
+        (index,) = on_device(self.given.device, source)
         for mine, theirs in zip(self.past.buffer, other.past.buffer, strict=True):  # a layer each
             mine[..., :length, :] = theirs[..., :length, :].index_select(1, index)
 
@@ -399,16 +424,6 @@ _CAPTURING = threading.Lock()  # one graph at a time in the process
 def _bucket(length: int, capacity: int) -> int:
     """How much of a past is read that has ``length`` tokens."""
     return min(next((size for size in _LENGTHS if size >= length), capacity), capacity)
-
-
-def _on_host(tensor: Tensor) -> Array:
-    """A tensor as an array; memory that a GPU writes to at once is kept by PyTorch for later."""
-    if tensor.device.type == "cpu":
-        return np.asarray(tensor.numpy())
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    torch.cuda.current_stream(tensor.device).synchronize()
-    return np.asarray(host.numpy())
 
 
 def _empty(shape: tuple[int, ...], like: Memory) -> Memory:

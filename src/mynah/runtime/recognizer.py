@@ -238,8 +238,8 @@ class Recognizer:
         """As :meth:`transcribe` of a list, with the error in place of a transcript that failed.
 
         A recording's journal, where it has one, keeps what was decoded and is asked before
-        anything is decoded. A Whisper model, which hears one recording after the other, has neither
-        journals nor ``longest`` and ``batch_seconds``.
+        anything is decoded. A Whisper model, which decodes ``batch_size`` windows of its options at
+        once, has neither journals nor ``longest`` and ``batch_seconds``.
 
         Raises:
             ConfigError: a wrong method, option or language, or one that the model does not have.

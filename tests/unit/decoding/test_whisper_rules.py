@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mynah.decoding.whisper_prediction import HostPrediction
 from mynah.decoding.whisper_rules import Rules
 from mynah.decoding.whisper_search import Text, beam_search, best_text, sample
 
@@ -109,10 +110,10 @@ class Table:
         rng = np.random.default_rng([self.seed, *said])
         return rng.normal(0, self.scale, self.size).astype(np.float32)
 
-    def first(self) -> Array:
-        return np.stack([self.logits(one) for one in self.said])
+    def first(self) -> HostPrediction:
+        return HostPrediction(np.stack([self.logits(one) for one in self.said]))
 
-    def __call__(self, tokens: Array, parents: Array) -> Array:
+    def __call__(self, tokens: Array, parents: Array) -> HostPrediction:
         self.rows.append(len(tokens))
         self.said = [(*self.said[p], int(t)) for t, p in zip(tokens, parents, strict=True)]
         return self.first()
@@ -190,7 +191,8 @@ def test_samples_follow_the_probabilities() -> None:
     table = Table(1, 4)
     counts = np.zeros(4)
     for seed in range(20):
-        found = sample(logits.copy(), table, FREE, NONE, limit=1, temperature=1.0, count=100,
+        first = HostPrediction(logits.copy())
+        found = sample(first, table, FREE, NONE, limit=1, temperature=1.0, count=100,
                        seeds=[(seed,)])  # fmt: skip
         for text in found[0]:
             counts[text.tokens[0] if text.tokens else 0] += 1

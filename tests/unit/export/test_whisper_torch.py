@@ -160,13 +160,13 @@ def test_a_beam_says_what_the_reference_says(
 def searched(engine: Any, mels: np.ndarray[Any, Any]) -> list[list[tuple[int, ...]]]:
     """The texts of a beam of 3 in the order of their ends."""
     step = engine.decoder(engine.encode(mels), range(len(mels)))
-    first = step(np.tile(np.array([1, 2, 3]), (len(mels), 1)))
+    first = step.predict(np.tile(np.array([1, 2, 3]), (len(mels), 1)))
 
     def after(tokens: Any, parents: Any) -> Any:
-        return step(tokens[:, None], parents)
+        return step.predict(tokens[:, None], parents)
 
     given, rules = np.zeros((len(mels), 0), np.int64), Rules(7, DIMS.n_vocab, timestamps=False)
-    found = beam_search(first.copy(), after, rules, given, limit=20, beam=3)
+    found = beam_search(first, after, rules, given, limit=20, beam=3)
     return [[text.tokens for text in texts] for texts in found]
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mynah.config import build
+from mynah.decoding.whisper_prediction import HostPrediction, Prediction
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
 from mynah.runtime.engine import (
@@ -64,6 +65,14 @@ class TextDecoder(Protocol):
 
         Raises:
             ValueError: more tokens than the decoder was started for.
+        """
+        ...
+
+    def predict(self, tokens: Array, parents: Array | None = None) -> Prediction:
+        """What may follow ``tokens``, which are read as by a call. It is there until the next.
+
+        Raises:
+            ValueError: as a call.
         """
         ...
 
@@ -250,6 +259,10 @@ class OnnxTextDecoder:
             return np.stack(steps, axis=1)[:, :, 0] if every else steps[-1][:, 0]
         logits = self._step(tokens, every=every)
         return logits if every else logits[:, 0]
+
+    def predict(self, tokens: Array, parents: Array | None = None) -> HostPrediction:
+        """See :meth:`TextDecoder.predict`."""
+        return HostPrediction(self(tokens, parents))
 
     def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
         """See :meth:`TextDecoder.align`."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
-
+from mynah.errors import MynahError
+from mynah.runtime.engine import Array
 from mynah.runtime.whisper.engine import Heard
 from mynah.runtime.whisper.language import (
     Probabilities,
@@ -74,13 +75,26 @@ class Lane:
         return self.region.closed and self.seek >= self.region.stop
 
 
-@dataclass
+@dataclass(frozen=True)
+class Job:
+    """The next window of a lane of ``run``, of ``size`` frames."""
+
+    run: LongForm
+    lane: Lane
+    size: int
+
+
+@dataclass(eq=False)
 class LongForm:
-    """The windows of one recording, by one model.
+    """The windows of one recording, by one model; :mod:`mynah.runtime.whisper.together` decodes
+    them.
 
     Attributes:
         language: that asked for, or the only one; ``None``: it is detected.
         position: the frame before which everything was decoded.
+        windows: that were decoded, in order of time, as far as none before them is missing.
+        over: whether there is nothing left to decode, or nothing can be.
+        error: why nothing can be.
         dropped: windows, and what was taken out of them as invented.
     """
 
@@ -93,6 +107,9 @@ class LongForm:
     language: str | None = None
     word_times: WordTimes | None = None
     position: int = 0
+    windows: list[Window] = field(default_factory=list)
+    over: bool = False
+    error: MynahError | None = None
     dropped: list[tuple[Window, tuple[Piece, ...]]] = field(default_factory=list)
     _detected: str | None = None
     _lanes: list[Lane] = field(default_factory=list)
@@ -103,38 +120,66 @@ class LongForm:
     def __post_init__(self) -> None:
         self._history = History(self.fixed)
 
-    def windows(self) -> Iterator[list[Window]]:
-        """What was decoded, in order of time; a list, which may be empty, each time that windows
-        were decoded."""
-        width = self.options.batch_size if self.options.batched else 1
-        chunk = round(self.options.chunk_length * FRAMES)
-        while True:
-            self._fill(width)
-            jobs = []
-            for lane in self._lanes:
-                self.regions.reach(lane.region, lane.seek + chunk, self.recording)
-                size = min(chunk, lane.region.stop - lane.seek)
-                if size > 0:
-                    jobs.append((lane, size))
-            if jobs:
-                self._decode(jobs)
-            elif not self._lanes:
-                break
-            yield self._finished()
+    @property
+    def seconds(self) -> float:
+        """How long the recording is, as far as it was read."""
+        return self.recording.samples / self.model.rate
+
+    @property
+    def done(self) -> float:
+        """Seconds of it that are done with."""
+        return self.seconds if self.over else min(self.position / FRAMES, self.seconds)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What fails within is the end of this recording, and of no other."""
+        try:
+            yield
+        except MynahError as error:
+            self.error, self.over = error, True
+
+    @property
+    def open(self) -> int:
+        """Lanes that are not over."""
+        return sum(not lane.over for lane in self._lanes)
+
+    def jobs(self, most: int) -> list[Job]:
+        """The next window of each lane, of at most ``most`` lanes where there are not more already;
+        the recording is :attr:`over` where there is no lane left.
+
+        Raises:
+            InputError: the recording cannot be read.
+        """
+        self._fill(most if self.options.batched else min(most, 1))
+        chunk, jobs = round(self.options.chunk_length * FRAMES), []
+        for lane in self._lanes:
+            self.regions.reach(lane.region, lane.seek + chunk, self.recording)
+            size = min(chunk, lane.region.stop - lane.seek)
+            if size > 0:
+                jobs.append(Job(self, lane, size))
+        if most > 0 and not self._lanes:
+            while not self.recording.ended:  # what is behind the last clip is part of it
+                self.recording.read()
+                self.recording.forget(self.recording.frames)
+            self.over = True
+        return jobs
+
+    def mels(self, job: Job) -> Array:
+        """What the model hears of a window, (n_mels, frames)."""
+        return self.recording.window(job.lane.seek, job.size, self.context(job.size))
 
     def _fill(self, width: int) -> None:
-        while sum(not lane.over for lane in self._lanes) < width:
+        while self.open < width:
             region = self.regions.next(self.recording)
             if region is None:
                 return
             self._lanes.append(Lane(region, region.start, last_speech=self._last_speech))
 
-    def _finished(self) -> list[Window]:
-        """The windows whose turn has come."""
-        found: list[Window] = []
+    def settle(self) -> None:
+        """Take the windows whose turn has come."""
         while self._lanes:
             lane = self._lanes[0]
-            found += lane.done
+            self.windows += lane.done
             self.dropped += lane.dropped
             lane.done, lane.dropped = [], []
             self.position = lane.region.stop if lane.over else lane.seek
@@ -145,33 +190,24 @@ class LongForm:
             self._lanes.pop(0)
         open_ = [lane.seek for lane in self._lanes if not lane.over]
         self.recording.forget(min([*open_, self.position]))
-        return found
 
-    def _decode(self, jobs: list[tuple[Lane, int]]) -> None:
-        """Decode the next window of each lane; those of the same length are encoded at once."""
-        groups: dict[int, list[tuple[Lane, int]]] = {}
-        for lane, size in jobs:
-            groups.setdefault(self._context(size), []).append((lane, size))
-        parts = []
-        for context, group in groups.items():
-            mels = [self.recording.window(lane.seek, size, context) for lane, size in group]
-            parts.append((group, self.model.engine.encode(np.stack(mels))))
-        self._languages(parts)
-        for group, heard in parts:
-            self._decode_group(group, heard)
-
-    def _context(self, size: int) -> int:
+    def context(self, size: int) -> int:
         """Frames that a window of ``size`` is encoded in."""
         if not self.options.short_context:
             return WINDOW
         return min(math.ceil((size + MARGIN) / _ROUND) * _ROUND, WINDOW)
 
-    def _decode_group(self, group: list[tuple[Lane, int]], heard: Heard) -> None:
-        asked = [self._asked(lane) for lane, _ in group]
-        rows = list(range(len(group)))
-        results = self.decoder(heard, rows, asked)
-        spoken: list[tuple[int, Window, int, bool]] = []
-        for row, ((lane, size), found) in enumerate(zip(group, results, strict=True)):
+    def take(
+        self, jobs: Sequence[Job], rows: Sequence[int], heard: Heard, results: Sequence[Found]
+    ) -> None:
+        """Go on after windows, which are ``rows`` of what was heard and gave ``results``.
+
+        Raises:
+            InputError: the recording cannot be read on.
+        """
+        spoken: list[tuple[int, Job, Window, int, bool]] = []
+        for row, job, found in zip(rows, jobs, results, strict=True):
+            lane, size = job.lane, job.size
             lane.first, self._begun = False, True
             if self.decoder.is_silent(found):
                 lane.seek += size
@@ -179,15 +215,14 @@ class LongForm:
             pieces, seek, nothing_after = cut(found, lane.seek, size, self.model.tokenizer)
             language = lane.language or ""
             window = Window(lane.seek, size, found, pieces, language, lane.last_speech)
-            spoken.append((row, window, seek, nothing_after))
-        timed = [window.pieces for _, window, _, _ in spoken]
+            spoken.append((row, job, window, seek, nothing_after))
+        windows = [window for _, _, window, _, _ in spoken]
+        timed = [window.pieces for window in windows]
         if self.word_times is not None and spoken:
-            timed = self.word_times(
-                heard, [row for row, _, _, _ in spoken], [window for _, window, _, _ in spoken]
-            )
-        for (row, window, seek, nothing_after), pieces in zip(spoken, timed, strict=True):
+            timed = self.word_times(heard, [row for row, *_ in spoken], windows)
+        for (_, job, window, seek, nothing_after), pieces in zip(spoken, timed, strict=True):
             step = self._stepped(window, pieces, seek, nothing_after)
-            self._take(group[row][0], window, step)
+            self._take(job.lane, window, step)
 
     def _stepped(self, window: Window, pieces: list[Piece], seek: int, nothing_after: bool) -> Step:
         if self.word_times is None:
@@ -221,7 +256,8 @@ class LongForm:
             tokens = [token for piece in pieces for token in piece.tokens]
             self._history.add(tokens, forget=hot or not self.options.conditions)
 
-    def _asked(self, lane: Lane) -> Asked:
+    def asked(self, lane: Lane) -> Asked:
+        """What is asked of the next window of a lane."""
         tokenizer, options = self.model.tokenizer, self.options
         prompt = self._history.prompt()
         first = not self._begun and lane.first and lane.region.number == 0
@@ -234,10 +270,17 @@ class LongForm:
             seed=(options.seed, lane.seek),
         )
 
-    def _languages(self, parts: list[tuple[list[tuple[Lane, int]], Heard]]) -> None:
-        """Say for each lane which language its next window is in."""
+    def find_languages(self, parts: Sequence[tuple[Sequence[Job], Sequence[int], Heard]]) -> None:
+        """Say for each lane which language its next window is in; windows are ``rows`` of what was
+        heard.
+
+        Raises:
+            InputError: the recording cannot be read on.
+        """
         lanes = [
-            (lane, heard, row) for group, heard in parts for row, (lane, _) in enumerate(group)
+            (job.lane, heard, row)
+            for jobs, rows, heard in parts
+            for job, row in zip(jobs, rows, strict=True)
         ]
         if self.language is not None:
             for lane, _, _ in lanes:
@@ -253,11 +296,10 @@ class LongForm:
                 lane.language = self._detected
             return
         found_by = {}
-        for group, heard in parts:
-            rows = list(range(len(group)))
+        for jobs, rows, heard in parts:
             probabilities = language_probabilities(self.model, heard, rows, allowed)
-            for (lane, _), found in zip(group, probabilities, strict=True):
-                found_by[lane.region.number] = (lane, found)
+            for job, found in zip(jobs, probabilities, strict=True):
+                found_by[job.lane.region.number] = (job.lane, found)
         for _, (lane, found) in sorted(found_by.items(), key=lambda item: item[0]):
             before = lane.language or self._detected
             sure = is_sure(found, self.options.language_threshold)

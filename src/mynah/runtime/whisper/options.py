@@ -69,7 +69,8 @@ class WhisperOptions:
         append_punctuations: written with the word before them.
         batched: whether stretches of speech are heard ``batch_size`` at once, each for itself,
             instead of one after the other.
-        batch_size: windows that are decoded at once with ``batched``.
+        batch_size: windows that are decoded at once: of several recordings, and with ``batched``
+            of each.
         chunk_length: of a window.
         short_context: whether a short window is encoded with a margin instead of 30 seconds.
             Faster, and not what the model was trained for.

@@ -1,4 +1,4 @@
-"""Recordings through a Whisper model, one after the other."""
+"""Recordings through a Whisper model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import closing
 from mynah.errors import MynahError
 from mynah.runtime.aligner import Keep
 from mynah.runtime.engine import Array
-from mynah.runtime.offline import Cancelled, Progress, Stop, asked
+from mynah.runtime.offline import Progress, Stop
 from mynah.runtime.result import Transcript
 from mynah.runtime.sound import Audio
 from mynah.runtime.whisper.plan import WhisperPlan
-from mynah.runtime.whisper.transcribe import transcribe
+from mynah.runtime.whisper.transcribe import transcribe_together
 
 
 def transcribe_recordings(
@@ -31,33 +31,30 @@ def transcribe_recordings(
     Raises:
         Cancelled: ``stop`` said so; it has what was heard until then.
     """
-    results: list[Transcript | MynahError] = []
-    before = 0.0
+    kept: list[Keep] = []
 
-    def tell(done: float, _: float | None) -> None:
-        if progress is not None:
-            progress(before + done, total)
+    def recordings() -> Iterator[Iterator[Array]]:
+        for audio in audios:
+            kept.append(Keep(planned.model.rate))
+            yield read(audio) if planned.aligner is None else kept[-1].pass_on(read(audio))
 
-    for audio in audios:
-        if asked(stop):
-            raise Cancelled(_whole(results))
-        blocks = read(audio)
-        with closing(Keep(planned.model.rate)) as kept:
-            if planned.aligner is not None:
-                blocks = kept.pass_on(blocks)
-            try:
-                found = transcribe(planned.model, planned, blocks, progress=tell, stop=stop)
-                results.append(_finished(planned, found, kept))
-                before += found.duration
-            except Cancelled as cancelled:
-                raise Cancelled((*_whole(results), *cancelled.transcripts)) from None
-            except MynahError as error:
-                results.append(error)
-    return results
+    def finish(number: int, transcript: Transcript) -> Transcript:
+        with closing(kept[number]):
+            return _finished(planned, transcript, kept[number])
 
-
-def _whole(results: Sequence[Transcript | MynahError]) -> tuple[Transcript, ...]:
-    return tuple(result for result in results if isinstance(result, Transcript))
+    try:
+        return transcribe_together(
+            planned.model,
+            planned,
+            recordings(),
+            progress=progress,
+            stop=stop,
+            total=total,
+            finish=finish,
+        )
+    finally:
+        for one in kept:
+            one.close()
 
 
 def _finished(planned: WhisperPlan, transcript: Transcript, kept: Keep) -> Transcript:

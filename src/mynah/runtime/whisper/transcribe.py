@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from mynah.audio.segments import SegmentOptions
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, MynahError
 from mynah.runtime.engine import Array
 from mynah.runtime.offline import Cancelled, Progress, Stop, asked
 from mynah.runtime.result import Decoded, Segment, Suspicion, Transcript, Word, make_transcript
 from mynah.runtime.voice import Detector
 from mynah.runtime.whisper.engine import Heard
-from mynah.runtime.whisper.guards import Span, guarded
+from mynah.runtime.whisper.guards import guarded
 from mynah.runtime.whisper.longform import LongForm, Window, WordTimes
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.options import WhisperOptions
@@ -25,6 +25,7 @@ from mynah.runtime.whisper.prompts import Fixed, fixed_prompts
 from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording
 from mynah.runtime.whisper.regions import JOIN, Everything, Pieces, Regions, Speech
 from mynah.runtime.whisper.segments import Piece
+from mynah.runtime.whisper.together import Together
 from mynah.runtime.whisper.window import WindowDecoder
 
 
@@ -96,31 +97,65 @@ def transcribe(
         InputError: the recording cannot be read.
         Cancelled: ``stop`` said so; it has what was heard until then.
     """
-    run = make_run(model, planned, blocks)
-    recording = run.recording
-    heard: list[Window] = []
+    (found,) = transcribe_together(
+        model, planned, iter([blocks]), progress=progress, stop=stop, total=total
+    )
+    if isinstance(found, MynahError):
+        raise found
+    return found
 
-    def transcript(seconds: float) -> Transcript:
-        speech = run.regions.spoken if planned.detector is not None else None
-        return _transcript(model, run, heard, seconds, speech)
 
-    windows = run.windows()
-    while True:
+def transcribe_together(
+    model: WhisperModel,
+    planned: Planned,
+    recordings: Iterator[Iterator[Array]],
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    total: float | None = None,
+    finish: Callable[[int, Transcript], Transcript] = lambda _, transcript: transcript,
+) -> list[Transcript | MynahError]:
+    """The transcript of each recording, or the error in its place; ``batch_size`` windows of all of
+    them are decoded at once, whose texts are those that they would have alone.
+
+    ``finish`` makes of a recording's number and transcript what is given back, as soon as it is
+    over. The other arguments are those of :func:`transcribe`.
+
+    Raises:
+        ConfigError: what this model cannot do.
+        Cancelled: ``stop`` said so; it has what was heard until then of those that were begun.
+    """
+    runs: list[LongForm] = []
+    results: dict[int, Transcript | MynahError] = {}
+
+    def begun() -> Iterator[LongForm]:
+        for blocks in recordings:
+            runs.append(make_run(model, planned, blocks))
+            yield runs[-1]
+
+    together, done = Together(begun(), planned.options.batch_size), 0.0
+    over: list[LongForm] | None = []
+    while over is not None:
         if asked(stop):
-            raise Cancelled((transcript(run.position / FRAMES),))
-        found = next(windows, None)
-        if found is None:
-            break
-        heard += found
-        if progress is not None:
-            progress(min(run.position / FRAMES, recording.samples / model.rate), total)
-    while not recording.ended:  # what is behind the last clip is part of the recording
-        recording.read()
-        recording.forget(recording.frames)
-    seconds = recording.samples / model.rate
-    if progress is not None:
-        progress(seconds, total)
-    return transcript(seconds)
+            found = [
+                results.get(number) or _transcript(model, run, run.position / FRAMES, planned)
+                for number, run in enumerate(runs)
+            ]
+            raise Cancelled(tuple(one for one in found if isinstance(one, Transcript)))
+        over = together.step()
+        for run in over or ():
+            number = runs.index(run)
+            try:
+                if run.error is not None:
+                    raise run.error
+                results[number] = finish(number, _transcript(model, run, run.seconds, planned))
+            except MynahError as error:
+                results[number] = error
+        now = sum(run.done for run in runs)
+        if progress is not None and now != done:
+            progress(now, total)
+        done = now
+    return [results[number] for number in range(len(runs))]
 
 
 def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> LongForm:
@@ -202,17 +237,12 @@ def _word_times(model: WhisperModel, options: WhisperOptions) -> WordTimes | Non
     return find
 
 
-def _transcript(
-    model: WhisperModel,
-    run: LongForm,
-    windows: Sequence[Window],
-    seconds: float,
-    speech: Sequence[Span] | None,
-) -> Transcript:
+def _transcript(model: WhisperModel, run: LongForm, seconds: float, planned: Planned) -> Transcript:
+    speech = run.regions.spoken if planned.detector is not None else None
     detected = run.language is None
     segments = [
         _segment(window, piece, window.language if detected else None, seconds)
-        for window in windows
+        for window in run.windows
         for piece in window.pieces
         if piece.text.strip()
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mynah.decoding.whisper_prediction import Prediction
 from mynah.decoding.whisper_rules import Rules
 from mynah.decoding.whisper_search import Text, beam_search, best_text, sample
 from mynah.runtime.engine import Array
@@ -151,23 +152,20 @@ class WindowDecoder:
         step = self.engine.decoder(windows.heard, windows.rows, room)
         head = np.array([[*one.before, one.start[0]] for one in asked], np.int64)
         rest = np.array([[*one.start[1:], *one.given] for one in asked], np.int64)
-        logits = step(head)
-        silent = _probability(logits, self.tokenizer.special.no_speech)
+        first = step.predict(head)
+        silent = first.probability(self.tokenizer.special.no_speech)
         if rest.shape[1]:
-            logits = step(rest)
-        if not logits.flags.writeable:
-            logits = logits.copy()
+            first = step.predict(rest)
         given = np.array([one.given for one in asked], np.int64).reshape(len(asked), -1)
         used = head.shape[1] + rest.shape[1]
         limit = max(min(options.max_new_tokens or room // 2, room + 1 - used), 1)
 
-        def after(tokens: Array, parents: Array) -> Array:
-            values = step(tokens[:, None], parents)
-            return values if values.flags.writeable else values.copy()
+        def after(tokens: Array, parents: Array) -> Prediction:
+            return step.predict(tokens[:, None], parents)
 
         if temperature == 0 and options.beam_size > 1:
             found = beam_search(
-                logits,
+                first,
                 after,
                 self.rules,
                 given,
@@ -177,7 +175,7 @@ class WindowDecoder:
             )
         else:
             found = sample(
-                logits,
+                first,
                 after,
                 self.rules,
                 given,
@@ -216,9 +214,3 @@ class WindowDecoder:
         if nobody is None or found.no_speech_prob <= nobody:
             return False
         return least is None or found.avg_logprob <= least
-
-
-def _probability(logits: Array, token: int) -> list[float]:
-    values = np.asarray(logits, np.float64)
-    values = np.exp(values - values.max(axis=1, keepdims=True))
-    return [float(p) for p in values[:, token] / values.sum(axis=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -193,12 +194,12 @@ def test_prefix_and_prompt_stand_before_the_first_window() -> None:
     def decoder(heard_: Any, rows: Any, capacity: int = 448) -> Any:
         step = made(heard_, rows, capacity)
 
-        def spy(tokens: Any, parents: Any = None, *, every: bool = False) -> Any:
+        def spy(tokens: Any, parents: Any = None) -> Any:
             if parents is None:
                 seen.append(tuple(tokens[0].tolist()))
-            return step(tokens, parents, every=every)
+            return step.predict(tokens, parents)
 
-        return spy
+        return SimpleNamespace(predict=spy)
 
     engine.decoder = decoder  # type: ignore[assignment]
     heard(sound(40), model, prefix="the cat", initial_prompt="mat", without_timestamps=True)

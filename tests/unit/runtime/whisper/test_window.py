@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from tests.whisper_plain import TOKENIZER
 from tests.whisper_reference import DIMS
 
+from mynah.decoding.whisper_prediction import HostPrediction
 from mynah.runtime.whisper.options import WhisperOptions
 from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
@@ -45,14 +47,14 @@ class Says:
         answers = iter(script)
         self.read.append([])
 
-        def step(tokens: Array, parents: Array | None = None) -> Array:
+        def predict(tokens: Array, parents: Array | None = None) -> HostPrediction:
             self.read[-1] += tokens[0].tolist()
             token, share = next(answers, script[-1])
             logits = np.full((len(tokens), DIMS.n_vocab), (1 - share) / (DIMS.n_vocab - 1))
             logits[:, token] = share
-            return np.log(logits).astype(np.float32)
+            return HostPrediction(np.log(logits).astype(np.float32))
 
-        return step
+        return SimpleNamespace(predict=predict)
 
 
 def found(engine: Says, **values: Any) -> Found:

@@ -1,0 +1,110 @@
+"""Recordings that are heard side by side: windows of all of them are decoded at once.
+
+Each goes its own way and gives what it would give alone; what fails of one spoils no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mynah.errors import MynahError
+from mynah.runtime.whisper.engine import Heard
+from mynah.runtime.whisper.longform import Job, LongForm
+from mynah.runtime.whisper.window import Found
+
+
+class Together:
+    """Hears recordings, which are begun as there is room for their windows; at most ``width`` are
+    decoded at once. All are asked the same of the same model."""
+
+    def __init__(self, waiting: Iterator[LongForm], width: int) -> None:
+        self._waiting, self._width = waiting, width
+        self._open: list[LongForm] = []
+
+    def step(self) -> list[LongForm] | None:
+        """Decode the next windows; the recordings that are over now, or ``None`` when all were."""
+        jobs = self._jobs()
+        if not self._open:
+            return None
+        _decode(jobs, self._open)
+        over = [run for run in self._open if run.over]
+        self._open = [run for run in self._open if not run.over]
+        return over
+
+    def _jobs(self) -> list[Job]:
+        """The next windows of those that are open, and of others as long as there is room."""
+        jobs: list[Job] = []
+        for run in self._open:
+            with run.blamed():
+                jobs += run.jobs(self._room + run.open)
+        while self._room > 0:
+            begun = next(self._waiting, None)
+            if begun is None:
+                break
+            room = self._room
+            self._open.append(begun)
+            with begun.blamed():
+                jobs += begun.jobs(room)
+        return [job for job in jobs if not job.run.over]
+
+    @property
+    def _room(self) -> int:
+        return self._width - sum(run.open for run in self._open if not run.over)
+
+
+def _decode(jobs: Sequence[Job], runs: Sequence[LongForm]) -> None:
+    """Decode windows of ``runs``; those of the same length are encoded at once."""
+    groups: dict[int, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.run.context(job.size), []).append(job)
+    parts: list[tuple[list[Job], Heard]] = []
+    for group in groups.values():
+        mels, kept = [], []
+        for job in group:
+            with job.run.blamed():
+                mels.append(job.run.mels(job))
+                kept.append(job)
+        if kept:
+            parts.append((kept, kept[0].run.model.engine.encode(np.stack(mels))))
+    for run in runs:
+        own = [(*_of(run, group), heard) for group, heard in parts]
+        if any(few for few, _, _ in own) and not run.over:
+            with run.blamed():
+                run.find_languages([one for one in own if one[0]])
+    for group, heard in parts:
+        well = [row for row, job in enumerate(group) if not job.run.over]
+        results = _results(group, heard, well)
+        for run in runs:
+            few, rows = _of(run, group)
+            if few and not run.over:
+                with run.blamed():
+                    run.take(few, rows, heard, [results[row] for row in rows])
+    for run in runs:
+        if not run.over:
+            run.settle()
+
+
+def _results(group: Sequence[Job], heard: Heard, rows: Sequence[int]) -> dict[int, Found]:
+    """What was found in ``rows`` of what was heard; where they fail, they are decoded one by one,
+    so that one spoils no other."""
+    if not rows:
+        return {}
+    asked = [group[row].run.asked(group[row].lane) for row in rows]
+    decoder = group[rows[0]].run.decoder
+    if len(rows) == 1:
+        with group[rows[0]].run.blamed():
+            return {rows[0]: decoder(heard, rows, asked)[0]}
+        return {}
+    try:
+        return dict(zip(rows, decoder(heard, rows, asked), strict=True))
+    except MynahError:
+        apart = [_results(group, heard, [row]) for row in rows]
+        return {row: found for one in apart for row, found in one.items()}
+
+
+def _of(run: LongForm, group: Sequence[Job]) -> tuple[list[Job], list[int]]:
+    """The windows of one recording, and which of a group they are."""
+    found = [(job, row) for row, job in enumerate(group) if job.run is run]
+    return [job for job, _ in found], [row for _, row in found]

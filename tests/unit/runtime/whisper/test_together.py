@@ -1,0 +1,170 @@
+"""Recordings side by side: each as it is alone, whatever happens to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.whisper_plain import Asked, Scripted, asked, blocks, plain_model, sound
+from tests.whisper_reference import Reference
+
+from mynah.errors import InputError, ModelError, MynahError
+from mynah.runtime.offline import Cancelled
+from mynah.runtime.result import Transcript
+from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.transcribe import transcribe, transcribe_together
+
+MODEL = plain_model()
+SHORT = {"max_new_tokens": 9}
+Array = np.ndarray[Any, Any]
+
+
+class Each(Scripted):
+    """A detector whose streams are apart from each other."""
+
+    def stream(self) -> Scripted:
+        return Scripted().stream()
+
+
+def talk(seconds: float, seed: int) -> Array:
+    samples = sound(seconds, seed)
+    samples[4 * 16_000 : 5 * 16_000] = 0  # a pause
+    return samples
+
+
+SOUNDS = [talk(6, 1), np.zeros(0, np.float32), talk(35, 0), talk(33, 3)]
+
+
+def together(planned: Asked, model: WhisperModel = MODEL, **more: Any) -> list[Any]:
+    recordings = (blocks(samples) for samples in SOUNDS)
+    return transcribe_together(model, planned, recordings, **more)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": 2, "beam_size": 2},
+        {},
+        {"batched": True, "batch_size": 3, "detector": Each()},
+        {"batched": True, "chunk_length": 8.0},
+        {"temperature": (0.0, 0.7), "logprob_threshold": -0.05, "best_of": 2},
+        {"multilingual": True, "language": None, "language_threshold": 0.6},
+        {"language": None, "language_threshold": 0.9, "language_segments": 2},
+        {"initial_prompt": "the cat", "hotwords": "mat", "prefix": "and"},
+        {"word_timestamps": "attention", "hallucination_silence_threshold": 1.0},
+        {"short_context": True, "clip_timestamps": (1.0, 5.0, 9.0)},
+    ],
+    ids=str,
+)
+def test_each_is_as_it_is_alone(values: dict[str, Any]) -> None:
+    planned = asked(**{**SHORT, **values})
+    wanted = [transcribe(MODEL, planned, blocks(samples)) for samples in SOUNDS]
+    found = together(planned)
+    assert [part.to_dict() for part in found] == [part.to_dict() for part in wanted]
+    assert found[1].status == "no_speech"
+    assert len({part.text for part in found}) > 2
+
+
+def test_windows_of_several_recordings_are_one_batch() -> None:
+    model = plain_model()
+    engine = model.engine
+    assert isinstance(engine, Reference)
+    for samples in SOUNDS:
+        transcribe(model, asked(**SHORT), blocks(samples))
+    calls, engine.calls = engine.calls, 0
+    sizes: list[int] = []
+    encode = engine.encode
+
+    def spy(mels: Any) -> Any:
+        sizes.append(len(mels))
+        return encode(mels)
+
+    engine.encode = spy  # type: ignore[method-assign]
+    together(asked(**SHORT), model)
+    assert sizes[0] == 3 and engine.calls < 0.6 * calls
+    sizes.clear()
+    together(asked(**SHORT, batch_size=2), model)
+    assert max(sizes) == 2
+    sizes.clear()
+    together(asked(**SHORT, batch_size=3, batched=True, chunk_length=5.0), model)
+    assert max(sizes) == 3
+
+
+class Damaged:
+    """A recording that breaks off."""
+
+    def __init__(self, good: int) -> None:
+        self._good = good
+
+    def __call__(self) -> Iterator[Array]:
+        yield from list(blocks(SOUNDS[2]))[: self._good]
+        raise InputError("talk.wav: broken")
+
+
+@pytest.mark.parametrize(
+    ("good", "more"),
+    [(0, {}), (11, {}), (11, {"batched": True}), (11, {"loudness": "recording"})],
+    ids=str,
+)
+def test_what_cannot_be_read_spoils_no_other(good: int, more: dict[str, Any]) -> None:
+    planned = asked(**SHORT, **more)
+    wanted = [transcribe(MODEL, planned, blocks(SOUNDS[n])) for n in (0, 1)]
+    three = iter([blocks(SOUNDS[0]), Damaged(good)(), blocks(SOUNDS[1])])
+    found = transcribe_together(MODEL, planned, three)
+    assert isinstance(found[1], InputError) and str(found[1]) == "talk.wav: broken"
+    assert [found[0], found[2]] == wanted
+    with pytest.raises(InputError, match="broken"):
+        transcribe(MODEL, planned, Damaged(good)())
+
+
+def test_a_window_that_fails_is_blamed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mynah.runtime.whisper import window
+
+    wanted = together(asked(**SHORT))
+    plain = window.WindowDecoder.__call__
+
+    def failing(self: Any, heard: Any, rows: Any, questions: Any) -> Any:
+        if any(np.array_equal(heard.output[row], bad) for row in rows):
+            raise ModelError("no numbers")
+        return plain(self, heard, rows, questions)
+
+    from mynah.runtime.whisper.recording import Recording
+
+    mels = Recording(MODEL.frontend, blocks(SOUNDS[0])).window(0, 600)
+    bad = MODEL.engine.encode(mels[None]).output[0]
+    monkeypatch.setattr(window.WindowDecoder, "__call__", failing)
+    found = together(asked(**SHORT))
+    assert isinstance(found[0], ModelError)
+    assert found[1:] == wanted[1:]
+
+
+def test_stopped_and_told() -> None:
+    told: list[tuple[float, float | None]] = []
+    whole = together(
+        asked(**SHORT, batch_size=2), progress=lambda d, t: told.append((d, t)), total=74.0
+    )
+    assert told[-1] == (74.0, 74.0)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    with pytest.raises(Cancelled) as stopped:
+        together(asked(**SHORT, batch_size=2), stop=iter([False, True]).__next__)
+    parts = stopped.value.transcripts
+    assert len(parts) == 3, "the last was not begun"
+    for part, one in zip(parts, whole, strict=False):
+        assert part.segments == one.segments[: len(part.segments)]
+    assert any(part.segments for part in parts)
+
+
+def test_what_is_made_of_a_transcript_is_made_when_it_is_there() -> None:
+    order: list[int] = []
+
+    def finish(number: int, transcript: Transcript) -> Transcript:
+        order.append(number)
+        if number == 2:
+            raise MynahError("cannot be aligned")
+        return transcript
+
+    found = together(asked(**SHORT), finish=finish)
+    assert sorted(order) == [0, 1, 2, 3] and order[:2] == [1, 0], "the short ones come first"
+    assert [isinstance(one, Transcript) for one in found] == [True, True, False, True]
