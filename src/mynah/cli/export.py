@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", action="store_true", help="keep weights.safetensors, too")
     parser.add_argument(
+        "--pack", action="store_true", help="wide layers of int8 graphs in 4 bits: smaller files"
+    )
+    parser.add_argument(
         "--priors",
         metavar="MANIFEST",
         help="divide by how often units are heard in these",
@@ -59,7 +62,12 @@ def run(args: argparse.Namespace) -> int:
         if args.priors:
             source = _divided(args, source, Path(folder) / "model")
         written = export_folder(
-            source, args.out, precisions=args.precision, weights=args.weights, progress=progress
+            source,
+            args.out,
+            precisions=args.precision,
+            weights=args.weights,
+            pack=args.pack,
+            progress=progress,
         )
     progress("")
     print(f"{args.out}: {source.info.name} ({source.info.family})")

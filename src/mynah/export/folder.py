@@ -48,11 +48,13 @@ def export_folder(
     *,
     precisions: Sequence[Precision] | None = None,
     weights: bool = False,
+    pack: bool = False,
     progress: Callable[[str], None] = log.info,
 ) -> list[Written]:
     """Write ``target``: the folder ``source`` with ONNX graphs, and with its weights if asked.
 
-    Without ``precisions`` there are graphs in each that the family has.
+    Without ``precisions`` there are graphs in each that the family has. With ``pack`` the int8
+    graphs keep what the family's ``packed(model)`` names in four bits a weight.
 
     Every graph is run on an example beside PyTorch before the folder takes its place.
 
@@ -76,6 +78,9 @@ def export_folder(
     for precision in precisions or ():
         if precision not in graphs.PRECISIONS:
             raise ModelError(f"{source.path}: the family {family} has no {precision} graphs")
+    if pack and not hasattr(graphs, "packed"):
+        raise ModelError(f"{source.path}: graphs of the family {family} cannot be packed")
+    packed: Sequence[tuple[int, ...]] = graphs.packed(model) if pack else ()
     istd = getattr(model, "istd", None)  # of its features, whose range is then known
     normalised = isinstance(istd, torch.Tensor) and bool((istd != 1).any())
     threads = torch.get_num_threads()
@@ -91,7 +96,9 @@ def export_folder(
             graph = to_onnx(part, graphs.facts(model))
             for precision in precisions or graphs.PRECISIONS:
                 path = work / "onnx" / f"{name}.{precision}.onnx"
-                ready = graph if precision == "fp32" else quantize(graph, normalised=normalised)
+                ready = graph
+                if precision != "fp32":
+                    ready = quantize(graph, normalised=normalised, packed=packed)
                 save(ready, path)
                 difference = compare(part, path, threads)
                 if not difference < TOLERANCES[precision]:  # NaN is not below anything

@@ -29,6 +29,12 @@ def parts(model: LanguageModel) -> dict[str, Part]:
     return {"lm": Part(ScoreGraph(model), {"tokens": tokens}, axes, ["log_probs"])}
 
 
+def packed(model: LanguageModel) -> list[tuple[int, int]]:
+    """The shapes of the matrices that four bits a weight do for: all but the table's."""
+    dim, hidden = model.config.dim, model.config.hidden
+    return [(dim, 3 * dim), (dim, dim), (dim, hidden), (hidden, dim)]
+
+
 def facts(model: LanguageModel) -> dict[str, str]:
     """How many pieces it knows, as the graph's metadata."""
     return {"vocab_size": str(model.config.vocab_size)}

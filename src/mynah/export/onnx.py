@@ -100,6 +100,12 @@ def parts(model: U2) -> dict[str, Part]:
     return found
 
 
+def packed(model: U2) -> list[tuple[int, int]]:
+    """The shapes of the matrices that four bits a weight do for: of the feed-forward layers."""
+    c = model.config.encoder
+    return [(c.dim, c.hidden), (c.hidden, c.dim)]
+
+
 def _encoder(model: U2) -> Part:
     """With a state, unless the model cannot stream: then its graph has none."""
     inputs = {

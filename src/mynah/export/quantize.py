@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mynah.export.quantize_convolution import quantize_subsampling
+from mynah.export.quantize_four import fits, four_bits, pack, unpacking
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +34,7 @@ class _Graph:
     """What the rewriting needs to look up, and what it adds."""
 
     initializers: dict[str, onnx.TensorProto]
+    packed: frozenset[tuple[int, ...]] = frozenset()  # shapes of matrices to keep in four bits
     added: dict[str, onnx.TensorProto] = field(default_factory=dict)
     rows: dict[str, tuple[str, str]] = field(default_factory=dict)  # input -> (quantised, row max)
 
@@ -56,6 +58,7 @@ def quantize(
     normalised: bool = False,
     smallest: int = 1024,
     skip: Iterable[str] = (),
+    packed: Iterable[tuple[int, ...]] = (),
 ) -> Any:
     """A copy of ``model`` with int8 weights.
 
@@ -70,6 +73,8 @@ def quantize(
         normalised: the features that reach the first convolution have mean 0 and variance 1.
         smallest: constants with fewer elements stay fp32.
         skip: names of initializers that stay fp32.
+        packed: shapes (K, N) of the matrices that take four bits a weight in the file
+            (:mod:`mynah.export.quantize_four`).
 
     Returns:
         the rewritten ``onnx.ModelProto``.
@@ -82,7 +87,9 @@ def quantize(
     if normalised:
         quantize_subsampling(result)
     kept = set(skip)
-    graph = _Graph({t.name: t for t in result.graph.initializer if t.name not in kept})
+    graph = _Graph(
+        {t.name: t for t in result.graph.initializer if t.name not in kept}, frozenset(packed)
+    )
     nodes: list[onnx.NodeProto] = []
     tables = _looked_up(result.graph.node, graph, smallest)
     turned = {n.output[0]: n.input[0] for n in result.graph.node if n.op_type == "Transpose"}
@@ -155,8 +162,15 @@ def _tied_table(
 
 
 def _matmul(node: onnx.NodeProto, weight: np.ndarray, graph: _Graph) -> list[onnx.NodeProto]:
-    integers, scale = quantize_columns(weight)
     name = node.input[1]
+    if weight.shape in graph.packed and fits(weight):
+        codes, factors, scale = four_bits(weight)
+        nodes, matrix = unpacking(name, pack(codes), factors, graph.constant)
+        return [
+            *nodes,
+            *_product(node, matrix, graph.constant(f"{name}_scale", scale), graph),
+        ]
+    integers, scale = quantize_columns(weight)
     matrix = graph.constant(f"{name}_int8", integers)
     return _product(node, matrix, graph.constant(f"{name}_scale", scale), graph)
 

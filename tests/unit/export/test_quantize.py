@@ -9,6 +9,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from mynah.export.quantize import quantize, quantize_columns  # noqa: E402
+from mynah.export.quantize_four import fits, four_bits  # noqa: E402
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((64, 96)).astype(np.float32)
@@ -106,3 +107,36 @@ def test_skip_and_small_constants_stay() -> None:
     assert {t.name for t in quantize(graph(), smallest=10**9).graph.initializer} == {
         "table", "weight", "bias", "second"
     }  # fmt: skip
+
+
+def test_four_bits_become_int8_in_the_engine() -> None:
+    codes, factors, scale = four_bits(WEIGHT)
+    assert np.abs(codes).max() <= 7
+    assert factors.shape == (2, 96) and 1 <= factors.min() and factors.max() <= 18
+    integers = codes.astype(int) * np.repeat(factors.astype(int), 32, axis=0)
+    assert np.abs(integers).max() <= 127
+    error = np.linalg.norm(integers * scale - WEIGHT) / np.linalg.norm(WEIGHT)
+    assert 0.03 < error < 0.12
+    # the graph, whose matrix is made when it is read, against the int8 graph of that matrix
+    model = quantize(graph(), packed=[WEIGHT.shape])
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert stored["weight_packed"].shape == (32, 96) and "weight_int8" not in stored
+    assert "second_int8" in stored, "only the shapes that are asked for"
+    plain = graph()
+    for tensor in plain.graph.initializer:
+        if tensor.name == "weight":
+            exact = (integers * scale).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(exact, "weight"))
+    feed = {
+        "tokens": RNG.integers(50, size=(2, 3)),
+        "x": RNG.standard_normal((2, 3, 64)).astype(np.float32),
+    }
+    (ours,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], feed)
+    (theirs,) = onnxruntime.InferenceSession(plain.SerializeToString()).run(["y"], feed)
+    assert np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max()
+
+
+def test_matrices_that_have_no_whole_blocks_stay_int8() -> None:
+    model = quantize(graph(), packed=[(50, 64), (63, 32)])
+    assert "weight_int8" in {t.name for t in model.graph.initializer}
+    assert not fits(WEIGHT[:32]) and fits(WEIGHT)
