@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
-from mynah.decoding.lexicon_scores import UNKNOWN, Contexts, WordModel, WordScorer, WordScores
+from mynah.decoding.lexicon_contexts import Contexts, make_contexts
+from mynah.decoding.lexicon_scores import UNKNOWN, WordModel, WordScorer, WordScores
 from mynah.decoding.lexicon_tokens import (
     NEVER,
     NOTHING,
@@ -57,7 +58,7 @@ class _Utterance:
     """What the states of an utterance share; it only grows."""
 
     def __init__(self, scores: WordScores) -> None:
-        self.contexts = Contexts(scores)
+        self.contexts = make_contexts(scores)
         self.trace = Trace()
         self.lock = threading.Lock()
 
@@ -271,15 +272,12 @@ class LexiconSearch:
         if not len(likely):
             return NOTHING
         at, words = at[likely], tree.words[words[likely]]
-        after, added = contexts.extend(new.context[at].tolist(), words.tolist())
-        score = bare[likely] + added
-        good = np.flatnonzero(score >= floor)
+        good, after, score = contexts.reach(new.context[at], words, bare[likely], floor)
         at = at[good]
         root = np.zeros(len(good), np.int64)
         return New(
-            root, after[good], new.last[at], score[good], new.before[at], words[good],
-            new.log_prob[at],
-        )  # fmt: skip
+            root, after, new.last[at], score, new.before[at], words[good], new.log_prob[at]
+        )
 
     def _merge(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.decoding.ngram.levels import BOS, EOS, UNK, Finder, Ints, Trie
+from mynah.decoding.ngram.pairs import PairScores
 from mynah.errors import ModelError
 
 State = tuple[int, ...]  # nodes of the last words, the longest context first; () knows nothing
@@ -59,6 +60,7 @@ class NgramModel:
         self._memo: dict[tuple[State, int], tuple[State, float]] = {}
         self._memo_limit = memo
         self._finder: Finder | None = None
+        self.pairs = PairScores(trie)
         self._start = self._shorten([self.bos])
 
     def word_id(self, word: str) -> int:
