@@ -26,21 +26,12 @@ from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
 from mynah.decoding.lexicon_contexts import Contexts, make_contexts
 from mynah.decoding.lexicon_scores import UNKNOWN, WordModel, WordScorer, WordScores
-from mynah.decoding.lexicon_tokens import (
-    NEVER,
-    NOTHING,
-    New,
-    Tokens,
-    after_blank,
-    entries_of,
-    join,
-    make_keys,
-)
+from mynah.decoding.lexicon_merge import Stay, merge
+from mynah.decoding.lexicon_tokens import NEVER, NOTHING, New, Tokens, after_blank, join
 from mynah.decoding.lexicon_trace import (
     BETWEEN,
     NO_WORD,
     FloatArray,
-    Histories,
     IndexArray,
     Trace,
 )
@@ -225,7 +216,12 @@ class LexiconSearch:
             ended = self._end_words(new, floor, utterance.contexts)
             inside = np.flatnonzero(self.tree.count[new.node])  # other nodes lead nowhere
             new = New(*(np.concatenate([a[inside], b]) for a, b in zip(new, ended, strict=True)))
-        return self._merge(tokens, stay_blank, stay_unit, entry, new, time, utterance.trace)
+        stays = Stay(stay_blank, stay_unit, entry)
+        trace, beam, margin = utterance.trace, self.beam, self.margin
+        after = merge(tokens, stays, new, trace, time, beam=beam, margin=margin)
+        if after is None:
+            raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
+        return after
 
     def _spread(
         self,
@@ -278,98 +274,6 @@ class LexiconSearch:
         return New(
             root, after, new.last[at], score, new.before[at], words[good], new.log_prob[at]
         )
-
-    def _merge(
-        self,
-        tokens: Tokens,
-        stay_blank: FloatArray,
-        stay_unit: FloatArray,
-        entry: IndexArray,
-        new: New,
-        time: int,
-        trace: Trace,
-    ) -> Tokens:
-        """Old and new tokens, equal ones made one, the best of them."""
-        old, more = len(tokens.key), len(new.node)
-        key = np.concatenate([tokens.key, make_keys(new.node, new.context, new.last)])
-        unit = np.concatenate([stay_unit, new.score])
-        order = np.lexsort((-unit, key))
-        key = key[order]
-        starts = np.ones(old + more, bool)
-        np.not_equal(key[1:], key[:-1], out=starts[1:])
-        at = np.flatnonzero(starts)
-        lead = order[at]  # of each group the best that ends in its unit
-        blank = np.concatenate([stay_blank, np.full(more, NEVER)])[order]
-        blank_entry = np.concatenate([entry, np.zeros(more, np.int64)])[order]
-        if len(at) < old + more:  # at most one of a group is old, all others have zeros
-            blank = np.maximum.reduceat(blank, at)
-            blank_entry = np.maximum.reduceat(blank_entry, at)
-        unit_best = unit[lead]
-        total = np.maximum(blank, unit_best)
-        floor = float(total.max()) - self.margin
-        kept = np.flatnonzero(total >= floor)
-        if len(kept) > self.beam:
-            among = total[kept]
-            least = np.partition(among, len(kept) - self.beam)[len(kept) - self.beam]
-            live = among > least
-            live[np.flatnonzero(among == least)[: self.beam - int(live.sum())]] = True
-            kept = kept[live]
-        if floor == NEVER or not len(kept):
-            raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
-        lead = lead[kept]
-        born = lead >= old
-        source = lead[born] - old
-        history = trace.after(new.before, new.word)
-        added = trace.add(*entries_of(new, source, time, history))
-        place = np.where(born, 0, lead)
-        unit_entry = tokens.unit_entry[place]
-        unit_entry[born] = added
-        if len(at) < old + more:
-            rows = np.full(len(at), -1)
-            rows[kept] = np.arange(len(kept))
-            self._meet(tokens, new, history, unit, order, starts, rows, unit_entry, time, trace)
-        parts = (np.concatenate(pair)[lead] for pair in zip(
-            (tokens.node, tokens.context, tokens.last), (new.node, new.context, new.last),
-            strict=True,
-        ))  # fmt: skip
-        node, context, last = parts
-        return Tokens(
-            key[at[kept]], node, context, last, blank[kept], unit_best[kept], blank_entry[kept],
-            unit_entry,
-        )  # fmt: skip
-
-    def _meet(
-        self,
-        tokens: Tokens,
-        new: New,
-        history: Histories,
-        unit: FloatArray,
-        order: IndexArray,
-        starts: npt.NDArray[np.bool_],
-        rows: IndexArray,
-        unit_entry: IndexArray,
-        time: int,
-        trace: Trace,
-    ) -> None:
-        """Lead the entries of winners to ways of other words that ended in the same token too."""
-        old = len(tokens.key)
-        places = np.flatnonzero(~starts)
-        group = np.cumsum(starts)[places] - 1
-        losers, leads = order[places], order[np.flatnonzero(starts)[group]]
-        histories = np.concatenate([trace.histories(tokens.unit_entry), history])
-        behind = unit[leads] - unit[losers]
-        wanted = (rows[group] >= 0) & (behind < self.margin)
-        wanted &= histories[losers] != histories[leads]
-        losers, winners, behind = losers[wanted], rows[group[wanted]], behind[wanted]
-        while len(losers):  # one loser of each token at a time
-            _, at = np.unique(winners, return_index=True)
-            some = losers[at]
-            entries = tokens.unit_entry[np.where(some < old, some, 0)]
-            source = some[some >= old] - old
-            entries[some >= old] = trace.add(*entries_of(new, source, time, history))
-            unit_entry[winners[at]] = trace.meet(unit_entry[winners[at]], entries, behind[at])
-            left = np.delete(np.arange(len(losers)), at)
-            losers, winners, behind = losers[left], winners[left], behind[left]
 
     def nbest(self, state: LexiconState, limit: int | None = None) -> list[Hypothesis]:
         """The hypotheses of ``state`` with different words, best first, at most ``limit``.

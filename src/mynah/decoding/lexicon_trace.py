@@ -66,13 +66,23 @@ class Trace:
         arrays["log_prob"][place], arrays["history"][place] = log_probs, histories
         return np.arange(place.start, place.stop)
 
-    def meet(self, winners: IndexArray, losers: IndexArray, behind: FloatArray) -> IndexArray:
-        """Entries in place of ``winners`` that lead to ``losers`` too, ``behind`` them."""
+    def meet(
+        self,
+        winners: IndexArray,
+        again: npt.NDArray[np.bool_],
+        losers: IndexArray,
+        behind: FloatArray,
+    ) -> IndexArray:
+        """Entries in place of ``winners`` that lead to ``losers`` too, ``behind`` them.
+
+        Where a winner has met another loser just before, ``again``, that entry takes its place.
+        """
         place, arrays = self._more(len(winners)), self._arrays
-        arrays["before"][place], arrays["unit"][place] = winners, -1
+        numbers = np.arange(place.start, place.stop)
+        arrays["before"][place], arrays["unit"][place] = np.where(again, numbers - 1, winners), -1
         arrays["history"][place] = arrays["history"][winners]
         arrays["other"][place], arrays["behind"][place] = losers, behind
-        return np.arange(place.start, place.stop)
+        return numbers
 
     def _more(self, count: int) -> slice:
         first, stop = self.size, self.size + count
