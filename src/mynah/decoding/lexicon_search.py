@@ -41,6 +41,7 @@ from mynah.decoding.units import Floats, as_frames, penalise_blank
 from mynah.errors import ConfigError, ModelError
 
 _BLOCK = 512  # frames prepared at once
+_ROUNDING = 1e-6  # by how much sums of the same scores in another order may differ, and more
 
 Spell = Callable[[tuple[int, ...]], tuple[str, float]]
 
@@ -233,20 +234,19 @@ class LexiconSearch:
         floor: float,
     ) -> tuple[New, float]:
         """The nodes that the units of a frame lead to, and what a token must score to be kept."""
-        tree = self.tree
-        parents = np.flatnonzero(total + steps.max() >= floor)
-        nodes = tokens.node[parents]
-        rows, children = _members(tree.first[nodes], tree.count[nodes], parents)
+        tree, beam = self.tree, self.beam
+        if len(stay) >= beam:
+            floor = max(floor, _least_of_best(stay, beam))
+        rows, children = self._possible(tokens.node, total, steps, floor)
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
         score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
         floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
-        kept = np.flatnonzero(score >= floor)
+        kept = (score >= floor).nonzero()[0]
         rivals = np.concatenate([stay, score[kept]])
-        if len(rivals) > self.beam:
-            worst = len(rivals) - self.beam
-            floor = max(floor, float(np.partition(rivals, worst)[worst]))
+        if len(rivals) > beam:
+            floor = max(floor, _least_of_best(rivals, beam))
             kept = kept[score[kept] >= floor]
         rows, children = rows[kept], children[kept]
         before = np.where(again[kept], tokens.blank_entry[rows], entry[rows])
@@ -256,6 +256,31 @@ class LexiconSearch:
         context = tokens.context[rows]
         new = New(children, context, units[kept], score[kept], before, word, logs[kept])
         return new, floor
+
+    def _possible(
+        self, nodes: IndexArray, total: FloatArray, steps: FloatArray, floor: float
+    ) -> tuple[IndexArray, IndexArray]:
+        """Tokens with the children of their nodes, without most of those that stay below a floor.
+
+        Tokens of one node, a third of them or so, stand side by side: what they have in common is
+        asked once.
+        """
+        tree, floor = self.tree, floor - _ROUNDING
+        first = np.concatenate([[0], (nodes[1:] != nodes[:-1]).nonzero()[0] + 1])
+        best = np.maximum.reduceat(total, first)
+        alive = (best >= floor - steps.max()).nonzero()[0]
+        node = nodes[first[alive]]
+        owners, children = _members(tree.first[node], tree.count[node], alive)
+        step = steps[tree.unit[children]] + tree.gain[children]
+        able = (step + best[owners] >= floor).nonzero()[0]
+        children = children[able]
+        counts = np.bincount(owners[able], minlength=len(first))
+        starts = counts.cumsum() - counts
+        sizes = np.diff(first, append=len(nodes))
+        parents = (total >= floor - steps.max()).nonzero()[0]
+        group = np.repeat(np.arange(len(first)), sizes)[parents]
+        rows, at = _members(starts[group], counts[group], parents)
+        return rows, children[at]
 
     def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
         """The tokens at the root after the words that end at the nodes of ``new``."""
@@ -349,6 +374,11 @@ class LexiconSearch:
             return self.lexicon.words[word], 1.0
         text, probability = ("", 1.0) if self.spell is None else self.spell(units)
         return text or UNKNOWN, probability
+
+
+def _least_of_best(scores: FloatArray, count: int) -> float:
+    worst = len(scores) - count
+    return float(np.partition(scores, worst)[worst])
 
 
 def _members(
