@@ -66,15 +66,14 @@ def merge(
 def _sort(key: IndexArray, unit: FloatArray) -> _Sorted:
     order = key.argsort(kind="stable")  # the old ones are sorted already
     key = key[order]
-    same = key[1:] == key[:-1]
-    group = np.zeros(len(key), np.int64)
-    np.cumsum(~same, out=group[1:])
-    first = np.zeros(int(group[-1]) + 1, np.int64)
-    first[1:] = (~same).nonzero()[0] + 1
+    opens = np.empty(len(key), bool)
+    opens[0] = True
+    np.not_equal(key[1:], key[:-1], out=opens[1:])
+    first, group = opens.nonzero()[0], opens.cumsum()
+    group -= 1
     if len(first) < len(key):
-        several = np.zeros(len(key), bool)
-        several[1:] = same
-        several[:-1] |= same
+        several = ~opens
+        several[:-1] |= several[1:]
         places = several.nonzero()[0]
         equal = order[places]
         order[places] = equal[np.lexsort((-unit[equal], group[places]))]
@@ -100,9 +99,10 @@ def _survivors(total: FloatArray, beam: int, margin: float) -> IndexArray:
     if len(kept) > beam:
         among = total[kept]
         least = np.partition(among, len(kept) - beam)[len(kept) - beam]
-        live = among > least
-        live[np.flatnonzero(among == least)[: beam - int(live.sum())]] = True
-        kept = kept[live]
+        live = among >= least
+        if (excess := np.count_nonzero(live) - beam) > 0:
+            live[(among == least).nonzero()[0][-excess:]] = False
+        kept = kept[live.nonzero()[0]]
     return kept
 
 

@@ -35,7 +35,7 @@ from mynah.decoding.lexicon_trace import (
     IndexArray,
     Trace,
 )
-from mynah.decoding.lexicon_tree import SearchTree, make_search_tree
+from mynah.decoding.lexicon_tree import SearchTree, make_search_tree, members
 from mynah.decoding.options import check_beam
 from mynah.decoding.units import Floats, as_frames, penalise_blank
 from mynah.errors import ConfigError, ModelError
@@ -215,7 +215,7 @@ class LexiconSearch:
             stay = np.maximum(stay_blank, stay_unit)
             new, floor = self._spread(tokens, total, entry, stay, steps, floor)
             ended = self._end_words(new, floor, utterance.contexts)
-            inside = np.flatnonzero(self.tree.count[new.node])  # other nodes lead nowhere
+            inside = self.tree.count[new.node].nonzero()[0]  # other nodes lead nowhere
             new = New(*(np.concatenate([a[inside], b]) for a, b in zip(new, ended, strict=True)))
         stays = Stay(stay_blank, stay_unit, entry)
         trace, beam, margin = utterance.trace, self.beam, self.margin
@@ -262,34 +262,34 @@ class LexiconSearch:
     ) -> tuple[IndexArray, IndexArray]:
         """Tokens with the children of their nodes, without most of those that stay below a floor.
 
-        Tokens of one node, a third of them or so, stand side by side: what they have in common is
-        asked once.
+        Tokens of one node, three or so, stand side by side: what they have in common is asked once.
         """
         tree, floor = self.tree, floor - _ROUNDING
-        first = np.concatenate([[0], (nodes[1:] != nodes[:-1]).nonzero()[0] + 1])
+        new = np.empty(len(nodes), bool)
+        new[0] = True
+        np.not_equal(nodes[1:], nodes[:-1], out=new[1:])
+        first = new.nonzero()[0]
         best = np.maximum.reduceat(total, first)
         alive = (best >= floor - steps.max()).nonzero()[0]
         node = nodes[first[alive]]
-        owners, children = _members(tree.first[node], tree.count[node], alive)
+        owners, children = members(tree.first[node], tree.count[node], alive)
         step = steps[tree.unit[children]] + tree.gain[children]
         able = (step + best[owners] >= floor).nonzero()[0]
-        children = children[able]
-        counts = np.bincount(owners[able], minlength=len(first))
-        starts = counts.cumsum() - counts
-        sizes = np.diff(first, append=len(nodes))
-        parents = (total >= floor - steps.max()).nonzero()[0]
-        group = np.repeat(np.arange(len(first)), sizes)[parents]
-        rows, at = _members(starts[group], counts[group], parents)
-        return rows, children[at]
+        owners, children = owners[able], children[able]
+        size = np.empty_like(first)
+        np.subtract(first[1:], first[:-1], out=size[:-1])
+        size[-1] = len(nodes) - first[-1]
+        children, rows = members(first[owners], size[owners], children)
+        return rows, children
 
     def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
         """The tokens at the root after the words that end at the nodes of ``new``."""
         tree = self.tree
-        ending = np.flatnonzero(tree.word_count[new.node])
+        ending = tree.word_count[new.node].nonzero()[0]
         nodes = new.node[ending]
-        at, words = _members(tree.word_first[nodes], tree.word_count[nodes], ending)
+        at, words = members(tree.word_first[nodes], tree.word_count[nodes], ending)
         bare = new.score[at] - tree.ahead[new.node[at]]
-        likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
+        likely = (bare + tree.hope[words] >= floor - self.surprise).nonzero()[0]
         if not len(likely):
             return NOTHING
         at, words = at[likely], tree.words[words[likely]]
@@ -379,12 +379,3 @@ class LexiconSearch:
 def _least_of_best(scores: FloatArray, count: int) -> float:
     worst = len(scores) - count
     return float(np.partition(scores, worst)[worst])
-
-
-def _members(
-    first: IndexArray, count: IndexArray, owners: IndexArray
-) -> tuple[IndexArray, IndexArray]:
-    """``first`` and the ``count`` - 1 numbers after it, one list after the other; whose each is."""
-    ends = np.cumsum(count)
-    rows = np.repeat(owners, count)
-    return rows, np.arange(len(rows)) + np.repeat(first - ends + count, count)

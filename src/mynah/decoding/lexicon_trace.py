@@ -45,10 +45,13 @@ class Trace:
 
     def after(self, entries: IndexArray, words: IndexArray) -> Histories:
         """What will stand for the words up to entries that follow and end ``words``."""
-        before = self.histories(entries)
-        mixed = (before ^ (words.astype(np.uint64) + np.uint64(1))) * _PRIME
-        mixed ^= mixed >> np.uint64(29)
-        return np.where(words >= 0, mixed, before)
+        histories = self.histories(entries)
+        ended = (words >= 0).nonzero()[0]
+        if len(ended):
+            mixed = (histories[ended] ^ (words[ended].astype(np.uint64) + np.uint64(1))) * _PRIME
+            mixed ^= mixed >> np.uint64(29)
+            histories[ended] = mixed
+        return histories
 
     def add(
         self,

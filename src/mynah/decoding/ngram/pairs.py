@@ -6,16 +6,22 @@ are those of :meth:`NgramModel.score`, to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mynah.decoding.ngram.levels import Level, Trie
+from mynah.decoding.ngram.levels import Finder, Level, Trie
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+
+_STEPS = (8, 4, 2, 1)
+_FEW = 1 << 18  # n-grams
+_EVERY = 16  # one n-gram of so many has a key; the steps lead to those between
 
 
 class Found(NamedTuple):
@@ -30,19 +36,26 @@ class Found(NamedTuple):
 
 
 class PairScores:
-    """Looks up pairs in a trie; it holds views of the trie's arrays and nothing else."""
+    """Looks up pairs in a trie, whose arrays it shares; its own take half a byte an n-gram."""
 
     def __init__(self, trie: Trie) -> None:
         self.order = trie.order
-        self._levels = trie.levels
+        finder = Finder(len(trie.vocab))
+        # plain views: those of a mapped file are slow to index
+        self._first = [np.asarray(level.first) for level in trie.levels]
+        self._backoff_codes = [np.asarray(level.backoffs) for level in trie.levels]
         self._probs = [_Values(level.probs, level.prob_book) for level in trie.levels]
-        self._backoffs = [_Values(level.backoffs, level.backoff_book) for level in trie.levels]
+        self._backoffs = [
+            _Values(codes, level.backoff_book)
+            for codes, level in zip(self._backoff_codes, trie.levels, strict=True)
+        ]
+        self._children = [_Children(level, above, finder) for above, level in pairwise(trie.levels)]
 
-    def column(self, state: tuple[int, ...]) -> tuple[int, ...]:
+    def column(self, state: Sequence[int]) -> tuple[int, ...]:
         """A state of the model as a column of nodes."""
         return *reversed(state), *[-1] * (self.order - 1 - len(state))
 
-    def state(self, column: list[int]) -> tuple[int, ...]:
+    def state(self, column: Sequence[int]) -> tuple[int, ...]:
         """The state of a column."""
         known = [at for at, node in enumerate(column, 1) if node >= 0]
         return tuple(column[: max(known, default=0)][::-1])
@@ -53,73 +66,83 @@ class PairScores:
         nodes = np.full(states.shape, -1)
         nodes[:1] = words
         for length, above in enumerate(states):  # contexts, the shortest first
-            pairs = (above >= 0).nonzero()[0]
-            if not len(pairs):
-                continue  # a longer one may be there
-            parents = above[pairs]
-            level = self._levels[length + 1]
-            places, there = _search(level, self._levels[length].first, parents, words[pairs])
-            scores[pairs] += self._backoffs[length](parents)
-            hits = pairs[there]
-            scores[hits] = self._probs[length + 1](places)
+            scores += self._backoffs[length].or_zero(above)
+            at, places = self._children[length].find(above, words)
+            scores[at] = self._probs[length + 1](places)
             if length + 1 < len(nodes):
-                nodes[length + 1, hits] = places
+                nodes[length + 1, at] = places
         return Found(scores, nodes)
 
     def after(self, nodes: Ints) -> Ints:
         """The states after words that are ``nodes`` (order - 1, P): contexts that change nothing,
         having no children and no back-off weight, are dropped from their ends."""
-        states = np.full(nodes.shape, -1)
+        states = nodes.copy()
         used = np.zeros(nodes.shape[1], bool)
         for at in reversed(range(len(nodes))):
-            row, level = nodes[at], self._levels[at]
-            there = (row >= 0).nonzero()[0]
-            node = row[there]
+            node, first = nodes[at], self._first[at]
             # code 0 of a book is the weight 0, too
-            matters = (level.first[node] < level.first[node + 1]) | (level.backoffs[node] != 0)
-            used[there] |= matters
-            states[at, used] = row[used]
+            matters = (first[node] < first[node + 1]) | (self._backoff_codes[at][node] != 0)
+            used |= matters & (node >= 0)
+            states[at, ~used] = -1
         return states
 
 
 class _Values:
-    """Numbers of a level, decoded as they are read."""
+    """Numbers of a level, decoded as they are read, or at once when they are few."""
 
     def __init__(self, values: Array, book: npt.NDArray[np.float32] | None) -> None:
-        self._values = values
+        self._values: Array = np.asarray(values)
         self._book = None if book is None else book.astype(np.float64)
+        self._few = len(values) <= _FEW
+        if self._few:
+            self._values = np.append(self(np.arange(len(values))), 0.0)  # 0 of node -1
+            self._book = None
 
     def __call__(self, at: Ints) -> Doubles:
         values = self._values[at]
-        found: Doubles = (
-            values.astype(np.float64) if self._book is None else self._book.take(values)
-        )
-        return found
+        if self._book is not None:
+            return self._book.take(values)
+        return values.astype(np.float64, copy=False)
+
+    def or_zero(self, at: Ints) -> Doubles:
+        """0 of node -1."""
+        return self(at) if self._few else np.where(at >= 0, self(at), 0.0)
 
 
-def _search(level: Level, first: Array, parents: Ints, words: Ints) -> tuple[Ints, Ints]:
-    """Where ``words`` (P,) stand among the children of ``parents``, and which of them do.
+class _Children:
+    """Where words stand among the children of nodes.
 
-    All are searched for at once, by steps that are halved: twenty passes at most over a few
-    numbers, where a table of keys would be as large as the model.
+    The keys (node, word) of all would take more room than the model. Those of some are kept, and
+    from the last that is not above what is wanted the way goes on by steps that are halved.
     """
-    begin = first[parents].astype(np.int64, copy=False)
-    last = first[parents + 1].astype(np.int64, copy=False) - 1
-    some = (begin <= last).nonzero()[0]
-    place, last = begin[some], last[some]
-    if not len(some):
-        return place, some
-    held = level.words
-    wanted = words[some].astype(held.dtype)
-    place -= 1  # before the first child: no word yet that is not above the wanted
-    probe = np.empty_like(place)
-    seen = np.empty_like(wanted)
-    step = 1 << int((last - place).max()).bit_length() - 1
-    while step:
-        np.add(place, step, out=probe)
-        np.minimum(probe, last, out=probe)
-        held.take(probe, out=seen, mode="clip")
-        np.copyto(place, probe, where=seen <= wanted)
-        step >>= 1
-    there = (place >= begin[some]) & (held.take(place, mode="clip") == wanted)
-    return place[there], some[there]
+
+    def __init__(self, level: Level, above: Level, finder: Finder) -> None:
+        self._words, self._first = np.asarray(level.words), np.asarray(above.first)
+        self._join = finder.join
+        nodes = np.arange(0, len(level), _EVERY)
+        parents = np.searchsorted(self._first, nodes.astype(self._first.dtype), side="right") - 1
+        self._keys = finder.join(parents, self._words[nodes])
+
+    def find(self, parents: Ints, words: Ints) -> tuple[Ints, Ints]:
+        """Which of ``words`` (P,) are children of ``parents`` (-1 has none), and these nodes."""
+        held, keys = self._words, self._keys
+        if not len(keys):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        begin = self._first[parents].astype(np.int64, copy=False)
+        last = self._first[parents + 1].astype(np.int64, copy=False) - 1
+        place = keys.searchsorted(self._join(parents, words), side="right")
+        place -= 1
+        place *= _EVERY
+        np.minimum(last, place + (_EVERY - 1), out=last)
+        np.maximum(place, begin - 1, out=place)  # there, no word is above the wanted one
+        wanted = words.astype(held.dtype)
+        probe, seen = np.empty_like(place), np.empty_like(wanted)
+        for step in _STEPS:
+            np.add(place, step, out=probe)
+            np.minimum(probe, last, out=probe)
+            held.take(probe, out=seen, mode="clip")
+            np.copyto(place, probe, where=seen <= wanted)
+        there = (place >= begin) & (place <= last)
+        there &= held.take(place, mode="clip") == wanted
+        at = there.nonzero()[0]
+        return at, place[at]
