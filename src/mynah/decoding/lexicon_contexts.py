@@ -124,16 +124,18 @@ class NgramContexts:
     def _number(self, columns: IndexArray) -> IndexArray:
         """The numbers of states, new ones for those that were not met before."""
         numbers, keys = self._numbers, list(zip(*columns.tolist(), strict=True))
-        new = dict.fromkeys(key for key in keys if key not in numbers)
-        if new:
+        found = list(map(numbers.get, keys))
+        if None in found:
+            new = [key for key in dict.fromkeys(keys) if key not in numbers]
             first, stop = len(numbers), len(numbers) + len(new)
             _next(stop - 1)
             if stop > self._columns.shape[1]:
                 room = np.zeros((len(columns), max(stop, 2 * first) - first), np.int64)
                 self._columns = np.concatenate([self._columns[:, :first], room], axis=1)
-            self._columns[:, first:stop] = np.array(list(new)).T
+            self._columns[:, first:stop] = np.array(new).T
             numbers.update(zip(new, range(first, stop), strict=True))
-        return np.array([numbers[key] for key in keys], np.int64)
+            found = list(map(numbers.get, keys))
+        return np.array(found, np.int64)
 
     def finish(self, context: int) -> float:
         *nodes, beside = self._columns[:, context].tolist()

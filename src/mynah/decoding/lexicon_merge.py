@@ -24,7 +24,8 @@ class _Sorted(NamedTuple):
     order: IndexArray  # their numbers: those of the old tokens, then of the new ones
     key: IndexArray
     first: IndexArray  # where each group begins
-    group: IndexArray  # of each
+    rest: IndexArray  # the places of all others
+    old: IndexArray  # of each group: the number of its old token, or of a new one
 
 
 class _Ways(NamedTuple):
@@ -45,8 +46,8 @@ def merge(
     """
     unit = np.concatenate([stay.unit, new.score])
     together = _sort(np.concatenate([tokens.key, make_keys(new)]), unit)
-    order, key, first, _ = together
-    lead = order[first]
+    key, first = together.key, together.first
+    lead = together.order[first]
     best = unit[lead]
     blank, blank_entry = _of_the_old(together, stay)
     kept = _survivors(np.maximum(blank, best), beam, margin)
@@ -64,30 +65,29 @@ def merge(
 
 
 def _sort(key: IndexArray, unit: FloatArray) -> _Sorted:
-    order = key.argsort(kind="stable")  # the old ones are sorted already
+    order = key.argsort(kind="stable")  # the old ones are sorted already, and come first
     key = key[order]
     opens = np.empty(len(key), bool)
     opens[0] = True
     np.not_equal(key[1:], key[:-1], out=opens[1:])
-    first, group = opens.nonzero()[0], opens.cumsum()
-    group -= 1
-    if len(first) < len(key):
-        several = ~opens
-        several[:-1] |= several[1:]
-        places = several.nonzero()[0]
-        equal = order[places]
-        order[places] = equal[np.lexsort((-unit[equal], group[places]))]
-    return _Sorted(order, key, first, group)
+    first = opens.nonzero()[0]
+    old = order[first]
+    equal = ~opens
+    rest = equal.nonzero()[0]
+    if len(rest):
+        equal[:-1] |= equal[1:]
+        places = equal.nonzero()[0]
+        which = order[places]
+        order[places] = which[np.lexsort((-unit[which], key[places]))]
+    return _Sorted(order, key, first, rest, old)
 
 
 def _of_the_old(together: _Sorted, stay: Stay) -> tuple[FloatArray, IndexArray]:
     """The way that ends in a blank, of each group: that of its old token, if it has one."""
-    old = len(stay.blank)
-    groups = together.group[together.order < old]  # each has one at most: they stand in order
-    blank = np.full(len(together.first), NEVER)
-    entry = np.zeros(len(together.first), np.int64)
-    blank[groups], entry[groups] = stay.blank, stay.entry
-    return blank, entry
+    old = together.old
+    there = old < len(stay.blank)
+    blank = np.where(there, stay.blank.take(old, mode="clip"), NEVER)
+    return blank, stay.entry.take(old, mode="clip") * there
 
 
 def _survivors(total: FloatArray, beam: int, margin: float) -> IndexArray:
@@ -111,14 +111,11 @@ def _met(
 ) -> tuple[IndexArray, IndexArray, FloatArray]:
     """Ways of other words that ended in a token that is kept: whose they are, the token's place
     in ``kept``, and how far they fall behind; those of one token follow each other."""
-    order, _, first, group = together
-    rest = np.ones(len(order), bool)
-    rest[first] = False
-    places = rest.nonzero()[0]
+    order, first, rest = together.order, together.first, together.rest
     row = np.full(len(first), -1)
     row[kept] = np.arange(len(kept))
-    groups = group[places]
-    losers, leads, rows = order[places], order[first[groups]], row[groups]
+    groups = rest - np.arange(1, len(rest) + 1)  # as many as begin before, less one
+    losers, leads, rows = order[rest], order[first[groups]], row[groups]
     behind = unit[leads] - unit[losers]
     wanted = ((rows >= 0) & (behind < margin)).nonzero()[0]
     losers, leads = losers[wanted], leads[wanted]

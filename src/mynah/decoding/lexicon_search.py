@@ -25,8 +25,8 @@ import numpy.typing as npt
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
 from mynah.decoding.lexicon_contexts import Contexts, make_contexts
-from mynah.decoding.lexicon_scores import UNKNOWN, WordModel, WordScorer, WordScores
 from mynah.decoding.lexicon_merge import Stay, merge
+from mynah.decoding.lexicon_scores import UNKNOWN, WordModel, WordScorer, WordScores
 from mynah.decoding.lexicon_tokens import NEVER, NOTHING, New, Tokens, after_blank, join
 from mynah.decoding.lexicon_trace import (
     BETWEEN,
@@ -209,10 +209,10 @@ class LexiconSearch:
         total, entry = join(tokens, utterance.trace)
         stay_blank = total + logs[self.blank]
         stay_unit = tokens.unit + logs[tokens.last]
-        floor = float(max(stay_blank.max(), stay_unit.max())) - self.margin
+        stay = np.maximum(stay_blank, stay_unit)
+        floor = float(stay.max()) - self.margin
         new = NOTHING
         if float(total.max()) + most >= floor:
-            stay = np.maximum(stay_blank, stay_unit)
             new, floor = self._spread(tokens, total, entry, stay, steps, floor)
             ended = self._end_words(new, floor, utterance.contexts)
             inside = self.tree.count[new.node].nonzero()[0]  # other nodes lead nowhere
@@ -241,7 +241,11 @@ class LexiconSearch:
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
-        score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
+        score = total[rows]
+        repeated = again.nonzero()[0]
+        score[repeated] = tokens.blank[rows[repeated]]
+        score += logs
+        score += tree.gain[children]
         floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
         kept = (score >= floor).nonzero()[0]
         rivals = np.concatenate([stay, score[kept]])
@@ -270,7 +274,7 @@ class LexiconSearch:
         np.not_equal(nodes[1:], nodes[:-1], out=new[1:])
         first = new.nonzero()[0]
         best = np.maximum.reduceat(total, first)
-        alive = (best >= floor - steps.max()).nonzero()[0]
+        alive = (best + steps.max() >= floor).nonzero()[0]
         node = nodes[first[alive]]
         owners, children = members(tree.first[node], tree.count[node], alive)
         step = steps[tree.unit[children]] + tree.gain[children]
@@ -296,9 +300,7 @@ class LexiconSearch:
         good, after, score = contexts.reach(new.context[at], words, bare[likely], floor)
         at = at[good]
         root = np.zeros(len(good), np.int64)
-        return New(
-            root, after, new.last[at], score, new.before[at], words[good], new.log_prob[at]
-        )
+        return New(root, after, new.last[at], score, new.before[at], words[good], new.log_prob[at])
 
     def nbest(self, state: LexiconState, limit: int | None = None) -> list[Hypothesis]:
         """The hypotheses of ``state`` with different words, best first, at most ``limit``.

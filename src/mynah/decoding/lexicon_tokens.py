@@ -57,15 +57,14 @@ def join(tokens: Tokens, trace: Trace) -> tuple[FloatArray, IndexArray]:
     """The better of the two ways of each token, and where it is traced."""
     blank, unit = tokens.blank, tokens.unit
     entry = np.where(blank >= unit, tokens.blank_entry, tokens.unit_entry)
-    both = np.flatnonzero(
-        (tokens.blank_entry != tokens.unit_entry) & (unit > NEVER) & (blank > NEVER)
-    )
+    differ = tokens.blank_entry != tokens.unit_entry
+    both = (differ & (np.minimum(blank, unit) > NEVER)).nonzero()[0]
     if len(both):
         one, other = tokens.blank_entry[both], tokens.unit_entry[both]
-        differ = trace.histories(one) != trace.histories(other)
-        both = both[differ]
+        apart = (trace.histories(one) != trace.histories(other)).nonzero()[0]
+        both = both[apart]
         if len(both):
-            loser = np.where(entry[both] == one[differ], other[differ], one[differ])
+            loser = np.where(entry[both] == one[apart], other[apart], one[apart])
             alone = np.zeros(len(both), bool)
             behind = np.abs(blank[both] - unit[both])
             entry[both] = trace.meet(entry[both], alone, loser, behind)

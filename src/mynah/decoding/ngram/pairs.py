@@ -19,9 +19,8 @@ Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-_STEPS = (8, 4, 2, 1)
 _FEW = 1 << 18  # n-grams
-_EVERY = 16  # one n-gram of so many has a key; the steps lead to those between
+_BLOCK = 16  # n-grams: a line of a cache
 
 
 class Found(NamedTuple):
@@ -112,37 +111,34 @@ class _Values:
 class _Children:
     """Where words stand among the children of nodes.
 
-    The keys (node, word) of all would take more room than the model. Those of some are kept, and
-    from the last that is not above what is wanted the way goes on by steps that are halved.
+    The keys (node, word) of all would take more room than the model. Only those of the first of
+    each block are kept, and the block that may hold what is wanted is looked through as a whole.
     """
 
     def __init__(self, level: Level, above: Level, finder: Finder) -> None:
-        self._words, self._first = np.asarray(level.words), np.asarray(above.first)
+        words, self._first = np.asarray(level.words), np.asarray(above.first)
         self._join = finder.join
-        nodes = np.arange(0, len(level), _EVERY)
+        nodes = np.arange(0, len(words), _BLOCK)
         parents = np.searchsorted(self._first, nodes.astype(self._first.dtype), side="right") - 1
-        self._keys = finder.join(parents, self._words[nodes])
+        self._keys = finder.join(parents, words[nodes])
+        full = len(words) // _BLOCK * _BLOCK
+        self._blocks = words[:full].reshape(-1, _BLOCK)
+        self._tail = np.zeros(_BLOCK, words.dtype)  # no node has the places behind the last
+        self._tail[: len(words) - full] = words[full:]
+        if not full:
+            self._blocks = self._tail[None]
 
     def find(self, parents: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Which of ``words`` (P,) are children of ``parents`` (-1 has none), and these nodes."""
-        held, keys = self._words, self._keys
-        if not len(keys):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        begin = self._first[parents].astype(np.int64, copy=False)
-        last = self._first[parents + 1].astype(np.int64, copy=False) - 1
-        place = keys.searchsorted(self._join(parents, words), side="right")
-        place -= 1
-        place *= _EVERY
-        np.minimum(last, place + (_EVERY - 1), out=last)
-        np.maximum(place, begin - 1, out=place)  # there, no word is above the wanted one
-        wanted = words.astype(held.dtype)
-        probe, seen = np.empty_like(place), np.empty_like(wanted)
-        for step in _STEPS:
-            np.add(place, step, out=probe)
-            np.minimum(probe, last, out=probe)
-            held.take(probe, out=seen, mode="clip")
-            np.copyto(place, probe, where=seen <= wanted)
-        there = (place >= begin) & (place <= last)
-        there &= held.take(place, mode="clip") == wanted
-        at = there.nonzero()[0]
-        return at, place[at]
+        block = self._keys.searchsorted(self._join(parents, words), side="right")
+        block -= 1
+        held = self._blocks.take(block, axis=0, mode="clip")
+        late = (block == len(self._blocks)).nonzero()[0]
+        if len(late):
+            held[late] = self._tail
+        same = (held == words.astype(held.dtype)[:, None]).ravel().nonzero()[0]
+        at = same // _BLOCK
+        places, above = block[at] * _BLOCK + same % _BLOCK, parents[at]
+        own = (places >= self._first[above]) & (places < self._first[above + 1])
+        own = own.nonzero()[0]
+        return at[own], places[own]
