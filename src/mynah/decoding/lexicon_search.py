@@ -8,8 +8,9 @@ there and goes on from the root in its own context: homophones are told apart by
 alone. Until then a token's score holds the best unigram score under its node (look-ahead: Ortmanns,
 Ney and Eiden, 1996), which is taken back when a word ends.
 
-A frame is some sixty array operations, whatever the number of tokens: steps to the children of all
-tokens at once, words looked up in a table, one sort that brings equal tokens together.
+A frame is some two hundred small array operations, whatever the number of tokens: steps to the
+children of all tokens at once, all words that may end scored at once, one sort that brings equal
+tokens together. Their number, more than that of the tokens, is what a frame costs.
 """
 
 from __future__ import annotations

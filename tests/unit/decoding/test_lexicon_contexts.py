@@ -76,6 +76,10 @@ def test_a_search_finds_the_same(order: int, scorers: tuple[Any, ...]) -> None:
         log_probs = random_log_probs(seed, 40)
         found, other = (s.nbest(s.advance(s.start(), log_probs)) for s in (many, single))
         assert len(found) == len(other) > 5
+        state = many.start()
+        for first in range(0, 40, 7):
+            state = many.advance(state, log_probs[first : first + 7])
+        assert many.nbest(state) == found
         for ours, theirs in zip(found, other, strict=True):
             assert (ours.words, ours.times) == (theirs.words, theirs.times)
             assert ours.score == pytest.approx(theirs.score, abs=1e-9)
