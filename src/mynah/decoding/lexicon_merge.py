@@ -85,9 +85,8 @@ def _sort(key: IndexArray, unit: FloatArray) -> _Sorted:
 def _of_the_old(together: _Sorted, stay: Stay) -> tuple[FloatArray, IndexArray]:
     """The way that ends in a blank, of each group: that of its old token, if it has one."""
     old = together.old
-    there = old < len(stay.blank)
-    blank = np.where(there, stay.blank.take(old, mode="clip"), NEVER)
-    return blank, stay.entry.take(old, mode="clip") * there
+    blank = np.where(old < len(stay.blank), stay.blank.take(old, mode="clip"), NEVER)
+    return blank, stay.entry.take(old, mode="clip")  # any entry will do where there is no way
 
 
 def _survivors(total: FloatArray, beam: int, margin: float) -> IndexArray:
