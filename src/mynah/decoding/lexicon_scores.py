@@ -1,7 +1,4 @@
-"""What the words of a hypothesis score: the language model, the bonus of a word, and scorers.
-
-A search carries a context as a number: :class:`Contexts` numbers the states that it meets.
-"""
+"""What the words of a hypothesis score: the language model, the bonus of a word, and scorers."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ import numpy.typing as npt
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
-from mynah.errors import ModelError
 
 UNKNOWN = "<unk>"
-MOST_CONTEXTS = 1 << 24  # their number is a part of a token's key
 
 
 class WordModel(Protocol):
@@ -53,6 +48,7 @@ class WordScores:
         lm_unknown: added, before the weight, to the logarithm of a word that the model does not
             know; 0 or less.
         scorers: what else scores words; already weighted.
+        ids: the language model's ids of the lexicon's words, and of an unknown one.
     """
 
     lexicon: Lexicon
@@ -61,11 +57,15 @@ class WordScores:
     word_bonus: float = 0.0
     lm_unknown: float = 0.0
     scorers: tuple[WordScorer, ...] = ()
-    _ids: Sequence[int] = field(default=(), init=False, repr=False)
+    ids: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    _ids: Sequence[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        table = np.zeros(0, np.int64), tuple[int, ...]()
         if self.model is not None:
-            object.__setattr__(self, "_ids", _word_ids(self.lexicon, cast(Hashable, self.model)))
+            table = _word_ids(self.lexicon, cast(Hashable, self.model))
+        object.__setattr__(self, "ids", table[0])
+        object.__setattr__(self, "_ids", table[1])
 
     def start(self) -> tuple[Any, ...]:
         """The states before the first word."""
@@ -169,47 +169,7 @@ def _sentence(model: WordModel, words: Sequence[str]) -> float:
 
 
 @lru_cache(maxsize=4)
-def _word_ids(lexicon: Lexicon, model: Any) -> tuple[int, ...]:
-    """The model's ids of the lexicon's words, and of an unknown one."""
-    return (*map(model.word_id, lexicon.words), model.word_id(UNKNOWN))
-
-
-class Contexts:
-    """Numbers for the states of one utterance, given in the order in which they are met."""
-
-    def __init__(self, scores: WordScores) -> None:
-        self.scores = scores
-        self.states: list[tuple[Any, ...]] = [scores.start()]
-        self._numbers: dict[tuple[Any, ...], int] = {self.states[0]: 0}
-        self._after: dict[tuple[int, int], tuple[int, float]] = {}
-
-    def extend(
-        self, contexts: list[int], words: list[int]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The contexts after words, and what they add: (N,) each, for N pairs."""
-        known = self._after
-        pairs = list(zip(contexts, words, strict=True))
-        found = list(map(known.get, pairs))
-        if None in found:
-            for i, after in enumerate(found):
-                if after is None:
-                    found[i] = known.get(pairs[i]) or self._extend(pairs[i])
-        after_all: Sequence[Any] = found
-        numbers, scores = zip(*after_all, strict=True)
-        return np.array(numbers, np.int64), np.array(scores, np.float64)
-
-    def _extend(self, pair: tuple[int, int]) -> tuple[int, float]:
-        context, word = pair
-        states, score = self.scores.extend(self.states[context], word)
-        number = self._numbers.get(states)
-        if number is None:
-            if len(self.states) >= MOST_CONTEXTS:
-                raise ModelError(f"lexicon: an utterance of more than {MOST_CONTEXTS} contexts")
-            number = self._numbers[states] = len(self.states)
-            self.states.append(states)
-        after = self._after[pair] = (number, score)
-        return after
-
-    def finish(self, context: int) -> float:
-        """What the end of the utterance adds after a context."""
-        return self.scores.finish(self.states[context])
+def _word_ids(lexicon: Lexicon, model: Any) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
+    """The model's ids of the lexicon's words, and of an unknown one: for many and for single."""
+    ids = (*map(model.word_id, lexicon.words), model.word_id(UNKNOWN))
+    return np.array(ids, np.int64), ids

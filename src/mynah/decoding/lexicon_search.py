@@ -8,8 +8,9 @@ there and goes on from the root in its own context: homophones are told apart by
 alone. Until then a token's score holds the best unigram score under its node (look-ahead: Ortmanns,
 Ney and Eiden, 1996), which is taken back when a word ends.
 
-A frame is some sixty array operations, whatever the number of tokens: steps to the children of all
-tokens at once, words looked up in a table, one sort that brings equal tokens together.
+A frame is some two hundred small array operations, whatever the number of tokens: steps to the
+children of all tokens at once, all words that may end scored at once, one sort that brings equal
+tokens together. Their number, more than that of the tokens, is what a frame costs.
 """
 
 from __future__ import annotations
@@ -24,31 +25,24 @@ import numpy.typing as npt
 
 from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
-from mynah.decoding.lexicon_scores import UNKNOWN, Contexts, WordModel, WordScorer, WordScores
-from mynah.decoding.lexicon_tokens import (
-    NEVER,
-    NOTHING,
-    New,
-    Tokens,
-    after_blank,
-    entries_of,
-    join,
-    make_keys,
-)
+from mynah.decoding.lexicon_contexts import Contexts, make_contexts
+from mynah.decoding.lexicon_merge import Stay, merge
+from mynah.decoding.lexicon_scores import UNKNOWN, WordModel, WordScorer, WordScores
+from mynah.decoding.lexicon_tokens import NEVER, NOTHING, New, Tokens, after_blank, join
 from mynah.decoding.lexicon_trace import (
     BETWEEN,
     NO_WORD,
     FloatArray,
-    Histories,
     IndexArray,
     Trace,
 )
-from mynah.decoding.lexicon_tree import SearchTree, make_search_tree
+from mynah.decoding.lexicon_tree import SearchTree, make_search_tree, members
 from mynah.decoding.options import check_beam
 from mynah.decoding.units import Floats, as_frames, penalise_blank
 from mynah.errors import ConfigError, ModelError
 
 _BLOCK = 512  # frames prepared at once
+_ROUNDING = 1e-6  # by how much sums of the same scores in another order may differ, and more
 
 Spell = Callable[[tuple[int, ...]], tuple[str, float]]
 
@@ -57,7 +51,7 @@ class _Utterance:
     """What the states of an utterance share; it only grows."""
 
     def __init__(self, scores: WordScores) -> None:
-        self.contexts = Contexts(scores)
+        self.contexts = make_contexts(scores)
         self.trace = Trace()
         self.lock = threading.Lock()
 
@@ -216,15 +210,20 @@ class LexiconSearch:
         total, entry = join(tokens, utterance.trace)
         stay_blank = total + logs[self.blank]
         stay_unit = tokens.unit + logs[tokens.last]
-        floor = float(max(stay_blank.max(), stay_unit.max())) - self.margin
+        stay = np.maximum(stay_blank, stay_unit)
+        floor = float(stay.max()) - self.margin
         new = NOTHING
         if float(total.max()) + most >= floor:
-            stay = np.maximum(stay_blank, stay_unit)
             new, floor = self._spread(tokens, total, entry, stay, steps, floor)
             ended = self._end_words(new, floor, utterance.contexts)
-            inside = np.flatnonzero(self.tree.count[new.node])  # other nodes lead nowhere
+            inside = self.tree.count[new.node].nonzero()[0]  # other nodes lead nowhere
             new = New(*(np.concatenate([a[inside], b]) for a, b in zip(new, ended, strict=True)))
-        return self._merge(tokens, stay_blank, stay_unit, entry, new, time, utterance.trace)
+        stays = Stay(stay_blank, stay_unit, entry)
+        trace, beam, margin = utterance.trace, self.beam, self.margin
+        after = merge(tokens, stays, new, trace, time, beam=beam, margin=margin)
+        if after is None:
+            raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
+        return after
 
     def _spread(
         self,
@@ -236,20 +235,23 @@ class LexiconSearch:
         floor: float,
     ) -> tuple[New, float]:
         """The nodes that the units of a frame lead to, and what a token must score to be kept."""
-        tree = self.tree
-        parents = np.flatnonzero(total + steps.max() >= floor)
-        nodes = tokens.node[parents]
-        rows, children = _members(tree.first[nodes], tree.count[nodes], parents)
+        tree, beam = self.tree, self.beam
+        if len(stay) >= beam:
+            floor = max(floor, _least_of_best(stay, beam))
+        rows, children = self._possible(tokens.node, total, steps, floor)
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
-        score = np.where(again, tokens.blank[rows], total[rows]) + logs + tree.gain[children]
+        score = total[rows]
+        repeated = again.nonzero()[0]
+        score[repeated] = tokens.blank[rows[repeated]]
+        score += logs
+        score += tree.gain[children]
         floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
-        kept = np.flatnonzero(score >= floor)
+        kept = (score >= floor).nonzero()[0]
         rivals = np.concatenate([stay, score[kept]])
-        if len(rivals) > self.beam:
-            worst = len(rivals) - self.beam
-            floor = max(floor, float(np.partition(rivals, worst)[worst]))
+        if len(rivals) > beam:
+            floor = max(floor, _least_of_best(rivals, beam))
             kept = kept[score[kept] >= floor]
         rows, children = rows[kept], children[kept]
         before = np.where(again[kept], tokens.blank_entry[rows], entry[rows])
@@ -260,118 +262,46 @@ class LexiconSearch:
         new = New(children, context, units[kept], score[kept], before, word, logs[kept])
         return new, floor
 
+    def _possible(
+        self, nodes: IndexArray, total: FloatArray, steps: FloatArray, floor: float
+    ) -> tuple[IndexArray, IndexArray]:
+        """Tokens with the children of their nodes, without most of those that stay below a floor.
+
+        Tokens of one node, three or so, stand side by side: what they have in common is asked once.
+        """
+        tree, floor = self.tree, floor - _ROUNDING
+        new = np.empty(len(nodes), bool)
+        new[0] = True
+        np.not_equal(nodes[1:], nodes[:-1], out=new[1:])
+        first = new.nonzero()[0]
+        best = np.maximum.reduceat(total, first)
+        alive = (best + steps.max() >= floor).nonzero()[0]
+        node = nodes[first[alive]]
+        owners, children = members(tree.first[node], tree.count[node], alive)
+        step = steps[tree.unit[children]] + tree.gain[children]
+        able = (step + best[owners] >= floor).nonzero()[0]
+        owners, children = owners[able], children[able]
+        size = np.empty_like(first)
+        np.subtract(first[1:], first[:-1], out=size[:-1])
+        size[-1] = len(nodes) - first[-1]
+        children, rows = members(first[owners], size[owners], children)
+        return rows, children
+
     def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
         """The tokens at the root after the words that end at the nodes of ``new``."""
         tree = self.tree
-        ending = np.flatnonzero(tree.word_count[new.node])
+        ending = tree.word_count[new.node].nonzero()[0]
         nodes = new.node[ending]
-        at, words = _members(tree.word_first[nodes], tree.word_count[nodes], ending)
+        at, words = members(tree.word_first[nodes], tree.word_count[nodes], ending)
         bare = new.score[at] - tree.ahead[new.node[at]]
-        likely = np.flatnonzero(bare + tree.hope[words] >= floor - self.surprise)
+        likely = (bare + tree.hope[words] >= floor - self.surprise).nonzero()[0]
         if not len(likely):
             return NOTHING
         at, words = at[likely], tree.words[words[likely]]
-        after, added = contexts.extend(new.context[at].tolist(), words.tolist())
-        score = bare[likely] + added
-        good = np.flatnonzero(score >= floor)
+        good, after, score = contexts.reach(new.context[at], words, bare[likely], floor)
         at = at[good]
         root = np.zeros(len(good), np.int64)
-        return New(
-            root, after[good], new.last[at], score[good], new.before[at], words[good],
-            new.log_prob[at],
-        )  # fmt: skip
-
-    def _merge(
-        self,
-        tokens: Tokens,
-        stay_blank: FloatArray,
-        stay_unit: FloatArray,
-        entry: IndexArray,
-        new: New,
-        time: int,
-        trace: Trace,
-    ) -> Tokens:
-        """Old and new tokens, equal ones made one, the best of them."""
-        old, more = len(tokens.key), len(new.node)
-        key = np.concatenate([tokens.key, make_keys(new.node, new.context, new.last)])
-        unit = np.concatenate([stay_unit, new.score])
-        order = np.lexsort((-unit, key))
-        key = key[order]
-        starts = np.ones(old + more, bool)
-        np.not_equal(key[1:], key[:-1], out=starts[1:])
-        at = np.flatnonzero(starts)
-        lead = order[at]  # of each group the best that ends in its unit
-        blank = np.concatenate([stay_blank, np.full(more, NEVER)])[order]
-        blank_entry = np.concatenate([entry, np.zeros(more, np.int64)])[order]
-        if len(at) < old + more:  # at most one of a group is old, all others have zeros
-            blank = np.maximum.reduceat(blank, at)
-            blank_entry = np.maximum.reduceat(blank_entry, at)
-        unit_best = unit[lead]
-        total = np.maximum(blank, unit_best)
-        floor = float(total.max()) - self.margin
-        kept = np.flatnonzero(total >= floor)
-        if len(kept) > self.beam:
-            among = total[kept]
-            least = np.partition(among, len(kept) - self.beam)[len(kept) - self.beam]
-            live = among > least
-            live[np.flatnonzero(among == least)[: self.beam - int(live.sum())]] = True
-            kept = kept[live]
-        if floor == NEVER or not len(kept):
-            raise ModelError(f"log-probabilities of frame {time} allow no word of the lexicon")
-        lead = lead[kept]
-        born = lead >= old
-        source = lead[born] - old
-        history = trace.after(new.before, new.word)
-        added = trace.add(*entries_of(new, source, time, history))
-        place = np.where(born, 0, lead)
-        unit_entry = tokens.unit_entry[place]
-        unit_entry[born] = added
-        if len(at) < old + more:
-            rows = np.full(len(at), -1)
-            rows[kept] = np.arange(len(kept))
-            self._meet(tokens, new, history, unit, order, starts, rows, unit_entry, time, trace)
-        parts = (np.concatenate(pair)[lead] for pair in zip(
-            (tokens.node, tokens.context, tokens.last), (new.node, new.context, new.last),
-            strict=True,
-        ))  # fmt: skip
-        node, context, last = parts
-        return Tokens(
-            key[at[kept]], node, context, last, blank[kept], unit_best[kept], blank_entry[kept],
-            unit_entry,
-        )  # fmt: skip
-
-    def _meet(
-        self,
-        tokens: Tokens,
-        new: New,
-        history: Histories,
-        unit: FloatArray,
-        order: IndexArray,
-        starts: npt.NDArray[np.bool_],
-        rows: IndexArray,
-        unit_entry: IndexArray,
-        time: int,
-        trace: Trace,
-    ) -> None:
-        """Lead the entries of winners to ways of other words that ended in the same token too."""
-        old = len(tokens.key)
-        places = np.flatnonzero(~starts)
-        group = np.cumsum(starts)[places] - 1
-        losers, leads = order[places], order[np.flatnonzero(starts)[group]]
-        histories = np.concatenate([trace.histories(tokens.unit_entry), history])
-        behind = unit[leads] - unit[losers]
-        wanted = (rows[group] >= 0) & (behind < self.margin)
-        wanted &= histories[losers] != histories[leads]
-        losers, winners, behind = losers[wanted], rows[group[wanted]], behind[wanted]
-        while len(losers):  # one loser of each token at a time
-            _, at = np.unique(winners, return_index=True)
-            some = losers[at]
-            entries = tokens.unit_entry[np.where(some < old, some, 0)]
-            source = some[some >= old] - old
-            entries[some >= old] = trace.add(*entries_of(new, source, time, history))
-            unit_entry[winners[at]] = trace.meet(unit_entry[winners[at]], entries, behind[at])
-            left = np.delete(np.arange(len(losers)), at)
-            losers, winners, behind = losers[left], winners[left], behind[left]
+        return New(root, after, new.last[at], score, new.before[at], words[good], new.log_prob[at])
 
     def nbest(self, state: LexiconState, limit: int | None = None) -> list[Hypothesis]:
         """The hypotheses of ``state`` with different words, best first, at most ``limit``.
@@ -449,10 +379,6 @@ class LexiconSearch:
         return text or UNKNOWN, probability
 
 
-def _members(
-    first: IndexArray, count: IndexArray, owners: IndexArray
-) -> tuple[IndexArray, IndexArray]:
-    """``first`` and the ``count`` - 1 numbers after it, one list after the other; whose each is."""
-    ends = np.cumsum(count)
-    rows = np.repeat(owners, count)
-    return rows, np.arange(len(rows)) + np.repeat(first - ends + count, count)
+def _least_of_best(scores: FloatArray, count: int) -> float:
+    worst = len(scores) - count
+    return float(np.partition(scores, worst)[worst])

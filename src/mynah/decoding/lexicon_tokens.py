@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mynah.decoding.lexicon_trace import FloatArray, Histories, IndexArray, Trace
+from mynah.decoding.lexicon_trace import FloatArray, IndexArray, Trace
 
 NEVER = -math.inf
 _CONTEXT, _NODE = 16, 40  # bits of a key below a context, and below a node
@@ -42,34 +42,32 @@ _EMPTY = np.zeros(0, np.int64)
 NOTHING = New(_EMPTY, _EMPTY, _EMPTY, np.zeros(0), _EMPTY, _EMPTY, np.zeros(0))
 
 
-def make_keys(node: IndexArray, context: IndexArray, last: IndexArray) -> IndexArray:
-    return (node << _NODE) | (context << _CONTEXT) | (last + 1)
+def make_keys(new: New) -> IndexArray:
+    """What stands for node, context and last unit of each."""
+    return (new.node << _NODE) | (new.context << _CONTEXT) | (new.last + 1)
 
 
-def entries_of(
-    new: New, source: IndexArray, time: int, history: Histories
-) -> tuple[IndexArray, int, IndexArray, IndexArray, FloatArray, Histories]:
-    """What the trace is to hold of some of the new tokens."""
-    return (
-        new.before[source], time, new.last[source], new.word[source], new.log_prob[source],
-        history[source],
-    )  # fmt: skip
+def read_keys(keys: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """Nodes, contexts and last units."""
+    context = (keys >> _CONTEXT) & ((1 << (_NODE - _CONTEXT)) - 1)
+    return keys >> _NODE, context, (keys & ((1 << _CONTEXT) - 1)) - 1
 
 
 def join(tokens: Tokens, trace: Trace) -> tuple[FloatArray, IndexArray]:
     """The better of the two ways of each token, and where it is traced."""
     blank, unit = tokens.blank, tokens.unit
     entry = np.where(blank >= unit, tokens.blank_entry, tokens.unit_entry)
-    both = np.flatnonzero(
-        (tokens.blank_entry != tokens.unit_entry) & (unit > NEVER) & (blank > NEVER)
-    )
+    differ = tokens.blank_entry != tokens.unit_entry
+    both = (differ & (np.minimum(blank, unit) > NEVER)).nonzero()[0]
     if len(both):
         one, other = tokens.blank_entry[both], tokens.unit_entry[both]
-        differ = trace.histories(one) != trace.histories(other)
-        both = both[differ]
+        apart = (trace.histories(one) != trace.histories(other)).nonzero()[0]
+        both = both[apart]
         if len(both):
-            loser = np.where(entry[both] == one[differ], other[differ], one[differ])
-            entry[both] = trace.meet(entry[both], loser, np.abs(blank[both] - unit[both]))
+            loser = np.where(entry[both] == one[apart], other[apart], one[apart])
+            alone = np.zeros(len(both), bool)
+            behind = np.abs(blank[both] - unit[both])
+            entry[both] = trace.meet(entry[both], alone, loser, behind)
     return np.maximum(blank, unit), entry
 
 

@@ -45,10 +45,13 @@ class Trace:
 
     def after(self, entries: IndexArray, words: IndexArray) -> Histories:
         """What will stand for the words up to entries that follow and end ``words``."""
-        before = self.histories(entries)
-        mixed = (before ^ (words.astype(np.uint64) + np.uint64(1))) * _PRIME
-        mixed ^= mixed >> np.uint64(29)
-        return np.where(words >= 0, mixed, before)
+        histories = self.histories(entries)
+        ended = (words >= 0).nonzero()[0]
+        if len(ended):
+            mixed = (histories[ended] ^ (words[ended].astype(np.uint64) + np.uint64(1))) * _PRIME
+            mixed ^= mixed >> np.uint64(29)
+            histories[ended] = mixed
+        return histories
 
     def add(
         self,
@@ -66,13 +69,23 @@ class Trace:
         arrays["log_prob"][place], arrays["history"][place] = log_probs, histories
         return np.arange(place.start, place.stop)
 
-    def meet(self, winners: IndexArray, losers: IndexArray, behind: FloatArray) -> IndexArray:
-        """Entries in place of ``winners`` that lead to ``losers`` too, ``behind`` them."""
+    def meet(
+        self,
+        winners: IndexArray,
+        again: npt.NDArray[np.bool_],
+        losers: IndexArray,
+        behind: FloatArray,
+    ) -> IndexArray:
+        """Entries in place of ``winners`` that lead to ``losers`` too, ``behind`` them.
+
+        Where a winner has met another loser just before, ``again``, that entry takes its place.
+        """
         place, arrays = self._more(len(winners)), self._arrays
-        arrays["before"][place], arrays["unit"][place] = winners, -1
+        numbers = np.arange(place.start, place.stop)
+        arrays["before"][place], arrays["unit"][place] = np.where(again, numbers - 1, winners), -1
         arrays["history"][place] = arrays["history"][winners]
         arrays["other"][place], arrays["behind"][place] = losers, behind
-        return np.arange(place.start, place.stop)
+        return numbers
 
     def _more(self, count: int) -> slice:
         first, stop = self.size, self.size + count

@@ -107,3 +107,16 @@ def make_search_tree(
     return SearchTree(
         words=words, hope=alone[words], gain=gain, ahead=ahead, between=between, **numbers
     )
+
+
+def members(
+    first: IndexArray, count: IndexArray, owners: IndexArray
+) -> tuple[IndexArray, IndexArray]:
+    """``first`` and the ``count`` - 1 numbers after it, one list after the other; whose each is."""
+    ends = count.cumsum()
+    rows = owners.repeat(count)
+    shift = first - ends
+    shift += count
+    numbers = shift.repeat(count)
+    numbers += np.arange(len(rows))
+    return rows, numbers

@@ -14,6 +14,7 @@ from mynah.decoding import Hypothesis
 from mynah.decoding.lexicon import Lexicon, make_lexicon
 from mynah.decoding.lexicon_scores import rescore_words
 from mynah.decoding.lexicon_search import LexiconSearch
+from mynah.decoding.lexicon_tree import members
 from mynah.errors import ConfigError, ModelError
 
 UNITS = ("<blank>", "x", "y", "z")
@@ -304,6 +305,29 @@ def test_a_larger_model_scores_the_list_again() -> None:
         assert hypothesis.added == pytest.approx(0.9 * large.sentence(texts(hypothesis)))
     assert again[0].score == pytest.approx(direct[texts(again[0])].score)
     assert texts(again[0]) == texts(max(direct.values(), key=lambda h: h.score))
+
+
+@pytest.mark.parametrize("beam", [4, 12, 60])
+def test_what_is_left_out_early_would_not_be_kept(
+    beam: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as when all children of all tokens are made."""
+
+    def everything(
+        search: LexiconSearch, nodes: np.ndarray, total: np.ndarray, *_: object
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.arange(len(nodes))
+        return members(search.tree.first[nodes], search.tree.count[nodes], rows)
+
+    for seed in range(8):
+        lexicon = make_lexicon(ENTRIES, UNITS, boundary=3 if seed % 2 else None)
+        model = Model(lexicon.words, seed, 3)
+        search = LexiconSearch(lexicon.with_costs(model.unigram), model, beam=beam, margin=6.0)
+        log_probs = random_log_probs(seed, 40, scale=2.5)
+        found = run(search, log_probs)
+        with monkeypatch.context() as patch:
+            patch.setattr(LexiconSearch, "_possible", everything)
+            assert run(search, log_probs) == found
 
 
 def test_a_small_beam_finds_clear_speech() -> None:

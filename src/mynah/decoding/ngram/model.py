@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.decoding.ngram.levels import BOS, EOS, UNK, Finder, Ints, Trie
+from mynah.decoding.ngram.pairs import PairScores
 from mynah.errors import ModelError
 
 State = tuple[int, ...]  # nodes of the last words, the longest context first; () knows nothing
@@ -59,6 +60,7 @@ class NgramModel:
         self._memo: dict[tuple[State, int], tuple[State, float]] = {}
         self._memo_limit = memo
         self._finder: Finder | None = None
+        self._pairs: PairScores | None = None
         self._start = self._shorten([self.bos])
 
     def word_id(self, word: str) -> int:
@@ -96,6 +98,13 @@ class NgramModel:
             state, score = self.score(state, self.vocab.get(word, self.unk))
             total += score
         return total + self.end(state) if eos else total
+
+    @property
+    def pairs(self) -> PairScores:
+        """Scores of many pairs of a state and a word at once."""
+        if self._pairs is None:
+            self._pairs = PairScores(self.trie)
+        return self._pairs
 
     def score_many(self, state: State, words: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """log P of each of ``words`` (M,) after ``state``: as ``score``, without the states."""
