@@ -66,20 +66,7 @@ def export_folder(
     if Path(target).exists() and Path(target).resolve() == source.path.resolve():
         weights = True  # graphs are added to the folder, nothing is taken from it
     model = load_model(source).eval()
-    family = source.info.family
-    if family == "whisper":
-        raise ModelError(
-            f"{source.path}: the graphs of a Whisper are written when it is imported "
-            "(--precision) or trained (task.graphs)"
-        )
-    if family not in GRAPHS:
-        raise ModelError(f"{source.path}: the family {family} has no graphs")
-    graphs = importlib.import_module(GRAPHS[family])
-    for precision in precisions or ():
-        if precision not in graphs.PRECISIONS:
-            raise ModelError(f"{source.path}: the family {family} has no {precision} graphs")
-    if pack and not hasattr(graphs, "packed"):
-        raise ModelError(f"{source.path}: graphs of the family {family} cannot be packed")
+    graphs = _graphs(source, precisions or (), pack)
     packed: Sequence[tuple[int, ...]] = graphs.packed(model) if pack else ()
     istd = getattr(model, "istd", None)  # of its features, whose range is then known
     normalised = isinstance(istd, torch.Tensor) and bool((istd != 1).any())
@@ -105,6 +92,29 @@ def export_folder(
                     raise ModelError(f"{path.name}: off by {difference:.1e} from PyTorch")
                 written.append(Written(path.name, path.stat().st_size, difference))
     return written
+
+
+def _graphs(source: ModelFolder, precisions: Sequence[Precision], pack: bool) -> Any:
+    """The module that knows the graphs of the folder's family, if it has what is asked for.
+
+    Raises:
+        ModelError: it has not.
+    """
+    family = source.info.family
+    if family == "whisper":
+        raise ModelError(
+            f"{source.path}: the graphs of a Whisper are written when it is imported "
+            "(--precision) or trained (task.graphs)"
+        )
+    if family not in GRAPHS:
+        raise ModelError(f"{source.path}: the family {family} has no graphs")
+    graphs = importlib.import_module(GRAPHS[family])
+    for precision in precisions:
+        if precision not in graphs.PRECISIONS:
+            raise ModelError(f"{source.path}: the family {family} has no {precision} graphs")
+    if pack and not hasattr(graphs, "packed"):
+        raise ModelError(f"{source.path}: graphs of the family {family} cannot be packed")
+    return graphs
 
 
 def compare(part: Part, path: Path, threads: int = 1) -> float:

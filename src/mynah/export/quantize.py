@@ -65,16 +65,14 @@ def quantize(
     Every ``MatMul`` with a constant matrix and every ``Gather`` of rows of a constant table is
     rewritten, and a table that is both looked up and, transposed, multiplied by is kept once;
     everything else stays fp32, but for the subsampling's second convolution, which
-    becomes a product, too, where features are normalised
-    (:mod:`mynah.export.quantize_convolution`).
+    becomes a product, too, where features are normalised (:mod:`.quantize_convolution`).
 
     Args:
         model: an fp32 graph of opset 18 or later.
         normalised: the features that reach the first convolution have mean 0 and variance 1.
         smallest: constants with fewer elements stay fp32.
         skip: names of initializers that stay fp32.
-        packed: shapes (K, N) of the matrices that take four bits a weight in the file
-            (:mod:`mynah.export.quantize_four`).
+        packed: shapes (K, N) of the matrices that take four bits (:mod:`.quantize_four`).
 
     Returns:
         the rewritten ``onnx.ModelProto``.

@@ -1,9 +1,10 @@
 """Weights that take four bits in a file, and are int8 when the engine has read it.
 
-A column has a scale, and each block of 32 weights in it a whole number that its weights, from -7 to 7,
-are multiplied by: ``w = scale * factor * code``. So the product ``factor * code`` is the int8 matrix that
-:mod:`mynah.export.quantize` needs, and how a product is reckoned, and its speed, stay what they are. The
-graph makes the matrix of constants alone, which the engine does once, when it reads the graph.
+A column has a scale, and each block of 32 weights in it a whole number that its weights, from -7
+to 7, are multiplied by: ``w = scale * factor * code``. So ``factor * code`` is the int8 matrix that
+:mod:`mynah.export.quantize` needs, and how a product is reckoned, and its speed, stay what they
+are. The graph makes the matrix of constants alone, which the engine does once, when it reads the
+graph.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Bytes = npt.NDArray[np.uint8]
 
 def fits(weight: npt.NDArray[Any]) -> bool:
     """Whether a matrix can be taken apart into pairs of blocks."""
-    return weight.shape[0] % (2 * BLOCK) == 0
+    return bool(weight.shape[0] % (2 * BLOCK) == 0)
 
 
 def four_bits(weight: Floats) -> tuple[npt.NDArray[np.int8], Bytes, Floats]:
@@ -38,7 +39,8 @@ def four_bits(weight: Floats) -> tuple[npt.NDArray[np.int8], Bytes, Floats]:
     scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / (LARGEST * LARGEST_FACTOR)
     unit = blocks / scale
     most = np.abs(unit).max(axis=1, keepdims=True)
-    codes, factors = np.zeros(unit.shape, np.int8), np.ones(most.shape, np.uint8)
+    codes = np.zeros(unit.shape, np.int8)
+    factors = np.ones(most.shape, np.uint8)
     least = np.full(most.shape, np.inf)
     for part in _RANGES:
         tried = np.clip(np.rint(most * part / LARGEST), 1, LARGEST_FACTOR)
@@ -46,7 +48,7 @@ def four_bits(weight: Floats) -> tuple[npt.NDArray[np.int8], Bytes, Floats]:
         error = np.square(near * tried - unit).sum(axis=1, keepdims=True)
         better = error < least
         codes = np.where(better, near, codes).astype(np.int8)
-        factors = np.where(better, tried, factors).astype(np.uint8)
+        factors[better] = tried[better]
         least = np.minimum(error, least)
     return codes.reshape(weight.shape), factors[:, 0], scale.astype(np.float32)
 
@@ -54,7 +56,7 @@ def four_bits(weight: Floats) -> tuple[npt.NDArray[np.int8], Bytes, Floats]:
 def pack(codes: npt.NDArray[np.int8]) -> Bytes:
     """Codes (K, N) as bytes (K / 2, N): the first half of the rows in the low bits."""
     low, high = np.split((codes + LARGEST + 1).astype(np.uint8), 2)
-    packed: Bytes = low | high << 4
+    packed: Bytes = np.bitwise_or(low, high << 4, dtype=np.uint8)
     return packed
 
 

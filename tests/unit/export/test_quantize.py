@@ -112,7 +112,7 @@ def test_skip_and_small_constants_stay() -> None:
 def test_four_bits_become_int8_in_the_engine() -> None:
     codes, factors, scale = four_bits(WEIGHT)
     assert np.abs(codes).max() <= 7
-    assert factors.shape == (2, 96) and 1 <= factors.min() and factors.max() <= 18
+    assert factors.shape == (2, 96) and factors.min() >= 1 and factors.max() <= 18
     integers = codes.astype(int) * np.repeat(factors.astype(int), 32, axis=0)
     assert np.abs(integers).max() <= 127
     error = np.linalg.norm(integers * scale - WEIGHT) / np.linalg.norm(WEIGHT)

@@ -3,7 +3,7 @@
     8 bytes   MAGIC
     8 bytes   length of the header and its CRC-32, little-endian uint32 each
     header    JSON: version, counts of each order, bits, compact, and for each section its place,
-              length and CRC-32
+              length and CRC-32, and, if it is compressed by zlib, its length before
     sections  each at a multiple of 64 bytes from the start of the file
 
 Sections: ``vocab``, the words by id, a line each, compressed by zlib; for every order n:
@@ -11,8 +11,9 @@ Sections: ``vocab``, the words by id, a line each, compressed by zlib; for every
 and below the highest order ``n.first``, ``n.backoffs`` and ``n.backoff_book``. Codes take ``bits``
 bits; with 32 bits there are no codebooks but float32. In a compact file, ``n.first`` is a bit a
 node that says whether it has children or a weight, then the numbers of children of those that do;
-``n.backoffs`` has their weights alone, and ``n.words`` are differences. Else all three are plain
-arrays, which are mapped, not read: for models that are large.
+``n.backoffs`` has their weights alone, and ``n.words`` are differences; sections that zlib makes
+smaller are compressed. Else all three are plain arrays, which are mapped, not read: for models that
+are large.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ from mynah.decoding.ngram.levels import MAX_ORDER, Level, Trie
 from mynah.errors import ConfigError, ModelError
 
 MAGIC = b"mynah-lm"
-VERSION = 1
+VERSIONS = (1, 2)  # 1: nothing but the words is compressed
 _ALIGN = 64
 _HEADER_LIMIT = 1 << 16
 _VERIFY_ALL = 1 << 28  # bytes; of larger files only what is read is checked
 _WORD_LIMIT = 256  # bytes a word, on average
+_RATIO = 64  # a section that says it is compressed by more is not believed
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +72,7 @@ def write_binary(trie: Trie, stream: IO[bytes], *, bits: int = 8, compact: bool 
         above = trie.levels[n - 2] if n > 1 else None
         _add_level(sections, n, level, above, bits=bits, compact=compact, top=top)
     header: dict[str, Any] = {
-        "version": VERSION,
+        "version": VERSIONS[-1],
         "counts": list(trie.counts),
         "bits": bits,
         "compact": compact,
@@ -78,8 +80,12 @@ def write_binary(trie: Trie, stream: IO[bytes], *, bits: int = 8, compact: bool 
     }
     table: dict[str, list[int]] = {}
     at = 0
-    for name, data in sections.items():
+    for name, plain in sections.items():
+        data = _smaller(plain) if compact and name != "vocab" else plain
         table[name] = [at, len(data), zlib.crc32(data)]
+        if data is not plain:
+            table[name].append(len(plain))
+            sections[name] = data
         at += -(-len(data) // _ALIGN) * _ALIGN
     header["sections"] = table  # places count from the first section
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -88,6 +94,13 @@ def write_binary(trie: Trie, stream: IO[bytes], *, bits: int = 8, compact: bool 
     for data in sections.values():
         stream.write(data)
         stream.write(b"\0" * (-len(data) % _ALIGN))
+
+
+def _smaller(data: bytes) -> bytes:
+    """``data`` compressed, where that is worth it; else itself."""
+    packed = zlib.compress(data, 9)
+    worth = len(packed) < 0.97 * len(data) and len(data) <= _RATIO * len(packed)
+    return packed if worth else data
 
 
 def _add_level(
@@ -176,7 +189,7 @@ class _Reader:
         self.bits, self.compact = bits, header["compact"] is True
         for n, count in enumerate(counts, start=1):
             # what an n-gram takes at the least bounds every array that is made of it
-            if len(self._section(f"{n}.probs")) != -(-count * bits // 8):
+            if self._length(f"{n}.probs") != -(-count * bits // 8):
                 self.fail(f"{count} {n}-grams announced, another number is there")
         vocab = self._vocab(counts[0], header["vocab_bytes"])
         levels: list[Level] = []
@@ -201,8 +214,9 @@ class _Reader:
             missing = {"counts", "bits", "compact", "vocab_bytes"} - set(header)
         except (ValueError, TypeError, KeyError, RecursionError):
             self.fail("no header")
-        if version != VERSION:
-            raise ModelError(f"{self.path}: format {version!r}; this version reads {VERSION}")
+        if version not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
+            raise ModelError(f"{self.path}: format {version!r}; this version reads {known}")
         if missing or not isinstance(self.table, dict):
             self.fail("no header")
         self.start = 16 + length
@@ -210,21 +224,47 @@ class _Reader:
         return found
 
     def _section(self, name: str) -> npt.NDArray[np.uint8]:
+        """What lies in the file."""
         entry = self.table.get(name)
-        if not (isinstance(entry, list) and len(entry) == 3 and all(type(e) is int for e in entry)):
+        if not (
+            isinstance(entry, list)
+            and len(entry) in (3, 4)
+            and all(type(e) is int and e >= 0 for e in entry)
+        ):
             self.fail(f"no section {name}")
-        at, length, _ = entry
+        at, length = entry[:2]
         begin = self.start + at
-        if at < 0 or length < 0 or at % _ALIGN or begin + length > len(self.bytes):
+        if at % _ALIGN or begin + length > len(self.bytes):
             self.fail(f"section {name} lies outside the file")
+        if len(entry) == 4 and entry[3] > _RATIO * length:
+            self.fail(f"section {name} has an absurd length")
         return self.bytes[begin : begin + length]
+
+    def _length(self, name: str) -> int:
+        """How many bytes a section has when it is not compressed."""
+        packed = self._section(name)
+        entry = self.table[name]
+        return entry[3] if len(entry) == 4 else len(packed)
 
     def _checked(self, name: str, *, mapped: bool = False) -> npt.NDArray[np.uint8]:
         data = self._section(name)
+        entry = self.table[name]
         small = len(self.bytes) <= _VERIFY_ALL
-        if (small or not mapped) and zlib.crc32(data.data) != self.table[name][2]:
+        if (small or not mapped) and zlib.crc32(data.data) != entry[2]:
             self.fail(f"the checksum of {name} is wrong")
-        return data
+        if len(entry) == 3:
+            return data
+        plain = self._inflated(name, data, entry[3])
+        return np.frombuffer(plain, np.uint8)
+
+    def _inflated(self, name: str, data: npt.NDArray[np.uint8], size: int) -> bytes:
+        try:
+            plain = zlib.decompressobj().decompress(data.tobytes(), size + 1)
+        except zlib.error as error:
+            self.fail(f"{name}: {error}")
+        if len(plain) != size:
+            self.fail(f"{name} has another length than it says")
+        return plain
 
     def _array(self, name: str, dtype: str, count: int) -> Array:
         data = self._checked(name, mapped=True)
@@ -236,13 +276,12 @@ class _Reader:
         packed = self._checked("vocab")
         if type(size) is not int or not 0 <= size <= _WORD_LIMIT * count:
             self.fail("an absurd vocabulary")
-        inflate = zlib.decompressobj()
+        text = self._inflated("vocabulary", packed, size)
         try:
-            text = inflate.decompress(packed.tobytes(), size + 1)
             words = text.decode().split("\n")
-        except (zlib.error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             self.fail(f"vocabulary: {error}")
-        if len(text) != size or len(words) != count or len(set(words)) != count:
+        if len(words) != count or len(set(words)) != count:
             self.fail(f"the vocabulary is not {count} different words")
         return words
 
@@ -269,7 +308,7 @@ class _Reader:
             return Level(words, probs, none, np.zeros(0, np.int64), prob_book)
         below = counts[n]
         if not self.compact:
-            wide = len(self._section(f"{n}.first")) == 8 * (count + 1)
+            wide = self._length(f"{n}.first") == 8 * (count + 1)
             first = self._array(f"{n}.first", "<u8" if wide else "<u4", count + 1)
             if first[0] != 0 or first[-1] != below:
                 raise ValueError("children that are not there")
@@ -298,7 +337,7 @@ class _Reader:
         if self.compact:
             words = unpack_children(self._checked(f"{n}.words"), np.diff(above.first))
         else:
-            wide = len(self._section(f"{n}.words")) == 4 * count
+            wide = self._length(f"{n}.words") == 4 * count
             words = self._array(f"{n}.words", "<u4" if wide else "<u2", count)
         if count and self.compact and int(words.max()) >= vocab_size:
             raise ValueError("a word outside the vocabulary")

@@ -19,6 +19,7 @@ from hypothesis.extra.numpy import arrays
 
 from mynah.decoding.ngram import Trie, load_ngram, load_trie, save_ngram
 from mynah.decoding.ngram import arpa as arpa_module
+from mynah.decoding.ngram import binary as binary_module
 from mynah.decoding.ngram.coding import (
     codebook,
     pack_bits,
@@ -28,6 +29,7 @@ from mynah.decoding.ngram.coding import (
     unpack_children,
     unpack_numbers,
 )
+from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 from mynah.errors import ConfigError, InputError, ModelError
 
 
@@ -211,6 +213,12 @@ def test_any_damage_is_noticed(trie: Trie, tmp_path: Path, compact: bool) -> Non
             load_trie(path)
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    found: dict[str, Any] = json.loads(data[16 : 16 + struct.unpack("<I", data[8:12])[0]])
+    return found
+
+
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the header of a binary file, its checksum made right."""
     data = path.read_bytes()
@@ -223,10 +231,15 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_bytes(head + text + data[16 + length :])
 
 
+def says(header: dict[str, Any], length: int) -> None:
+    """A section that is said to have such a length before it was compressed."""
+    header["sections"]["2.words"] = [*header["sections"]["2.words"][:3], length]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda h: h.update(version=99), "format 99; this version reads 1"),
+        (lambda h: h.update(version=99), "format 99; this version reads 1 and 2"),
         (lambda h: h.update(counts=[10**15] * 4), "announced"),
         (lambda h: h.update(counts=[10**15]), "announced"),
         (lambda h: h.update(counts=[-1]), "whole numbers"),
@@ -235,12 +248,15 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda h: h.update(bits=0), "0 bits"),
         (lambda h: h.update(bits="8"), "'8' bits"),
         (lambda h: h.update(vocab_bytes=10**12), "absurd"),
-        (lambda h: h.update(vocab_bytes=3), "different words"),
+        (lambda h: h.update(vocab_bytes=3), "another length"),
         (lambda h: h.pop("bits"), "no header"),
         (lambda h: h.update(sections=[1]), "no header"),
         (lambda h: h["sections"].pop("vocab"), "no section vocab"),
         (lambda h: h["sections"].update({"2.words": [0, 10**15, 0]}), "outside the file"),
-        (lambda h: h["sections"].update({"2.words": [-64, 8, 0]}), "outside the file"),
+        (lambda h: h["sections"].update({"2.words": [-64, 8, 0]}), "no section"),
+        (lambda h: says(h, 10**12), "an absurd length"),
+        (lambda h: says(h, -1), "no section"),
+        (lambda h: says(h, 9), "2.words"),
         (lambda h: h["sections"].update({"2.words": h["sections"]["3.words"]}), "numbers instead"),
         (lambda h: h["sections"].update({"1.first": h["sections"]["2.first"]}), "-grams"),
         (lambda h: h["sections"].update({"1.prob_book": [0, 0, 0]}), "outside its book"),
@@ -262,6 +278,30 @@ def test_hostile_header(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_sections_are_compressed_where_that_is_worth_it(tmp_path: Path) -> None:
+    text = [f"w{i % 50} w{i * 7 % 50} w{i * i % 50}" for i in range(3000)]
+    options = TrainOptions(order=3)
+    with scratch_for(options) as scratch:
+        model = train(text, options, scratch).trie
+    path, mapped = tmp_path / "m.ngram", tmp_path / "mapped.ngram"
+    save_ngram(model, path, bits=4)
+    save_ngram(model, mapped, bits=4, compact=False)
+    lengths = [len(entry) for entry in read_header(path)["sections"].values()]
+    assert 4 in lengths and {len(e) for e in read_header(mapped)["sections"].values()} == {3}
+    assert_same(load_trie(path), load_trie(mapped), 1e-6)
+
+
+def test_the_format_before_is_read(
+    trie: Trie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.ngram"
+    with monkeypatch.context() as patched:
+        patched.setattr(binary_module, "_smaller", lambda data: data)
+        save_ngram(trie, path)
+    rewrite(path, lambda header: header.update(version=1))
+    assert_same(trie, load_trie(path), 0.1)
+
+
 def test_a_bomb_of_words_is_not_unpacked(trie: Trie, tmp_path: Path) -> None:
     path = tmp_path / "m.ngram"
     save_ngram(trie, path)
@@ -276,7 +316,7 @@ def test_a_bomb_of_words_is_not_unpacked(trie: Trie, tmp_path: Path) -> None:
     start = 16 + struct.unpack("<I", data[8:12])[0]
     path.write_bytes(data.ljust(start + place, b"\0") + bomb)
     tracemalloc.start()
-    with pytest.raises(ModelError, match="different words"):
+    with pytest.raises(ModelError, match="another length"):
         load_ngram(path)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
