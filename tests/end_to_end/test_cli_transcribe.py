@@ -370,10 +370,10 @@ def test_endpoints_live(call: Call, tmp_path: Path) -> None:
 
 
 def test_to_a_device_and_to_a_poor_terminal(model: Path, recordings: Path) -> None:
-    from mynah.runtime.writers import write_atomic
+    from mynah.whole import write_whole
 
     if Path("/dev/null").is_char_device():
-        write_atomic(Path("/dev/null"), "x")
+        write_whole(Path("/dev/null"), "x")
         assert Path("/dev/null").is_char_device()
     program = "from mynah.cli import _printable; _printable(); print('\\xe9 \\u597d')"
     for environment, expected in (({"PYTHONIOENCODING": "ascii"}, b"\\xe9 \\u597d\n"),

@@ -13,7 +13,6 @@ import io
 import logging
 import math
 import os
-import secrets
 import stat
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from mynah.audio.containers import what_is_missing
 from mynah.audio.decoders import Damaged, Decoder, open_decoder
 from mynah.audio.resampling import Resampler, check_rate
 from mynah.errors import InputError, MynahError
+from mynah.whole import whole_file
 
 Array = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -381,7 +381,8 @@ def write(
             f"{rate} Hz"
         ) from error
     if is_path:
-        _replace(Path(name), buffer.getbuffer())
+        with whole_file(name) as stream:
+            stream.write(buffer.getbuffer())
     else:
         cast(BinaryIO, target).write(buffer.getbuffer())
 
@@ -398,15 +399,3 @@ def _check_samples(name: str, samples: npt.ArrayLike) -> Array:
     if not math.isfinite(float(np.abs(signal).max())):
         raise InputError(f"{name}: samples that are not numbers (NaN or infinite)")
     return np.atleast_2d(signal).T.astype(np.float32)
-
-
-def _replace(path: Path, data: memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mynah.cli import common, whisper_flags
@@ -287,7 +286,7 @@ def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target
     import json
 
     from mynah.evaluation import rate_to_dict
-    from mynah.runtime.writers import write_atomic
+    from mynah.whole import write_whole
 
     rows = {
         name: {"utterances": count, **rate_to_dict(rate)}
@@ -298,7 +297,7 @@ def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target
     if target == "-":
         print(text, end="")
     else:
-        write_atomic(Path(target), text)
+        write_whole(target, text)
 
 
 class _Progress:
