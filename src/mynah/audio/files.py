@@ -37,6 +37,7 @@ Channel = int | str  # a number, "mix" or "all"
 
 MAX_SECONDS = 6 * 3600.0
 MAX_BYTES = 4 << 30
+LOUDEST = 1e10  # larger samples are no sound, and their squares no float32
 
 _log = logging.getLogger(__name__)
 
@@ -130,9 +131,11 @@ def blocks(
 
 def announced(source: Source) -> float | None:
     """Seconds that the header of a file promises; ``None`` where there is no such promise. Standard
-    input and open files are not looked at."""
+    input, pipes and open files are not looked at."""
     if source == "-" or not isinstance(source, (str, os.PathLike, bytes)):
         return None
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        return None  # what is read of a pipe is gone
     try:
         with contextlib.ExitStack() as stack:
             name, file = _open(source, MAX_BYTES, stack)
@@ -229,14 +232,16 @@ class _Reader:
             )
 
     def _check_numbers(self, block: Array, before: int) -> None:
-        finite = np.isfinite(block)
-        if finite.all():
+        sound = np.abs(block) <= LOUDEST
+        if sound.all():
             return
-        first = (before + int(np.flatnonzero(~finite.all(axis=1))[0])) / self._decoder.rate
-        raise InputError(
-            f"{self._name}: samples that are not numbers (NaN or infinite), "
-            f"the first at {first:.3f} s"
-        )
+        wrong = int(np.flatnonzero(~sound.all(axis=1))[0])
+        row, second = block[wrong], (before + wrong) / self._decoder.rate
+        if np.isfinite(row).all():
+            what = f"samples as large as {np.abs(row).max():.3g} (sound is from -1 to 1)"
+        else:
+            what = "samples that are not numbers (NaN or infinite)"
+        raise InputError(f"{self._name}: {what}, the first at {second:.3f} s")
 
     def _check_bytes(self, size: int) -> None:
         if self._kept and size > self._max_bytes:
@@ -277,11 +282,13 @@ def _open(source: Source, max_bytes: int, stack: contextlib.ExitStack) -> tuple[
         return "recording", _not_empty("recording", io.BytesIO(source))
     if source == "-":
         name = "standard input"
+        if sys.stdin is None:
+            raise InputError(f"{name}: is closed")
         return name, _not_empty(name, _spool(name, sys.stdin.buffer, max_bytes, stack))
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         try:
-            file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115
+            file = stack.enter_context(open(name, "rb"))  # noqa: SIM115
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: {_reason(error, name)}") from None
@@ -349,7 +356,7 @@ def write(
 ) -> None:
     """Write samples (S,) or (channels, S) in [-1, 1]; what lies outside is clipped.
 
-    A path is written whole or not at all (to a file beside it, then renamed).
+    A path is written whole or not at all (to a file beside it, then renamed); folders are made.
 
     Args:
         target: path or binary file object.

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("RECORDING and TEXT: only one of them can be standard input")
     if args.channel is not None and not args.channel.isdecimal():
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
+    if args.output:
+        common.keep("--output", args.output, (args.recording, args.text))
     text = read_text(args.text)
     if not any(map(str.isalnum, text)):
         raise InputError(f"{args.text}: no words")

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return calibrate.run(args)
     from mynah.evaluation import score, unit_of
 
+    if args.json not in (None, "-"):
+        common.keep("--json", args.json, [args.manifest])
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
+from mynah.cli import common
 from mynah.cli.common import positive
 from mynah.errors import ConfigError, InputError
 
@@ -113,6 +114,7 @@ def _train(args: argparse.Namespace) -> int:
         limit = int(args.vocab)
     elif args.vocab is not None:
         words = _first_words(args.vocab)
+    common.keep("--out", args.out, args.texts)
     options = TrainOptions(
         order=args.order,
         cutoffs=tuple(args.cutoff),

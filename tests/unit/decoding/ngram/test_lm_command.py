@@ -114,6 +114,7 @@ def test_vocabulary_of_a_file(text: Path, tmp_path: Path) -> None:
         (["train", "good.txt", "--out", "m.ngram", "--cutoff", "0", "2", "1"], "do not fall"),
         (["train", "good.txt", "--out", "m.ngram", "--vocab", "empty.txt"], "no words"),
         (["train", "good.txt", "--out", "m.ngram", "--temp", "nowhere"], ""),
+        (["train", "good.txt", "--out", "good.txt"], "--out: good.txt would be written over"),
         (["prune", "good.txt", "--threshold", "1", "--out", "m.ngram"], "not an ARPA file"),
         (["prune", "good.txt", "--threshold", "nan", "--out", "m.ngram"], "--threshold"),
         (["ppl", "missing.ngram", "good.txt"], "missing.ngram: No such file"),
