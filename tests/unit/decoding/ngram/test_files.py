@@ -134,7 +134,7 @@ def arpa(grams: list[str] = GRAMS, counts: str = "ngram 1=4\nngram 2=1\n") -> st
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "the file ends"),
+        ("", r"no \\data\\: not an ARPA file"),
         ("hello\n" * 2000, "not an ARPA file"),
         (arpa()[:-8], "the file ends before"),
         (arpa(counts="ngram 1=4\nngram 2=2\n"), "line 13: 2 2-grams were announced, 1 are there"),
