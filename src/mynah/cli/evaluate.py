@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to evaluate on, and what to print."""
     parser.add_argument("manifest", metavar="MANIFEST", help="a manifest file or folder")
     parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--group", action="append", default=[], metavar="COLUMN|CONDITION")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
+                        help="only those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
+                        help="not those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--group", action="append", default=[], metavar="COLUMN|CONDITION",
+                        help="rates of parts of the set; may be repeated")  # fmt: skip
     parser.add_argument("--limit", type=common.positive, metavar="N", help="first N utterances")
     parser.add_argument("--unit", choices=("word", "char", "mixed"),
                         help="what is counted (default: by language)")  # fmt: skip
