@@ -6,6 +6,7 @@ sees again, positions), so that engines, sessions and commands are tested on wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,13 @@ def _encoder() -> onnx.ModelProto:
 def tone(hertz: float, seconds: float, rate: int = RATE) -> np.ndarray:
     """A sine (S,) of amplitude 0.3."""
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype("f4")
+
+
+def unigrams(words: Mapping[str, float]) -> str:
+    """An ARPA file of single words with their log10 probabilities, beside an unknown one."""
+    log_probs = {"<unk>": -2.0, "<s>": -99, "</s>": -0.9, **words}
+    lines = "".join(f"{value}\t{word}\n" for word, value in log_probs.items())
+    return f"\\data\\\nngram 1={len(log_probs)}\n\n\\1-grams:\n{lines}\n\\end\\\n"
 
 
 def speak(text: str, rate: int = RATE, *, letter: float = 0.2, gap: float = 0.15) -> np.ndarray:

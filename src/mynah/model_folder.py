@@ -233,9 +233,9 @@ def find_model(name: str | Path | None = None) -> Path:
     Raises:
         ModelError: neither a folder nor a known name.
     """
-    if name is not None and Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
-    wanted, known = str(name or DEFAULT_MODEL), known_models()
+    wanted, known = str(DEFAULT_MODEL if name is None else name), known_models()
     if wanted in known:
         return known[wanted]
-    raise ModelError(f"{wanted}: no such model or folder{nearest(wanted, known)}")
+    raise ModelError(f"{wanted or repr(wanted)}: no such model or folder{nearest(wanted, known)}")

@@ -59,6 +59,18 @@ def test_three_sentences(recording: Path, tmp_path: Path) -> None:
     assert all(len(word.chars) in (0, len(word.text)) for word in timed)
 
 
+def test_what_is_read_is_not_written_over(recording: Path, tmp_path: Path, capsys: Capture) -> None:
+    text, link = tmp_path / "text.txt", tmp_path / "link"
+    text.write_text(ONE, "utf-8")
+    link.symlink_to(recording)
+    before = recording.read_bytes()
+    for target in (recording, text, link):
+        assert main(["align", str(recording), str(text), "--output", str(target)]) == 2
+        line = f"mynah align: --output: {target} would be written over; it is read\n"
+        assert capsys.readouterr().err == line
+    assert (recording.read_bytes(), text.read_text("utf-8")) == (before, ONE)
+
+
 def test_a_sentence_too_few_and_one_too_many(
     recording: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,38 @@ def test_one_file(call: Call, recordings: Path) -> None:
     code, out, err = call(recordings / "one.wav")
     assert (code, out) == (0, "abc de\n")
     assert "times faster than real time" in err
+
+
+def test_a_recording_is_not_written_over(call: Call, recordings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    path.write_bytes((recordings / "one.wav").read_bytes())
+    code, _, err = call(path, "--output-dir", tmp_path)
+    line = f"mynah transcribe: --output-dir: {path} would be written over; it is read\n"
+    assert (code, err) == (2, line)
+    assert path.read_bytes() == (recordings / "one.wav").read_bytes()
+    assert call(path, "--output-dir", tmp_path, "--format", "json")[0] == 0
+    code, _, err = call(path, "--output-dir", path)
+    assert (code, err) == (2, f"mynah transcribe: --output-dir: {path} is not a directory\n")
+
+
+def test_a_pipe_is_read_once(call: Call, recordings: Path, tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with a name")
+    data, pipe = (recordings / "one.wav").read_bytes(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options in ([], ["--output-dir", tmp_path]):
+        feeder = threading.Thread(target=pipe.write_bytes, args=(data,), daemon=True)
+        feeder.start()
+        code, out, _ = call(pipe, "--quiet", *options)
+        feeder.join(10)
+        assert code == 0
+        text = (tmp_path / "pipe.txt").read_text("utf-8") if options else out
+        assert text == "abc de\n"
+
+
+def test_no_name_is_no_folder(call: Call) -> None:
+    code, _, err = call("")
+    assert (code, err) == (2, ": no such file\n")
 
 
 def test_words(call: Call, recordings: Path) -> None:
@@ -251,7 +284,7 @@ def test_what_cannot_be_written(call: Call, recordings: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     code, _, err = call(recordings / "one.wav", "--output-dir", tmp_path / "file")
     assert code == 2
-    assert "cannot be written" in err
+    assert "is not a directory" in err
 
 
 def test_standard_input_and_a_broken_model(model: Path, recordings: Path, tmp_path: Path) -> None:
@@ -370,10 +403,10 @@ def test_endpoints_live(call: Call, tmp_path: Path) -> None:
 
 
 def test_to_a_device_and_to_a_poor_terminal(model: Path, recordings: Path) -> None:
-    from mynah.runtime.writers import write_atomic
+    from mynah.whole import write_whole
 
     if Path("/dev/null").is_char_device():
-        write_atomic(Path("/dev/null"), "x")
+        write_whole(Path("/dev/null"), "x")
         assert Path("/dev/null").is_char_device()
     program = "from mynah.cli import _printable; _printable(); print('\\xe9 \\u597d')"
     for environment, expected in (({"PYTHONIOENCODING": "ascii"}, b"\\xe9 \\u597d\n"),

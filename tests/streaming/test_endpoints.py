@@ -236,6 +236,19 @@ def test_the_third_rule_in_any_pieces(tones: Recognizer, method: str) -> None:
         assert run(tones, rules, samples, sizes, method) == whole
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_segments_that_are_cut_without_a_pause_do_not_overlap(
+    tones: Recognizer, live: bool
+) -> None:
+    request = Request(words=True, endpointing=Endpointing(longest=1.3, search=0.5))
+    hear = tones.transcribe_live if live else tones.transcribe
+    found = hear(speak("abcde" * 8, gap=0.0, letter=0.1), request)
+    assert len(found.segments) > 3
+    for spans in (found.segments, found.words):
+        for before, after in itertools.pairwise(spans):
+            assert before.start < before.end <= after.start + 1e-6
+
+
 def test_a_session_of_any_chunk_cuts_at_the_same_places(tones: Recognizer) -> None:
     samples, rules = long_talk(), Endpointing(longest=6.0, search=2.0)
     expected = finals(run(tones, rules, samples, [1600] * 900))

@@ -11,6 +11,7 @@ import pytest
 import mynah
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
+from mynah.runtime.endpoint import Cut
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.result import Segment
 from mynah.runtime.session import Endpoint, Endpointing, Event, Final, Partial, Session
@@ -84,9 +85,9 @@ def test_segments_lose_and_repeat_nothing(tones: Recognizer) -> None:
     session, heard = tones.stream(endpointing=Endpointing(longest=0.5)), []
     final = session._final
 
-    def watched(frames: int) -> Segment | None:
+    def watched(cut: Cut | None, frames: int) -> Segment | None:
         heard.append(np.concatenate(session._segment.log_probs)[:frames])
-        return final(frames)
+        return final(cut, frames)
 
     session._final = watched  # type: ignore[method-assign]
     events = run(session, samples, [1000] * 100)

@@ -13,7 +13,6 @@ import io
 import logging
 import math
 import os
-import secrets
 import stat
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from mynah.audio.containers import what_is_missing
 from mynah.audio.decoders import Damaged, Decoder, open_decoder
 from mynah.audio.resampling import Resampler, check_rate
 from mynah.errors import InputError, MynahError
+from mynah.whole import whole_file
 
 Array = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -37,6 +37,7 @@ Channel = int | str  # a number, "mix" or "all"
 
 MAX_SECONDS = 6 * 3600.0
 MAX_BYTES = 4 << 30
+LOUDEST = 1e10  # larger samples are no sound, and their squares no float32
 
 _log = logging.getLogger(__name__)
 
@@ -130,9 +131,11 @@ def blocks(
 
 def announced(source: Source) -> float | None:
     """Seconds that the header of a file promises; ``None`` where there is no such promise. Standard
-    input and open files are not looked at."""
+    input, pipes and open files are not looked at."""
     if source == "-" or not isinstance(source, (str, os.PathLike, bytes)):
         return None
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        return None  # what is read of a pipe is gone
     try:
         with contextlib.ExitStack() as stack:
             name, file = _open(source, MAX_BYTES, stack)
@@ -229,14 +232,16 @@ class _Reader:
             )
 
     def _check_numbers(self, block: Array, before: int) -> None:
-        finite = np.isfinite(block)
-        if finite.all():
+        sound = np.abs(block) <= LOUDEST
+        if sound.all():
             return
-        first = (before + int(np.flatnonzero(~finite.all(axis=1))[0])) / self._decoder.rate
-        raise InputError(
-            f"{self._name}: samples that are not numbers (NaN or infinite), "
-            f"the first at {first:.3f} s"
-        )
+        wrong = int(np.flatnonzero(~sound.all(axis=1))[0])
+        row, second = block[wrong], (before + wrong) / self._decoder.rate
+        if np.isfinite(row).all():
+            what = f"samples as large as {np.abs(row).max():.3g} (sound is from -1 to 1)"
+        else:
+            what = "samples that are not numbers (NaN or infinite)"
+        raise InputError(f"{self._name}: {what}, the first at {second:.3f} s")
 
     def _check_bytes(self, size: int) -> None:
         if self._kept and size > self._max_bytes:
@@ -277,11 +282,13 @@ def _open(source: Source, max_bytes: int, stack: contextlib.ExitStack) -> tuple[
         return "recording", _not_empty("recording", io.BytesIO(source))
     if source == "-":
         name = "standard input"
+        if sys.stdin is None:
+            raise InputError(f"{name}: is closed")
         return name, _not_empty(name, _spool(name, sys.stdin.buffer, max_bytes, stack))
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         try:
-            file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115
+            file = stack.enter_context(open(name, "rb"))  # noqa: SIM115
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: {_reason(error, name)}") from None
@@ -349,7 +356,7 @@ def write(
 ) -> None:
     """Write samples (S,) or (channels, S) in [-1, 1]; what lies outside is clipped.
 
-    A path is written whole or not at all (to a file beside it, then renamed).
+    A path is written whole or not at all (to a file beside it, then renamed); folders are made.
 
     Args:
         target: path or binary file object.
@@ -381,7 +388,8 @@ def write(
             f"{rate} Hz"
         ) from error
     if is_path:
-        _replace(Path(name), buffer.getbuffer())
+        with whole_file(name) as stream:
+            stream.write(buffer.getbuffer())
     else:
         cast(BinaryIO, target).write(buffer.getbuffer())
 
@@ -398,15 +406,3 @@ def _check_samples(name: str, samples: npt.ArrayLike) -> Array:
     if not math.isfinite(float(np.abs(signal).max())):
         raise InputError(f"{name}: samples that are not numbers (NaN or infinite)")
     return np.atleast_2d(signal).T.astype(np.float32)
-
-
-def _replace(path: Path, data: memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

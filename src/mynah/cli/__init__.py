@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from mynah.errors import MynahError, nearest
 
@@ -97,8 +98,36 @@ def _top_parser() -> argparse.ArgumentParser:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the list of all options is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser, default: bool | str) -> None:
+    parser.add_argument("--debug", action="store_true", default=default,
+                        help="show the trace of an error")  # fmt: skip
+    parser.add_argument("--verbose", action="store_true", default=default,
+                        help="show what the library logs")  # fmt: skip
+
+
+def _finish_actions(parser: argparse.ArgumentParser) -> bool:
+    """Give the sub-commands of a verb its own options, and their line in its help as the head of
+    theirs; whether there are any."""
+    if parser._subparsers is None:
+        return False
+    for action in parser._subparsers._group_actions:
+        assert isinstance(action, argparse._SubParsersAction)
+        for line in action._choices_actions:
+            one = action.choices[line.dest]
+            one.description = one.description or f"{str(line.help).capitalize()}."
+            _add_common_arguments(one, argparse.SUPPRESS)  # said before or behind its name
+    return True
+
+
 def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"mynah {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -106,11 +135,10 @@ def _run(module: ModuleType, verb: str, arguments: list[str]) -> int:
     module.add_arguments(parser)
     if hasattr(module, "prepare"):  # a command line that other programs' users know
         arguments = module.prepare(arguments)
-    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    parser.add_argument("--verbose", action="store_true", help="show what the library logs")
+    _add_common_arguments(parser, False)
     try:
-        # options may stand between positional arguments, but sub-commands cannot take that
-        mixed = parser._subparsers is None
+        # options may stand between positional arguments, which sub-commands and -- cannot take
+        mixed = not _finish_actions(parser) and "--" not in arguments
         args = (parser.parse_intermixed_args if mixed else parser.parse_args)(arguments)
     except SystemExit as stop:  # argparse has said what is wrong, or printed the help
         return int(stop.code or 0)

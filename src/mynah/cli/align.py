@@ -47,11 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Align, write, and say what did not fit."""
     from mynah.runtime import align, writers
+    from mynah.whole import write_whole
 
     if args.recording == "-" and args.text == "-":
         raise ConfigError("RECORDING and TEXT: only one of them can be standard input")
     if args.channel is not None and not args.channel.isdecimal():
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
+    if args.output:
+        common.keep("--output", args.output, (args.recording, args.text))
     text = read_text(args.text)
     if not any(map(str.isalnum, text)):
         raise InputError(f"{args.text}: no words")
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         found.transcript, args.format, words=True, layout=common.layout(args), recording=name
     )
     if args.output:
-        writers.write_atomic(Path(args.output), written)
+        write_whole(args.output, written)
     else:
         print(written, end="", flush=True)
     if not args.quiet:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +99,7 @@ class Choice:
         from mynah.model_folder import find_model, home
 
         name = self.model
-        if name is None or (not self.folder and Path(name).is_dir()):
+        if not name or (not self.folder and Path(name).is_dir()):
             return find_model(name)
         short = name.removeprefix("openai/whisper-").removeprefix("whisper-")
         if self.folder:
@@ -383,6 +385,19 @@ def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
         return dataclasses.replace(load_vad().options, **changes)
     except ConfigError as error:
         raise ConfigError(f"--vad: {error}") from None
+
+
+def keep(option: str, target: str | os.PathLike[str], inputs: Iterable[str]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        ConfigError: ``target``, which ``option`` names, is one of the files ``inputs``.
+    """
+    for one in inputs:
+        with contextlib.suppress(OSError, ValueError):  # one of them is not there
+            if os.path.isfile(one) and os.path.samefile(one, target):
+                name = os.fspath(target)
+                raise ConfigError(f"{option}: {name} would be written over; it is read")
 
 
 def cores() -> int:

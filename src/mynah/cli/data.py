@@ -46,8 +46,10 @@ def _common(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     if many:
         parser.add_argument("manifests", nargs="+", metavar=metavar)
     parser.add_argument("--root", help="folder of the sets (MYNAH_DATA)")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
+                        help="only those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
+                        help="not those that meet it; may be repeated")  # fmt: skip
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +125,10 @@ def _add_tokenizer(actions: _Actions[argparse.ArgumentParser]) -> None:
     parser.add_argument("--text", nargs="*", default=[], metavar="FILE", help="texts, a line each")
     parser.add_argument("manifests", nargs="*", metavar="MANIFEST")
     parser.add_argument("--root", help="folder of the sets (MYNAH_DATA)")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
+                        help="only those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
+                        help="not those that meet it; may be repeated")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

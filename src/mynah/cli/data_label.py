@@ -31,8 +31,10 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", metavar="MANIFEST")
     parser.add_argument("--out", required=True, metavar="FILE", help="manifest to write: .tsv")
     parser.add_argument("--root", help="folder of the sets (MYNAH_DATA)")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
+                        help="only those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
+                        help="not those that meet it; may be repeated")  # fmt: skip
     parser.add_argument(
         "--min-rate", type=float, default=1.2, metavar="R", help="words (hanzi) a second (1.2)"
     )

@@ -182,8 +182,8 @@ def _spread(cuts: list[Cut], limit: int) -> list[Cut]:
 def tokenizer(args: argparse.Namespace) -> int:
     """Train BPE, or list the characters, from texts and manifests."""
     from mynah.config import dumps_toml
-    from mynah.corpus.table import atomic_text
     from mynah.text import char_tokenizer, train_bpe
+    from mynah.whole import whole_text
 
     if not args.manifests and not args.text:
         raise ConfigError("name a manifest, or texts with --text")
@@ -198,7 +198,7 @@ def tokenizer(args: argparse.Namespace) -> int:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     made.save(out)
-    with atomic_text(out / "tokenizer.toml") as stream:
+    with whole_text(out / "tokenizer.toml") as stream:
         stream.write(dumps_toml(made.to_dict()))
     print(f"{out}: {made.vocab_size} units")
     return 1 if refused.count else 0

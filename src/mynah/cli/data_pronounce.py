@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 
+from mynah.cli.common import keep
 from mynah.errors import ConfigError
 
 
@@ -35,6 +36,7 @@ def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_pronounce(args: argparse.Namespace) -> int:
     """Write the table; 0 when done."""
+    keep("--out", args.out, args.texts)
     if args.language == "zh":
         return _pronounce_chinese(args)
     if args.dictionary is None:
@@ -85,15 +87,15 @@ def add_graphones_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_graphones(args: argparse.Namespace) -> int:
     """Write the words of a dictionary as graphones, what ``mynah lm train`` reads; 0 when done."""
-    from pathlib import Path
-
     from mynah.text.graphones import graphones
     from mynah.text.pronounce import read_dictionary
+    from mynah.whole import write_whole
 
+    keep("--out", args.out, [args.dictionary])
     words = sorted(read_dictionary(args.dictionary).items())
     pairs = [(word, phones) for word, variants in words for phones in variants]
     lines = [" ".join(names) for _, names in graphones(pairs, min_count=args.min_count)]
     kinds = len({name for line in lines for name in line.split()})
-    Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    write_whole(args.out, "\n".join(lines) + "\n")
     print(f"{args.out}: {len(lines)} of {len(pairs)} pronunciations, {kinds} graphones")
     return 0

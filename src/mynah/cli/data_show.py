@@ -149,7 +149,7 @@ def _print_outliers(console: Console, title: str, unit: str, rows: list[Outlier]
 
 
 def _write_json(path: str, found: Summary) -> None:
-    from mynah.corpus.table import atomic_text
+    from mynah.whole import whole_text
 
     values = {k.replace(" ", "_"): v for k, v in figures(found).items()}
     values["histogram"] = [[round(a, 3), round(b, 3), n] for a, b, n in found.histogram()]
@@ -158,6 +158,6 @@ def _write_json(path: str, found: Summary) -> None:
     if path == "-":
         json.dump(values, sys.stdout, ensure_ascii=False)
         return
-    with atomic_text(path) as stream:
+    with whole_text(path) as stream:
         json.dump(values, stream, ensure_ascii=False)
         stream.write("\n")

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mynah.cli import common, whisper_flags
@@ -33,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to evaluate on, and what to print."""
     parser.add_argument("manifest", metavar="MANIFEST", help="a manifest file or folder")
     parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--group", action="append", default=[], metavar="COLUMN|CONDITION")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
+                        help="only those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
+                        help="not those that meet it; may be repeated")  # fmt: skip
+    parser.add_argument("--group", action="append", default=[], metavar="COLUMN|CONDITION",
+                        help="rates of parts of the set; may be repeated")  # fmt: skip
     parser.add_argument("--limit", type=common.positive, metavar="N", help="first N utterances")
     parser.add_argument("--unit", choices=("word", "char", "mixed"),
                         help="what is counted (default: by language)")  # fmt: skip
@@ -74,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         return calibrate.run(args)
     from mynah.evaluation import score, unit_of
 
+    if args.json not in (None, "-"):
+        common.keep("--json", args.json, [args.manifest])
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()
@@ -287,7 +291,7 @@ def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target
     import json
 
     from mynah.evaluation import rate_to_dict
-    from mynah.runtime.writers import write_atomic
+    from mynah.whole import write_whole
 
     rows = {
         name: {"utterances": count, **rate_to_dict(rate)}
@@ -298,7 +302,7 @@ def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target
     if target == "-":
         print(text, end="")
     else:
-        write_atomic(Path(target), text)
+        write_whole(target, text)
 
 
 class _Progress:

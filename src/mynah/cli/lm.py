@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
+from mynah.cli import common
 from mynah.cli.common import positive
 from mynah.errors import ConfigError, InputError
 
@@ -86,9 +87,12 @@ def _binary(parser: argparse.ArgumentParser) -> None:
 def _bytes(text: str) -> int:
     """A size such as 500M, for argparse."""
     unit = _UNITS.get(text[-1:].upper())
-    number = float(text[:-1] if unit else text)
+    try:
+        number = float(text[:-1] if unit else text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < 1e15:
-        raise argparse.ArgumentTypeError(f"{text} is no size")
+        raise argparse.ArgumentTypeError(f"{text!r} is no size")
     return int(number * (1 << (unit or 0)))
 
 
@@ -106,6 +110,7 @@ def _say(text: str) -> None:
 def _train(args: argparse.Namespace) -> int:
     import time
 
+    from mynah.decoding.ngram.binary import check_bits
     from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 
     limit, words = None, None
@@ -113,6 +118,8 @@ def _train(args: argparse.Namespace) -> int:
         limit = int(args.vocab)
     elif args.vocab is not None:
         words = _first_words(args.vocab)
+    common.keep("--out", args.out, args.texts)
+    check_bits(args.bits)  # not after hours
     options = TrainOptions(
         order=args.order,
         cutoffs=tuple(args.cutoff),

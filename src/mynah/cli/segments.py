@@ -36,7 +36,7 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Recordings, and what a segment is."""
     parser.add_argument("files", nargs="+", metavar="FILES", help="recordings, directories or -")
-    parser.add_argument("--format", choices=FORMATS, default="txt")
+    parser.add_argument("--format", choices=FORMATS, default="txt", help="default: txt")
     parser.add_argument("--channel", help="number of one channel (default: mix all)")
     parser.add_argument("--partial", action="store_true",
                         help="take what can be decoded of a damaged recording")  # fmt: skip
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="M", help="a name or folder (default: the bundled one)")
-    group.add_argument("--threads", type=common.positive, default=1, metavar="N")
+    group.add_argument("--threads", type=common.positive, default=1, metavar="N",
+                       help="threads of one computation (default: 1)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

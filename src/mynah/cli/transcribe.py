@@ -188,7 +188,7 @@ class Task:
         try:
             key = recording_key(name)
         except InputError:
-            return None  # the recogniser will say so
+            return None  # a pipe, which cannot be read again, or the recogniser will say so
         engine = recognizer.model.engine
         facts = [
             sorted(read_model_folder(self.choice.find()).files.items()),
@@ -219,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
     formats = _formats(args)
     names, failed = find_recordings(args.files)
     targets = _targets(names, args.output_dir) if args.output_dir else None
-    _check(args, formats, names)
+    _check(args, formats, names, targets)
     for line in failed:
         print(line, file=sys.stderr)
     if not names:
@@ -283,13 +283,25 @@ def _formats(args: argparse.Namespace) -> list[str]:
     return formats
 
 
-def _check(args: argparse.Namespace, formats: list[str], names: list[str]) -> None:
+def _check(
+    args: argparse.Namespace,
+    formats: list[str],
+    names: list[str],
+    targets: dict[str, Path] | None,
+) -> None:
+    from mynah.runtime.writers import SUFFIXES as ENDINGS
+
     if args.channel is not None and not args.channel.isdecimal():
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
     if args.output_dir is None and len(formats) > 1:
         raise ConfigError("--format: several formats need --output-dir")
     if args.output_dir is None and len(names) > 1 and formats[0] in ("srt", "vtt", "textgrid"):
         raise ConfigError(f"--format: {formats[0]} of several recordings needs --output-dir")
+    if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
+        raise ConfigError(f"--output-dir: {args.output_dir} is not a directory")
+    for name, target in (targets or {}).items():
+        for kind in formats:
+            common.keep("--output-dir", target.with_name(target.name + ENDINGS[kind]), [name])
 
 
 def find_recordings(names: list[str]) -> tuple[list[str], list[str]]:
@@ -299,7 +311,7 @@ def find_recordings(names: list[str]) -> tuple[list[str], list[str]]:
     failed = []
     for name in names:
         path = Path(name)
-        if name != "-" and path.is_dir():
+        if name not in ("", "-") and path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
             inside = [p for p in inside if p.is_file()]
             if not inside:

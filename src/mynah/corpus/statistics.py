@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mynah.corpus.table import atomic_text
 from mynah.errors import InputError
+from mynah.whole import whole_file, whole_text
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,11 @@ def write_cmvn(path: str | Path, cmvn: Cmvn) -> None:
     """
     target = Path(path)
     if target.suffix == ".npz":
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(target, mean=cmvn.mean, istd=cmvn.istd, frames=cmvn.frames)
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written ({error.strerror})") from None
+        with whole_file(target) as packed:
+            np.savez(packed, mean=cmvn.mean, istd=cmvn.istd, frames=cmvn.frames)
         return
     values = {"mean": cmvn.mean.tolist(), "istd": cmvn.istd.tolist(), "frames": cmvn.frames}
-    with atomic_text(target) as stream:
+    with whole_text(target) as stream:
         json.dump({**values, "frontend": dict(cmvn.frontend)}, stream)
         stream.write("\n")
 

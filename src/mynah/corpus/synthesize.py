@@ -36,6 +36,7 @@ from mynah.corpus.prompt_text import (
     written_for,
 )
 from mynah.errors import ConfigError, MynahError
+from mynah.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -312,9 +313,7 @@ def synthesize(
             progress(len(rows), seconds / 3600)
         if config.hours and seconds >= config.hours * 3600:
             break
-    part = folder / "manifest.tsv.part"
-    part.write_text("\n".join(["\t".join(_FIELDS), *rows]) + "\n", encoding="utf-8")
-    os.replace(part, folder / "manifest.tsv")
+    write_whole(folder / "manifest.tsv", "\n".join(["\t".join(_FIELDS), *rows]) + "\n")
     return len(rows), seconds / 3600
 
 

@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from mynah.errors import InputError
+from mynah.whole import whole_text
 
 COLUMNS = ("id", "path", "speaker", "duration", "text")  # always there, and first
-
-
-@contextmanager
-def atomic_text(path: str | Path) -> Iterator[TextIO]:
-    """A text file that takes the place of ``path`` when the block ends without an error.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-    try:
-        with stream:
-            yield stream
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def write_tsv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -48,7 +23,7 @@ def write_tsv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """
     kept = [{k: v for k, v in r.items() if not isinstance(v, (list, dict))} for r in rows]
     columns = list(dict.fromkeys((*COLUMNS, *(c for row in kept for c in row))))
-    with atomic_text(path) as stream:
+    with whole_text(path) as stream:
         stream.write("\t".join(columns) + "\n")
         for row in kept:
             stream.write("\t".join(cell(row.get(c)) for c in columns) + "\n")
@@ -62,7 +37,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
         InputError: it cannot be written.
     """
     count = 0
-    with atomic_text(path) as stream:
+    with whole_text(path) as stream:
         for row in rows:
             kept = {k: v for k, v in row.items() if v is not None}
             stream.write(json.dumps(kept, ensure_ascii=False) + "\n")

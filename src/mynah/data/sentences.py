@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import lzma
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from mynah.errors import ConfigError, InputError
 from mynah.text import Tokenizer
 from mynah.text.characters import SPACE
 from mynah.text.scoring import normalize_for_scoring
+from mynah.whole import whole_file
 
 Ints = npt.NDArray[np.int64]
 
@@ -112,9 +112,8 @@ def _save(sentences: Sentences, path: Path) -> None:
     stream = io.BytesIO()
     np.save(stream, np.diff(sentences.starts).astype(np.int32))
     np.save(stream, sentences.units)
-    work = path.with_name(f".{path.name}-{os.getpid()}")
-    work.write_bytes(lzma.compress(stream.getvalue(), filters=_FILTERS))
-    os.replace(work, path)
+    with whole_file(path) as packed:
+        packed.write(lzma.compress(stream.getvalue(), filters=_FILTERS))
 
 
 def _load(path: Path, vocab_size: int) -> Sentences:

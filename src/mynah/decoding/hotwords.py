@@ -101,6 +101,8 @@ class Hotwords:
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             phrase, tab, own = line.strip().partition("\t")
+            if not tab and _ends_in_weight(phrase):
+                raise InputError(f"{path}:{number}: {phrase!r}: a weight stands behind a tab")
             value = _number(own, f"{path}:{number}") if tab else weight
             try:
                 _check(phrase, value)
@@ -318,3 +320,11 @@ def _number(text: str, where: str) -> float:
     if not math.isfinite(value):
         raise InputError(f"{where}: {text.strip()!r} is not a weight")
     return value
+
+
+def _ends_in_weight(line: str) -> bool:
+    _, equals, weight = line.rpartition("=")
+    try:
+        return bool(equals) and not math.isnan(float(weight))
+    except ValueError:
+        return False

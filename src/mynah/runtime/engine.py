@@ -32,6 +32,7 @@ State = dict[str, Array]
 # an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
 ENGINES = {"onnx": "mynah.runtime.engine", "torch": "mynah.export.torch_engine"}
 PRECISIONS = ("int8", "fp32")
+MOST_THREADS = 1024  # of one computation
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,7 @@ def open_engine(
         raise ConfigError(f"unknown engine {name!r}{nearest(name, engines)}")
     if precision not in ("auto", *precisions):
         raise ConfigError(f"unknown precision {precision!r}{nearest(precision, precisions)}")
-    if threads < 1:
-        raise ConfigError(f"threads: {threads} is not a positive number")
+    check_threads(threads)
     if name == "auto":
         name = choose_engine(folder, device)
     try:
@@ -349,6 +349,18 @@ def verified_graph(folder: ModelFolder, name: str) -> Path:
         if part.exists() and not part.resolve().is_relative_to(root):
             raise ModelError(f"{part}: a link that leaves the model folder")
     return path
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that is none; ONNX Runtime starts as many as it is told.
+
+    Raises:
+        ConfigError: below 1, or more than any machine has cores.
+    """
+    if threads < 1:
+        raise ConfigError(f"threads: {threads} is not a positive number")
+    if threads > MOST_THREADS:
+        raise ConfigError(f"threads: {threads} is more than {MOST_THREADS}")
 
 
 def open_session(path: Path, threads: int, *, rewrite: bool = True) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -127,13 +128,15 @@ def recording_key(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What says whether a recording is still the same: size, time of change, hash of both ends.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is none: what a pipe gave is gone.
     """
     import hashlib
 
     ends = 1 << 20
     try:
         state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            raise InputError(f"{path}: cannot be read twice")
         digest = hashlib.sha256()
         with open(path, "rb") as file:
             digest.update(file.read(ends))

@@ -198,7 +198,8 @@ class Run:
                 start = part.start / model.rate + first * model.clock.step
                 end = part.stop / model.rate
                 if stop < length:
-                    end = min(start + model.clock.seconds(stop - first), end)
+                    # where the next one begins
+                    end = min(part.start / model.rate + stop * model.clock.step, end)
                 kept = encoded[first:stop][speech[first:stop]]
                 pieces.append((Heard(log_probs[first:stop], kept), start, end))
         best = self.plan.decoder.best([heard for heard, _, _ in pieces])

@@ -107,7 +107,7 @@ def load_rescorer(model: str | os.PathLike[str]) -> Rescorer:
     Raises:
         ModelError: it cannot be used.
     """
-    path = find_model(Path(model))
+    path = find_model(model if isinstance(model, str) else Path(model))
     return _load(path.resolve(), (path / "model.toml").stat().st_mtime_ns)
 
 

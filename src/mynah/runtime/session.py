@@ -275,7 +275,7 @@ class Session:
         segment = self._segment
         frames = segment.frames if cut is None else cut.frames
         said = segment.loud and (cut is None or bool(segment.rules.best().tokens))
-        final = self._final(frames) if said else None
+        final = self._final(cut, frames) if said else None
         self._segment = self._open()
         self._chunker.restart(frames)
         self._quiet_since = self._chunker.start
@@ -290,8 +290,8 @@ class Session:
             del self._finals[:-BEFORE]
         return [Final(final)]
 
-    def _final(self, frames: int) -> Segment | None:
-        """What the first ``frames`` of the segment in progress say."""
+    def _final(self, cut: Cut | None, frames: int) -> Segment | None:
+        """What the first ``frames`` of the segment in progress say, up to ``cut`` or the end."""
         segment, rules = self._segment, self._segment.rules
         kept = min(frames, segment.spoken)  # noise behind the speech says nothing
         log_probs = np.concatenate(segment.log_probs)[:kept]
@@ -302,8 +302,12 @@ class Session:
         speech = np.concatenate(segment.speech)[:kept]
         heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept][speech])
         best = self._plan.decoder.choose([heard], [nbest])[0]
-        end = min(self._time(frames), self._fed / self._rate)
-        return self._plan.segment(best, heard, start=self._start(), end=end)
+        start = self._start()
+        end = self._time(frames)
+        if cut is not None:  # where the next segment begins
+            end = start + frames * self._model.clock.step
+        end = min(end, self._fed / self._rate)
+        return self._plan.segment(best, heard, start=start, end=end)
 
 
 @dataclass

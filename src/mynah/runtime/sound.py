@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import BinaryIO, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mynah.audio import Resampler, Waveform, blocks
-from mynah.audio.files import MAX_SECONDS, Channel, announced
+from mynah.audio.files import LOUDEST, MAX_SECONDS, Channel, announced
 from mynah.errors import InputError
 from mynah.runtime.engine import Array
 
@@ -96,8 +95,12 @@ def as_samples(array: npt.ArrayLike) -> Array:
         samples = samples.astype(np.float32, copy=False)
     else:
         raise InputError(f"samples: {samples.dtype} is not float32, int16 or int32")
-    if not math.isfinite(energy(samples)) and not np.isfinite(samples).all():
-        raise InputError("samples: not finite (NaN or infinity)")
+    if not energy(samples) < LOUDEST:  # most samples are well below
+        if not np.isfinite(samples).all():
+            raise InputError("samples: not finite (NaN or infinity)")
+        largest = float(np.abs(samples).max())
+        if largest > LOUDEST:
+            raise InputError(f"samples: as large as {largest:.3g} (sound is from -1 to 1)")
     return samples.mean(axis=0, dtype=np.float32) if samples.ndim == 2 else samples
 
 

@@ -25,7 +25,7 @@ from mynah.audio.segments import Segmenter, SegmentOptions, Span
 from mynah.config import build
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, find_model, read_model_folder
-from mynah.runtime.engine import Array, Graph, State
+from mynah.runtime.engine import Array, Graph, State, check_threads
 from mynah.runtime.sound import as_samples, energy
 
 BUNDLED = "mynah-vad"
@@ -238,10 +238,9 @@ def load_vad(model: str | Path | None = None, *, threads: int = 1) -> Vad:
 
     Raises:
         ModelError: no such model, no detector, or it is broken.
-        ConfigError: ``threads`` is not a positive number.
+        ConfigError: a wrong number of threads.
     """
-    if threads < 1:
-        raise ConfigError(f"threads: {threads} is not a positive number")
+    check_threads(threads)
     return _loaded(find_model(model or BUNDLED).resolve(), threads)
 
 

@@ -10,9 +10,7 @@ openai-whisper writes (:mod:`mynah.runtime.whisper_style`).
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from mynah.runtime.subtitles import (
     stretches,
     vtt,
 )
+from mynah.whole import write_whole
 
 Style = Literal["mynah", "whisper"]
 
@@ -101,30 +100,7 @@ def save(
     text = render(
         transcript, kind, words=words, layout=layout, recording=name, style=style, indent=indent
     )
-    write_atomic(path, text)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that no reader sees half of it.
-
-    What is no file, such as ``/dev/stdout``, is written to as it is.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # a device or pipe is written to, not replaced
-            path.write_text(text, encoding="utf-8", newline="\n")
-            return
-        try:
-            part.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    write_whole(path, text)
 
 
 def _txt(transcript: Transcript, how: _How) -> str:

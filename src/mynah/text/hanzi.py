@@ -16,6 +16,7 @@ from pathlib import Path
 from mynah.errors import InputError
 from mynah.text.characters import HANZI
 from mynah.text.pronounce import WORDS_FILE, Phones, read_table, write_table
+from mynah.whole import write_whole
 
 INITIALS: Phones = (
     "b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "zh", "ch", "sh", "r",
@@ -163,7 +164,5 @@ def write_hanzi_dictionary(
 ) -> int:
     """Write what :func:`read_hanzi_dictionary` reads; the number of lines."""
     lines = [f"{word}\t{' '.join(units)}\n" for word, readings in entries for units in readings]
-    part = Path(f"{path}.part")
-    part.write_text("".join(lines), encoding="utf-8", newline="\n")
-    part.replace(path)
+    write_whole(path, "".join(lines))
     return len(lines)

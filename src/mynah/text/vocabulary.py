@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import TextIO
 from mynah.errors import InputError
 from mynah.text.pronounce import Pronouncer
 from mynah.text.scoring import normalize_for_scoring
+from mynah.whole import write_whole
 
 _SAYABLE = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
@@ -75,9 +75,6 @@ def write_pronunciations(
 
     What ``mynah lexicon --table`` reads. The file is complete or not there.
     """
-    path = Path(path)
     lines = [f"{word}\t{' '.join(phones)}\n" for word in words for phones in say(word)[:variants]]
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(lines), encoding="utf-8", newline="\n")
-    os.replace(part, path)
+    write_whole(path, "".join(lines))
     return len(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -239,6 +239,17 @@ def section(values: Mapping[str, Any], where: str, known: Sequence[str]) -> str:
 def without_kind(values: Mapping[str, Any]) -> dict[str, Any]:
     """The table without its ``kind``."""
     return {key: value for key, value in values.items() if key != "kind"}
+
+
+def refuse_keys(config: TrainConfig, names: Iterable[str]) -> None:
+    """Refuse what a recipe gives and its task has not.
+
+    Raises:
+        ConfigError: one of ``names`` is given.
+    """
+    for name in names:
+        if getattr(config, name):
+            raise ConfigError(f"{name}: the task {config.task['kind']} has none; leave it out")
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

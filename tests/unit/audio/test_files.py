@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from mynah.audio import blocks, read, write
+from mynah.audio.files import announced
 from mynah.errors import InputError, MynahError
 
 RATE = 16_000
@@ -77,6 +78,33 @@ def test_every_source_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe))
         np.testing.assert_array_equal(read("-").samples, expected)
     feeder.join()
+
+
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input: is closed"):
+        read("-")
+
+
+def test_nothing_is_read_of_a_pipe_to_know_its_length(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with a name")
+    data, pipe = encoded(tone(), "wav"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # looking would wait for a writer, and leave nothing of what it gives
+    assert announced(pipe) is None
+    feeder = threading.Thread(target=pipe.write_bytes, args=(data,))
+    feeder.start()
+    np.testing.assert_array_equal(read(pipe).samples, read(data).samples)
+    feeder.join(10)
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_samples_too_large_to_be_sound(size: float) -> None:
+    data = encoded(np.float32(size) * tone(), subtype="FLOAT")
+    with pytest.raises(InputError, match=r"samples as large as .* at 0\.0"):
+        read(data)
+    assert read(encoded(np.float32(32768) * tone(), subtype="FLOAT")).seconds == 1.0
 
 
 def test_format_is_found_by_content(tmp_path: Path) -> None:
@@ -318,7 +346,7 @@ def test_write_refuses(tmp_path: Path) -> None:
         ("a.wav", np.full(3, np.nan), "not numbers"),
         ("a.wav", np.zeros(3, dtype=np.int16), "int16"),
         ("a.wav", np.zeros((1, 2, 3)), r"shape \(1, 2, 3\)"),
-        ("none/a.wav", tone(), "cannot be written"),
+        (f"{__file__}/a.wav", tone(), "cannot be written"),
     ]
     for name, samples, reason in bad:
         with pytest.raises(InputError, match=reason):
@@ -334,10 +362,10 @@ def test_write_leaves_the_old_file_when_it_fails(
     path = tmp_path / "kept.wav"
     path.write_bytes(b"old")
 
-    def refuse(self: Path, target: Path) -> Path:
+    def refuse(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(InputError, match=r"kept.wav: cannot be written \(No space left on device"):
         write(path, tone(), RATE)
     assert path.read_bytes() == b"old"

@@ -279,6 +279,12 @@ def test_files(tmp_path: Path) -> None:
     path.write_text("ada\nbob\t-3\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"words\.txt:2: hotwords: 'bob': weight -3.0"):
         Hotwords.read(path)
+    for line in ("bob=3", "bob = 3.5", "bob=inf"):  # as on the command line
+        path.write_text(f"ada\n{line}\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"words\.txt:2: .* a weight stands behind a tab"):
+            Hotwords.read(path)
+    path.write_text("e=mc\na=1\t2\n", encoding="utf-8")
+    assert Hotwords.read(path, 1.0).phrases == (("e=mc", 1.0), ("a=1", 2.0))
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         Hotwords.read(path)

@@ -15,7 +15,7 @@ import mynah
 
 PACKAGE = Path(mynah.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "model_folder"),
+    ("errors", "config", "model_folder", "whole"),
     ("audio", "text", "corpus", "decoding"),
     ("runtime", "evaluation"),
     ("serve",),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-CORE = {"errors", "config", "model_folder", *LAYERS[1], *LAYERS[2], *LAYERS[3]}
+CORE = {*LAYERS[0], *LAYERS[1], *LAYERS[2], *LAYERS[3]}
 WITH_TORCH_ALONE = {"nn", "losses", "models", "data", "training"}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "bundled" not in p.parts)
 

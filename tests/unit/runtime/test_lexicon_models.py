@@ -20,22 +20,9 @@ from mynah.runtime.decode import Decoder, Heard
 from mynah.runtime.lexicon import LEXICON, NGRAM
 from mynah.runtime.lexicon_folder import add_lexicon
 from mynah.runtime.model import load_model
-from tone_model import RATE, UNITS, speak, write_tone_model
+from tone_model import RATE, UNITS, speak, unigrams, write_tone_model
 
-ARPA = """\\data\\
-ngram 1=7
-
-\\1-grams:
--2.0\t<unk>
--99\t<s>
--0.9\t</s>
--0.6\tab
--0.7\tcad
--1.5\tbe
--1.5\tÖl
-
-\\end\\
-"""
+ARPA = unigrams({"ab": -0.6, "cad": -0.7, "be": -1.5, "Öl": -1.5})
 
 
 @pytest.fixture(scope="module")

@@ -28,23 +28,9 @@ from mynah.runtime.model import load_model  # noqa: E402
 from mynah.runtime.request import Request, plan  # noqa: E402
 from mynah.runtime.rescorer import Rescorer, load_rescorer  # noqa: E402
 from mynah.text import char_tokenizer  # noqa: E402
-from tone_model import RATE, UNITS, speak, write_tone_model  # noqa: E402
+from tone_model import RATE, UNITS, speak, unigrams, write_tone_model  # noqa: E402
 
-ARPA = """\\data\\
-ngram 1=8
-
-\\1-grams:
--2.0\t<unk>
--99\t<s>
--0.9\t</s>
--0.6\tab
--0.7\tcad
--0.8\tcab
--0.9\tbe
--0.9\tbad
-
-\\end\\
-"""
+ARPA = unigrams({"ab": -0.6, "cad": -0.7, "cab": -0.8, "be": -0.9, "bad": -0.9})
 
 
 def write_lm(folder: Path, *, seed: int = 5, scale: float = 3.0) -> Path:

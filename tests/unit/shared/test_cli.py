@@ -41,6 +41,42 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err.startswith("mynah models: no-such-model: no such model or folder")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["transcribe"], "mynah transcribe: the following arguments are required: FILES"),
+        (["transcribe", "a.wav", "--batch", "0"], "mynah transcribe: argument --batch: 0 is not"),
+        (["lm", "train", "a", "--out", "b", "--memory", ""], "mynah lm train: argument --memory: "),
+        (["lm", "trian"], "mynah lm: argument ACTION: invalid choice: 'trian'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert main(arguments) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(line)
+    assert said.endswith(" --help")
+
+
+def test_an_argument_that_begins_with_a_dash(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["segments", "--quiet", "--", "-missing.wav"]) == 2
+    assert capsys.readouterr().err == "-missing.wav: no such file\n"
+
+
+def test_sub_commands_have_a_head_and_the_options_of_all(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["lm", "ppl", "--help"]) == 0
+    assert "\nPerplexity and unknown words of texts.\n" in capsys.readouterr().out
+    for arguments in (["lm", "--debug", "ppl"], ["lm", "ppl", "--debug"]):
+        assert main([*arguments, str(tmp_path / "none"), "text"]) == 2
+        assert "Traceback" in capsys.readouterr().err
+
+
 def test_no_place_to_write_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     target = tmp_path / "file" / "out.tsv"

@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from mynah.config import build, override
 from mynah.training.config import TrainConfig
+from mynah.training.progress import Record
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -40,6 +41,28 @@ _FRESH.set_forkserver_preload(["mynah.training.run", "mynah.models.u2.model", "m
 def tiny(speech: Path, *assignments: str) -> TrainConfig:
     """The tiny recipe on the committed speech."""
     return build(TrainConfig, override(TINY, [f"data.root={speech}", *assignments]))
+
+
+def on_prose(
+    recipe: Mapping[str, Any], repository: Path, assignments: Iterable[str], language: str = "en"
+) -> TrainConfig:
+    """``recipe``, of a task that learns from text, on the committed prose."""
+    text = [{"manifest": f"{language}.txt"}]
+    root = str(repository / "tests" / "data" / "prose")
+    data = {**recipe["data"], "root": root, "train": text, "dev": text}
+    return build(TrainConfig, override({**recipe, "data": data}, assignments))
+
+
+def fit(config: TrainConfig, out: Path) -> list[Record]:
+    """Train in this process; what was reported on the way."""
+    import torch
+
+    from mynah.training.run import train
+
+    said: list[Record] = []
+    torch.set_num_threads(1)
+    assert train(config, out, device="cpu", report=said.append)
+    return said
 
 
 def start(

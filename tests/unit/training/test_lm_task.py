@@ -12,14 +12,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytest.importorskip("sentencepiece")
 
-from mynah.config import build, override  # noqa: E402
 from mynah.errors import ConfigError, InputError, MynahError  # noqa: E402
 from mynah.model_folder import read_model_folder  # noqa: E402
 from mynah.training.config import TrainConfig  # noqa: E402
-from mynah.training.progress import Record  # noqa: E402
-from mynah.training.run import train  # noqa: E402
 
-from .runs import last_bytes  # noqa: E402
+from .runs import fit, last_bytes, on_prose  # noqa: E402
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -36,17 +33,7 @@ TINY: dict[str, Any] = {
 
 
 def tiny(repository: Path, *assignments: str) -> TrainConfig:
-    text = [{"manifest": "en.txt"}]
-    root = str(repository / "tests" / "data" / "prose")
-    data = {**TINY["data"], "root": root, "train": text, "dev": text}
-    return build(TrainConfig, override({**TINY, "data": data}, assignments))
-
-
-def fit(config: TrainConfig, out: Path) -> list[Record]:
-    said: list[Record] = []
-    torch.set_num_threads(1)
-    assert train(config, out, device="cpu", report=said.append)
-    return said
+    return on_prose(TINY, repository, assignments)
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from mynah.config import build, override  # noqa: E402
 from mynah.errors import ConfigError, InputError, MynahError  # noqa: E402
 from mynah.model_folder import read_model_folder  # noqa: E402
 from mynah.training.config import TrainConfig  # noqa: E402
-from mynah.training.progress import Record  # noqa: E402
-from mynah.training.run import train  # noqa: E402
 
-from .runs import last_bytes  # noqa: E402
+from .runs import fit, last_bytes, on_prose  # noqa: E402
 
 TINY: dict[str, Any] = {
     "seed": 3,
@@ -37,17 +34,7 @@ TINY: dict[str, Any] = {
 
 
 def tiny(repository: Path, *assignments: str, language: str = "en") -> TrainConfig:
-    text = [{"manifest": f"{language}.txt"}]
-    root = str(repository / "tests" / "data" / "prose")
-    data = {**TINY["data"], "root": root, "train": text, "dev": text}
-    return build(TrainConfig, override({**TINY, "data": data}, assignments))
-
-
-def fit(config: TrainConfig, out: Path) -> list[Record]:
-    said: list[Record] = []
-    torch.set_num_threads(1)
-    assert train(config, out, device="cpu", report=said.append)
-    return said
+    return on_prose(TINY, repository, assignments, language)
 
 
 def test_it_learns(repository: Path, tmp_path: Path) -> None:

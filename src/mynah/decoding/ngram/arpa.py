@@ -63,6 +63,7 @@ class _Reader:
         self.name = name
         self.stream = stream
         self.number = 0
+        self.begun = False  # whether \\data\\ was there
         self.vocab: dict[bytes, int] = {}
 
     def fail(self, reason: str) -> NoReturn:
@@ -77,7 +78,10 @@ class _Reader:
         line = self.stream.readline(_LONGEST_LINE)
         self.number += 1
         if not line:
-            self.fail("the file ends before \\end\\")
+            reason = (
+                "the file ends before \\end\\" if self.begun else "no \\data\\: not an ARPA file"
+            )
+            self.fail(reason)
         if len(line) == _LONGEST_LINE:
             self.fail(f"longer than {_LONGEST_LINE} bytes")
         return line.strip()
@@ -95,6 +99,7 @@ class _Reader:
             if self.number > 1000:
                 self.fail("no \\data\\ in the first 1000 lines: not an ARPA file")
             line = self.line()
+        self.begun = True
         counts = self._counts()
         tables: list[Rows] = []
         for n, claimed in enumerate(counts, start=1):

@@ -51,6 +51,16 @@ _RATIO = 64  # a section that says it is compressed by more is not believed
 Array = npt.NDArray[Any]
 
 
+def check_bits(bits: int) -> None:
+    """Refuse a number of bits that values are not written in.
+
+    Raises:
+        ConfigError: it is neither 2 to 8 nor 32.
+    """
+    if bits != 32 and not 2 <= bits <= 8:
+        raise ConfigError(f"bits: must be 2 to 8, or 32, got {bits}")
+
+
 def write_binary(trie: Trie, stream: IO[bytes], *, bits: int = 8, compact: bool = True) -> None:
     """Write a model.
 
@@ -63,8 +73,7 @@ def write_binary(trie: Trie, stream: IO[bytes], *, bits: int = 8, compact: bool 
     Raises:
         ConfigError: there is no such number of bits.
     """
-    if bits != 32 and not 2 <= bits <= 8:
-        raise ConfigError(f"bits: must be 2 to 8, or 32, got {bits}")
+    check_bits(bits)
     words = "\n".join(trie.vocab).encode()
     sections: dict[str, bytes] = {"vocab": zlib.compress(words, 9)}
     for n, level in enumerate(trie.levels, start=1):

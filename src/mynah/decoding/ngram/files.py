@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +11,8 @@ from mynah.decoding.ngram.arpa import read_arpa, write_arpa
 from mynah.decoding.ngram.binary import is_binary, read_binary, write_binary
 from mynah.decoding.ngram.levels import Trie
 from mynah.decoding.ngram.model import NgramModel
-from mynah.errors import InputError, ModelError
+from mynah.errors import ModelError
+from mynah.whole import whole_file
 
 SUFFIX = ".ngram"
 
@@ -52,7 +50,7 @@ def save_ngram(trie: Trie, path: str | Path, *, bits: int = 8, compact: bool = T
         ConfigError: there is no such number of bits.
         InputError: it cannot be written.
     """
-    with _atomic(Path(path)) as stream:
+    with whole_file(path) as stream:
         if Path(path).suffix == SUFFIX:
             write_binary(trie, stream, bits=bits, compact=compact)
             return
@@ -69,20 +67,3 @@ def _write_text(trie: Trie, stream: IO[bytes] | gzip.GzipFile) -> None:
     write_arpa(trie, text)
     text.flush()
     text.detach()
-
-
-@contextmanager
-def _atomic(target: Path) -> Iterator[IO[bytes]]:
-    part = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("wb")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-    try:
-        with stream:
-            yield stream
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

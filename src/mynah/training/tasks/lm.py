@@ -24,7 +24,7 @@ from mynah.nn.mask import valid_mask
 from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
 from mynah.text.characters import SPACE
-from mynah.training.config import TrainConfig, without_kind
+from mynah.training.config import TrainConfig, refuse_keys, without_kind
 from mynah.training.distributed import Workers
 from mynah.training.initialize import load_parts
 from mynah.training.optimisation import mix
@@ -72,9 +72,8 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         ModelError: ``init`` is no language model.
     """
     options = make_options(config.task)
-    for key in ("init_parts", "freeze", "lora", "frontend", "streaming", "decoding"):
-        if getattr(config, key):
-            raise ConfigError(f"{key}: the task lm has none; leave it out")
+    absent = ("init_parts", "freeze", "lora", "frontend", "streaming", "decoding")
+    refuse_keys(config, absent)
     data = config.data
     if not data.train:
         raise ConfigError("data.train: lists no text")

@@ -24,7 +24,7 @@ from mynah.models.punctuation.model import Punctuation, PunctuationConfig
 from mynah.text.prose import UNKNOWN
 from mynah.text.punctuation import CHINESE, WESTERN
 from mynah.text.scoring import without_spaces
-from mynah.training.config import TrainConfig, without_kind
+from mynah.training.config import TrainConfig, refuse_keys, without_kind
 from mynah.training.distributed import Workers
 from mynah.training.optimisation import mix
 from mynah.training.prepare import Setup
@@ -64,9 +64,8 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         InputError: a text cannot be read.
     """
     options = make_options(config.task)
-    for key in ("init", "freeze", "lora", "frontend", "tokenizer", "streaming", "decoding"):
-        if getattr(config, key):
-            raise ConfigError(f"{key}: the task punctuation has none; leave it out")
+    absent = ("init", "freeze", "lora", "frontend", "tokenizer", "streaming", "decoding")
+    refuse_keys(config, absent)
     if not config.data.train:
         raise ConfigError("data.train: lists no text")
     marks = CHINESE if without_spaces(options.language) else WESTERN

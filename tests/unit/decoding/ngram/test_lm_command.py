@@ -114,10 +114,13 @@ def test_vocabulary_of_a_file(text: Path, tmp_path: Path) -> None:
         (["train", "good.txt", "--out", "m.ngram", "--cutoff", "0", "2", "1"], "do not fall"),
         (["train", "good.txt", "--out", "m.ngram", "--vocab", "empty.txt"], "no words"),
         (["train", "good.txt", "--out", "m.ngram", "--temp", "nowhere"], ""),
+        (["train", "good.txt", "--out", "good.txt"], "--out: good.txt would be written over"),
         (["prune", "good.txt", "--threshold", "1", "--out", "m.ngram"], "not an ARPA file"),
         (["prune", "good.txt", "--threshold", "nan", "--out", "m.ngram"], "--threshold"),
+        (["ppl", "short.txt", "good.txt"], "not an ARPA file"),
+        (["train", "good.txt", "--out", "m.ngram", "--memory", ""], "'' is no size"),
         (["ppl", "missing.ngram", "good.txt"], "missing.ngram: No such file"),
-        (["convert", "empty.txt", "m.ngram"], "empty.txt, line 1: the file ends"),
+        (["convert", "empty.txt", "m.ngram"], "empty.txt, line 1: no \\data\\: not an ARPA file"),
     ],
 )
 def test_one_line_and_nothing_half_written(
@@ -130,6 +133,7 @@ def test_one_line_and_nothing_half_written(
     monkeypatch.chdir(tmp_path)
     Path("good.txt").write_text("a b\n" * 1001)
     Path("empty.txt").write_text("")
+    Path("short.txt").write_text("a b\n")
     Path("latin.txt").write_bytes("é\n".encode("latin-1"))
     Path("cut.gz").write_bytes(gzip.compress(b"a b\n" * 99)[:-10])
     Path("no.gz").write_bytes(b"no gzip")
@@ -140,5 +144,5 @@ def test_one_line_and_nothing_half_written(
         assert code == 0
         return
     assert code == 2
-    assert error[-1].startswith("mynah lm: ") and line in error[-1]
+    assert error[-1].startswith("mynah lm") and line in error[-1]
     assert not [p for p in tmp_path.iterdir() if p.name.startswith((".", "m."))]
