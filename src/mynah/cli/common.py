@@ -33,6 +33,7 @@ WHISPER_HAS_NOT = {
     "set": ": its options are flags of their own",
     "endpoint": ": it hears whole windows",
     "live": ": it hears whole windows, and cannot stream",
+    "second_look": ": it hears whole windows",
     "chars": ": it has no times of characters",
 }
 LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
@@ -178,6 +179,9 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
                        "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "
                        "lm_pass, hotword_cap, rescorer_share, nbest, rescorer_bonus; "
                        "may be repeated")  # fmt: skip
+    group.add_argument("--second-look", action=argparse.BooleanOptionalAction, default=None,
+                       help="live: hear a segment once more, as a whole, when it has ended "
+                       "(default: the model's own)")  # fmt: skip
     group = parser.add_argument_group("voice activity")
     group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")
     for name, meaning in VAD.items():
@@ -264,6 +268,7 @@ def request(
         chars=chars,
         language=args.language,
         endpointing=_endpointing(args),
+        second_look=args.second_look,
         vad=_vad(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),

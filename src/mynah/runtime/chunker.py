@@ -63,6 +63,11 @@ class Chunker:
         self._waiting = self._voice is not None
         self._goal = self.start + self._step
 
+    def given(self, frames: int) -> Array:
+        """The features (T, F) that give the first ``frames`` encoder frames of the segment, of
+        those that were given out."""
+        return self._given.first(frames * self._subsampling + self._least[0] - self._subsampling)
+
     def next_chunk(self) -> Array | None:
         """Features (T, F) of the next chunk or of what is left at the end; ``None`` when samples
         are missing, or nothing is left that gives an encoder frame."""
@@ -153,6 +158,11 @@ class Pieces:
         if len(array):
             self._arrays.insert(0, array)
             self._length += len(array)
+
+    def first(self, count: int) -> Array:
+        """The first ``count`` rows, or all."""
+        some = self._arrays or [np.zeros(0, np.float32)]
+        return np.concatenate(some)[:count]
 
     def take(self, count: int) -> Array:
         """The first ``count`` rows, which are then gone."""

@@ -47,6 +47,9 @@ class Request:
         language: one of the model's, for a model of several.
         endpointing: when a live segment ends. Given to an offline call, it cuts what is decoded
             by the same rules.
+        second_look: whether a live segment is encoded and searched once more when it has ended,
+            as a whole, so that its final text is as good as an offline one; ``None``: where the
+            model says so.
         vad: whether only what a voice activity detector takes for speech is decoded, or what it
             takes for speech; ``None``: where the model wants it and the detector is installed.
         punctuate: whether punctuation and capitals are restored.
@@ -67,6 +70,7 @@ class Request:
     chars: bool = False
     language: str | None = None
     endpointing: Endpointing | None = None
+    second_look: bool | None = None
     vad: bool | SegmentOptions | None = None
     punctuate: bool = False
     itn: bool = False
@@ -124,6 +128,7 @@ class Plan:
     detector: Detector | None = None  # of voice activity
     speech: SegmentOptions | None = None  # what it takes for speech
     readable: Readable | None = None  # rewrites the text
+    second_look: bool = False  # at a live segment that has ended
 
     def voice(self) -> Voice | None:
         """Follows where one live stream speaks, where that is looked for."""
@@ -188,7 +193,14 @@ def plan(model: Model, request: Request) -> Plan:
         detector=detector,
         speech=speech,
         readable=_readable(model, request),
+        second_look=_second_look(model, request),
     )
+
+
+def _second_look(model: Model, request: Request) -> bool:
+    if request.second_look is None:
+        return model.engine.info.streaming.get("second_look") is True
+    return request.second_look
 
 
 def _readable(model: Model, request: Request) -> Readable | None:

@@ -4,7 +4,8 @@ A session regroups the samples into chunks that depend only on how many samples 
 events do not depend on how they came. A chunk goes through front end, engine (with the stream's
 state) and search. A segment ends at the frame where a rule of :mod:`mynah.runtime.endpoint` says
 so; encoder and search start afresh there, and what had been computed beyond it is computed again,
-so that a segment is what a stream that began with it would give. With voice activity detection a
+so that a segment is what a stream that began with it would give. With a second look, what a segment
+says in the end is found from its features as a whole, as offline. With voice activity detection a
 segment begins with speech, and nothing is computed before.
 """
 
@@ -294,13 +295,18 @@ class Session:
         """What the first ``frames`` of the segment in progress say, up to ``cut`` or the end."""
         segment, rules = self._segment, self._segment.rules
         kept = min(frames, segment.spoken)  # noise behind the speech says nothing
-        log_probs = np.concatenate(segment.log_probs)[:kept]
-        if rules.frames == frames:
+        speech = np.concatenate(segment.speech)[:kept]
+        again = self._plan.second_look
+        if again:
+            log_probs, encoded = self._whole(frames, speech)
+        else:
+            log_probs = np.concatenate(segment.log_probs)[:kept]
+            encoded = np.concatenate(segment.encoded)[:kept]
+        if rules.frames == frames and not again:
             nbest = self._search.nbest(rules.state)
         else:
             nbest = self._search.nbest(self._search.advance(self._search.start(), log_probs))
-        speech = np.concatenate(segment.speech)[:kept]
-        heard = Heard(log_probs, np.concatenate(segment.encoded)[:kept][speech])
+        heard = Heard(log_probs, encoded[speech])
         best = self._plan.decoder.choose([heard], [nbest])[0]
         start = self._start()
         end = self._time(frames)
@@ -308,6 +314,14 @@ class Session:
             end = start + frames * self._model.clock.step
         end = min(end, self._fed / self._rate)
         return self._plan.segment(best, heard, start=start, end=end)
+
+    def _whole(self, frames: int, speech: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        """The first of ``frames`` frames of the segment, as many as ``speech`` has, encoded all at
+        once: (T', V) and (T', D)."""
+        feats = self._chunker.given(frames)
+        out = self._model.engine.encode(feats[None], np.array([len(feats)]))
+        log_probs, encoded = out.log_probs[0, : len(speech)], out.encoded[0, : len(speech)]
+        return silenced(log_probs, speech, self._model.tokenizer.blank), encoded
 
 
 @dataclass
