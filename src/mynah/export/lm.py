@@ -7,26 +7,41 @@ from torch import Tensor, nn
 
 from mynah.export.onnx import Part
 from mynah.models.lm.model import LanguageModel
+from mynah.nn.mask import causal_mask
 
 PRECISIONS = ("fp32", "int8")
 
 
 class ScoreGraph(nn.Module):
-    """The log-probabilities alone, as the only output of a graph."""
+    """A tree of pieces, in which sentences share their beginnings, to the log-probabilities of the
+    steps from a piece to one that follows it."""
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        return (self.model(tokens),)
+    def forward(
+        self, tokens: Tensor, positions: Tensor, mask: Tensor, before: Tensor, after: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Pieces (N,), how many lie before each (N,), which it sees (N, N); of each step the place
+        of the piece it begins at (E,) and the piece that follows (E,) -> (E,)."""
+        logits = self.model.logits(tokens[None], positions[None], mask[None, None])[0].float()
+        return (logits.log_softmax(-1)[before, after],)
 
 
 def parts(model: LanguageModel) -> dict[str, Part]:
-    """The graph: rows of pieces in, the log-probability of each but the first out."""
-    tokens = torch.randint(model.config.vocab_size, (3, 13))
-    axes = {"tokens": {0: "batch", 1: "length"}}
-    return {"lm": Part(ScoreGraph(model), {"tokens": tokens}, axes, ["log_probs"])}
+    """The graph that :class:`mynah.runtime.rescorer.Rescorer` runs."""
+    size, steps = 13, 9
+    inputs = {
+        "tokens": torch.randint(model.config.vocab_size, (size,)),
+        "positions": torch.arange(size),
+        "mask": causal_mask(size)[0, 0],
+        "before": torch.randint(size, (steps,)),
+        "after": torch.randint(model.config.vocab_size, (steps,)),
+    }
+    axes = {name: {0: "pieces"} for name in ("tokens", "positions")}
+    axes |= {"mask": {0: "pieces", 1: "pieces"}, "before": {0: "steps"}, "after": {0: "steps"}}
+    return {"lm": Part(ScoreGraph(model), inputs, axes, ["log_probs"])}
 
 
 def packed(model: LanguageModel) -> list[tuple[int, int]]:
@@ -36,5 +51,6 @@ def packed(model: LanguageModel) -> list[tuple[int, int]]:
 
 
 def facts(model: LanguageModel) -> dict[str, str]:
-    """How many pieces it knows, as the graph's metadata."""
-    return {"vocab_size": str(model.config.vocab_size)}
+    """How many pieces it knows, and how many a piece sees, as the graph's metadata."""
+    config = model.config
+    return {"vocab_size": str(config.vocab_size), "context": str(config.context)}

@@ -1,8 +1,9 @@
 """A neural language model at work: how probable whole sentences are, to choose among hypotheses.
 
 A sentence is scored from its start to its end. Its words are cut into the model's own pieces, so
-any word has a score. Sentences are scored in batches, a row each, and no row depends on the others.
-Runs on ONNX Runtime; may be used from several threads.
+any word has a score. What a search finds is much alike, so sentences are put into a tree, in which
+those that begin alike share what they begin with; a piece sees those on its way to the root alone,
+and no sentence depends on the others. Runs on ONNX Runtime; may be used from several threads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 FAMILY = "lm"
 PRECISIONS = ("int8", "fp32")
-_PIECES = 2048  # of a batch, padding counted: what the output takes is this times the vocabulary
+_PIECES = 1024  # of a tree: what the output takes is this times the vocabulary
 _MEMO = 1 << 18  # words whose pieces are remembered
 
 
@@ -55,6 +56,7 @@ class Rescorer:
                 f"{folder.path}: the graph has {size} pieces, the tokenizer "
                 f"{self.tokenizer.vocab_size}"
             )
+        self._context = self._graph.fact("context")
         self._memo: dict[str, list[int]] = {}
 
     def scores(self, sentences: Sequence[Sequence[str]]) -> list[float]:
@@ -84,21 +86,79 @@ class Rescorer:
 
     def _log_probs(self, rows: Sequence[Sequence[int]]) -> list[Floats]:
         """The log-probabilities of each row's pieces and of its end: (U + 1,) each."""
-        sos, eos = self.tokenizer.sos, self.tokenizer.eos
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         found: list[Floats] = [np.zeros(0)] * len(rows)
-        while order:
-            size = len(rows[order[-1]]) + 2  # the longest that is left
-            some = order[-max(_PIECES // size, 1) :]
-            del order[-len(some) :]
-            tokens = np.full((len(some), size), eos, np.int64)
-            tokens[:, 0] = sos
-            for place, row in enumerate(some):
-                tokens[place, 1 : len(rows[row]) + 1] = rows[row]
-            log_probs = self._graph.run({"tokens": tokens})["log_probs"]
-            for place, row in enumerate(some):
-                found[row] = log_probs[place, : len(rows[row]) + 1].astype(np.float64)
+        tree = _Tree(self.tokenizer.sos, self.tokenizer.eos)
+        places: list[tuple[int, list[int]]] = []
+
+        def run() -> None:
+            nonlocal tree
+            log_probs = self._graph.run(tree.feed(self._context))["log_probs"]
+            for row, steps in places:
+                found[row] = log_probs[steps].astype(np.float64)
+            places.clear()
+            tree = _Tree(self.tokenizer.sos, self.tokenizer.eos)
+
+        # neighbours in this order have the longest common beginnings
+        for row in sorted(range(len(rows)), key=lambda row: list(rows[row])):
+            if places and len(tree.tokens) + tree.needs(rows[row]) > _PIECES:
+                run()
+            places.append((row, tree.add(rows[row])))
+        if places:
+            run()
         return found
+
+
+class _Tree:
+    """Sentences that share their beginnings; each must follow the one before it in order."""
+
+    def __init__(self, sos: int, eos: int) -> None:
+        self.tokens, self.parents, self._eos = [sos], [0], eos
+        self._row: Sequence[int] = ()
+        self._path = [0]  # pieces of the last sentence, from the root
+        self._ends: list[int] = []  # the last piece of each sentence
+
+    def needs(self, row: Sequence[int]) -> int:
+        """How many pieces a sentence would add."""
+        return len(row) - self._common(row)
+
+    def _common(self, row: Sequence[int]) -> int:
+        pairs = enumerate(zip(row, self._row, strict=False))
+        return next((n for n, (a, b) in pairs if a != b), min(len(row), len(self._row)))
+
+    def add(self, row: Sequence[int]) -> list[int]:
+        """Add a sentence; gives the numbers of its steps, the one to its end last, counted from the
+        back, since how many steps between pieces there will be is not known yet."""
+        common = self._common(row)
+        del self._path[common + 1 :]
+        for piece in row[common:]:
+            self.parents.append(self._path[-1])
+            self._path.append(len(self.tokens))
+            self.tokens.append(piece)
+        self._row = row
+        self._ends.append(self._path[-1])
+        return [*(place - 1 for place in self._path[1:]), -len(self._ends)]
+
+    def feed(self, context: int) -> dict[str, npt.NDArray[np.generic]]:
+        """What the graph takes; steps between pieces, then to the ends, the last sentence first."""
+        count = len(self.tokens)
+        tokens, parents = np.array(self.tokens), np.array(self.parents)
+        positions = np.zeros(count, np.int64)
+        mask = np.zeros((count, count), np.bool_)
+        mask[0, 0] = True
+        for place in range(1, count):
+            parent = self.parents[place]
+            positions[place] = positions[parent] + 1
+            mask[place] = mask[parent]
+            mask[place, place] = True
+        mask &= positions[:, None] - positions < context
+        ends = np.array(self._ends[::-1])
+        return {
+            "tokens": tokens,
+            "positions": positions,
+            "mask": mask,
+            "before": np.concatenate([parents[1:], ends]),
+            "after": np.concatenate([tokens[1:], np.full(len(ends), self._eos)]),
+        }
 
 
 def load_rescorer(model: str | os.PathLike[str]) -> Rescorer:

@@ -22,6 +22,7 @@ from mynah.errors import ConfigError, ModelError  # noqa: E402
 from mynah.export.folder import export_folder  # noqa: E402
 from mynah.model_folder import ModelInfo, read_model_folder, write_model_folder  # noqa: E402
 from mynah.models.lm.model import LanguageModel, LanguageModelConfig  # noqa: E402
+from mynah.models.load import load_model as load_weights  # noqa: E402
 from mynah.nn.weights import write_weights  # noqa: E402
 from mynah.runtime.decode import Decoder, Heard  # noqa: E402
 from mynah.runtime.model import load_model  # noqa: E402
@@ -106,6 +107,34 @@ def test_a_sentence_does_not_depend_on_its_batch(place: Path, precision: str) ->
         assert totals[number] == pytest.approx(alone.sum(), abs=1e-3)
         assert (alone < 0).all()
     assert rescorer.scores([]) == []
+
+
+def test_sentences_share_their_beginnings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = read_model_folder(place / "lm.weights")
+    model = load_weights(weights).eval()
+    rescorer = Rescorer(read_model_folder(place / "lm"), precision="fp32")
+    sizes = []
+    run = rescorer._graph.run
+    monkeypatch.setattr(
+        rescorer._graph, "run", lambda feed: sizes.append(len(feed["tokens"])) or run(feed)
+    )
+    begin = ["ab", "cad", "be"] * 8
+    sentences = [[*begin, *end] for end in (["a"], [], ["be"], ["a", "be"], ["a"], ["deed"])]
+    found = rescorer.word_scores(sentences)
+    rows = [rescorer.tokenizer.encode(" ".join(words)) for words in sentences]
+    assert sum(sizes) < 1 + len(rows[0]) + 15 < sum(map(len, rows)) / 3
+    for row, scores in zip(rows, found, strict=True):
+        tokens = torch.tensor([[rescorer.tokenizer.sos, *row, rescorer.tokenizer.eos]])
+        with torch.no_grad():
+            assert scores.sum() == pytest.approx(float(model(tokens).sum()), abs=1e-3)
+    sizes.clear()
+    monkeypatch.setattr("mynah.runtime.rescorer._PIECES", 90)  # one tree cannot hold them all
+    dice = np.random.default_rng(1)
+    many = [list(dice.choice(begin, 12)) for _ in range(9)]
+    alone = [rescorer.scores([words])[0] for words in many]
+    sizes.clear()
+    np.testing.assert_allclose(rescorer.scores(many), alone, atol=1e-4)
+    assert len(sizes) > 1 and max(sizes) <= 90
 
 
 @pytest.mark.parametrize("hotwords", [None, "be=2.0"])

@@ -83,12 +83,20 @@ class LanguageModel(nn.Module):
             if name.endswith(("out.weight", "outer.weight")):  # what is added to the sum of layers
                 parameter.data.mul_((2 * c.layers) ** -0.5)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """What may follow each piece and those before it: (B, T) -> (B, T, V)."""
-        size = tokens.shape[1]
+    def logits(
+        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """What may follow each piece and those before it: (B, T) -> (B, T, V).
+
+        The pieces of a row stand one behind the other, unless their ``positions`` (B, T) are given,
+        and which pieces each sees, ``mask`` (B, 1, T, T).
+        """
+        if positions is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        if mask is None:
+            mask = causal_mask(tokens.shape[1], tokens.device, context=self.config.context)
         x = self.dropout(self.table(tokens).float())
-        mask = causal_mask(size, tokens.device, context=self.config.context)
-        angles = self.position.angles(torch.arange(size, device=tokens.device))[None]
+        angles = self.position.angles(positions)
         for layer in self.layers:
             x = layer(x, mask, angles)
         return F.linear(self.norm(x), self.table.weight, self.bias)
