@@ -34,6 +34,8 @@ from mynah.runtime.rescorer import Rescorer
 # Rescoring a batch needs (hypotheses x tokens x units) numbers; more than this many hypotheses are
 # scored in turns.
 SCORED_AT_ONCE = 64
+# Tokens of a search for words that is done again, and how far they may be behind the best.
+QUICK, QUICK_MARGIN = 200, 12.0
 
 
 class Search(Protocol):
@@ -138,6 +140,21 @@ class Decoder:
         lm = self.lm if options.lm_pass == "first" else None
         if self.rescorer is not None or options.risk_scale:  # the n-best is as long as it is to be
             options = replace(options, beam=max(options.beam, options.nbest))
+        return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
+
+    def quick_search(self) -> Search:
+        """As :meth:`search`, for what is shown only until it is searched for again: of the tokens
+        of a search for words fewer are kept."""
+        if self.options.method != "lexicon":
+            return self.search()
+        return self._quick_words
+
+    @cached_property
+    def _quick_words(self) -> Search:
+        tokens, margin = min(self.options.tokens, QUICK), min(self.options.margin, QUICK_MARGIN)
+        options = replace(self.options, tokens=tokens, margin=margin)
+        lm = self.lm if options.lm_pass == "first" else None
+        model = self.model
         return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
     @cached_property

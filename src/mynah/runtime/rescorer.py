@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 FAMILY = "lm"
 PRECISIONS = ("int8", "fp32")
-_PIECES = 1024  # of a tree: what the output takes is this times the vocabulary
+_PIECES = 112  # of a tree: attention takes the square of it, and larger ones share little more
 _MEMO = 1 << 18  # words whose pieces are remembered
 
 

@@ -114,6 +114,8 @@ class Session:
         self._voice = plan.voice()
         self._chunker = Chunker(self._model, chunk, self._voice)
         self._search = plan.decoder.search()
+        # what is final is searched for again, so what is shown meanwhile need not cost as much
+        self._first = plan.decoder.quick_search() if plan.second_look else self._search
         self._segment = self._open()
         self._quiet_since = 0  # feature frame from which speech is waited for
         self._waited: list[Event] = []  # what happened meanwhile
@@ -235,7 +237,7 @@ class Session:
 
     def _open(self) -> _OpenSegment:
         step = self._model.clock.step
-        return _OpenSegment(Endpointer(self._rules, self._search, self._model.tokenizer, step))
+        return _OpenSegment(Endpointer(self._rules, self._first, self._model.tokenizer, step))
 
     def _time(self, frame: float) -> float:
         """Seconds of a frame of the segment in progress, within the stream."""

@@ -119,6 +119,7 @@ def test_sentences_share_their_beginnings(place: Path, monkeypatch: pytest.Monke
         rescorer._graph, "run", lambda feed: sizes.append(len(feed["tokens"])) or run(feed)
     )
     begin = ["ab", "cad", "be"] * 8
+    monkeypatch.setattr("mynah.runtime.rescorer._PIECES", 1000)
     sentences = [[*begin, *end] for end in (["a"], [], ["be"], ["a", "be"], ["a"], ["deed"])]
     found = rescorer.word_scores(sentences)
     rows = [rescorer.tokenizer.encode(" ".join(words)) for words in sentences]
