@@ -2,8 +2,9 @@
 
     python benchmarks/training_curve.py docs/english_training.png runs/phones_1 runs/phones_2 ...
 
-Reads each run's ``log.jsonl``. The loss is that of CTC in nats a second of speech, so that runs on
-utterances of different lengths can be compared; across, the hours of speech that were trained on.
+Reads each run's ``log.jsonl`` and ``recipe.toml``. The loss is that of CTC in nats a second of
+speech, so that runs on utterances of different lengths can be compared; across, the hours of speech
+that were trained on.
 """
 
 from __future__ import annotations
@@ -13,26 +14,29 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mynah.config import read_toml
+
 
 def read_run(folder: Path, start: float) -> tuple[list[tuple[float, float]], Any, float]:
     """Loss (hours, nats a second) and errors (hours, percent) of a run, and where it ended."""
     loss: list[tuple[float, float]] = []
     errors: list[tuple[float, float]] = []
     hours, last = start, 0
+    frames = read_toml(folder / "recipe.toml")["data"]["max_frames"]  # of a step
     for line in (folder / "log.jsonl").read_text("utf-8").splitlines():
         record = json.loads(line)
         if record.get("event") == "step":
             seconds = record["audio_seconds_per_second"] / record["utterances_per_second"]
             batches = record["step"] - last
             last = record["step"]
-            hours += batches * FRAMES / 100 * FILLED / 3600
+            hours += batches * frames / 100 * FILLED / 3600
             loss.append((hours, record.get("loss/ctc", record["loss"]) / seconds))
         elif record.get("event") == "evaluation":
             errors.append((hours, 100 * record["error_rate"]))
     return loss, errors, hours
 
 
-FRAMES, FILLED = 6000, 0.93  # of a step, and the part of it that is no padding
+FILLED = 0.93  # the part of a step's frames that is no padding
 
 
 def smooth(points: list[tuple[float, float]], width: int = 8) -> list[tuple[float, float]]:

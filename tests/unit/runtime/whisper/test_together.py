@@ -56,7 +56,7 @@ def together(planned: Asked, model: WhisperModel = MODEL, **more: Any) -> list[A
         {"word_timestamps": "attention", "hallucination_silence_threshold": 1.0},
         {"short_context": True, "clip_timestamps": (1.0, 5.0, 9.0)},
     ],
-    ids=str,
+    ids=lambda values: ",".join(values) or "nothing",
 )
 def test_each_is_as_it_is_alone(values: dict[str, Any]) -> None:
     planned = asked(**{**SHORT, **values})
