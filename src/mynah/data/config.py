@@ -120,6 +120,8 @@ class DataConfig:
     max_seconds: float = 30.0
     max_frames: int = 12000  # of a batch, padding counted
     max_items: int = 256  # of a batch
+    # variations of each utterance in a batch, one after another; max_frames and max_items count all
+    views: int = 1
     buckets: int = 20  # by length; batches are filled within them
     # of the encoder, an utterance with more tokens than its frames being refused; a run takes it
     # from its model
@@ -143,10 +145,12 @@ class DataConfig:
     spec_trim: SpecTrimConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_frames", "max_items", "buckets", "subsampling", "prefetch"):
+        for name in ("max_frames", "max_items", "views", "buckets", "subsampling", "prefetch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}: must be at least 1, got {value}")
+        if self.views > min(self.max_frames, self.max_items):
+            raise ConfigError(f"views: {self.views} of an utterance are more than a batch may hold")
         if self.resident and (self.spec_sub is not None or self.spec_trim is not None):
             raise ConfigError("resident: spec_sub and spec_trim are not made on the device")
         if self.workers < 0:

@@ -53,6 +53,11 @@ class Order:
         """The speed factors in use."""
         return self.config.speed if self.augment else ()
 
+    @property
+    def views(self) -> int:
+        """How many variations of an utterance a batch holds."""
+        return self.config.views if self.augment else 1
+
     def plan(self, seconds: Sequence[float], keys: Sequence[int], epoch: int) -> Plan:
         """The batches over utterances of these lengths."""
         return make_plan(
@@ -60,8 +65,8 @@ class Order:
             np.asarray(keys, np.uint64),
             speed=self.speed,
             frame_shift=self.frame_shift,
-            max_frames=self.config.max_frames,
-            max_items=self.config.max_items,
+            max_frames=self.config.max_frames // self.views,
+            max_items=self.config.max_items // self.views,
             buckets=self.config.buckets,
             seed=self.seed,
             epoch=epoch,

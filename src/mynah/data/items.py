@@ -47,6 +47,7 @@ class Batch:
     texts: tuple[str, ...]
     # (B, T) int64: the unit that sounds in a frame of feats, the blank in silence, -1: not known
     labels: Tensor | None = None
+    views: int = 1  # rows of an utterance, each varied in its own way, one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ class _Ready:
     tokens: list[int]
     text: str
     labels: npt.NDArray[np.int64] | None = None  # (T,)
+
+
+_Views = tuple[_Ready, ...]  # of one utterance
 
 
 class Examples(Protocol):
@@ -158,6 +162,7 @@ class ItemReader:
         seed: int,
         examples: Examples | None = None,
         targets: Targets | None = None,
+        views: int = 1,
     ) -> None:
         self.config = config
         self.sources = tuple(sources)
@@ -168,21 +173,26 @@ class ItemReader:
         self.seed = seed
         self.examples = examples
         self.targets = targets
+        self.views = views
 
     def __getitem__(self, request: Request | None) -> Loaded:
         if request is None:
             return Loaded(None, ())
-        ready: list[_Ready] = []
+        ready: list[_Views] = []
         rejected: list[tuple[str, str]] = []
-        make = self._item if self.examples is None else self._example
         for item in request.items:
             made = self._tried(
-                item, rejected, partial(make, item=item, epoch=request.epoch, rejected=rejected)
+                item,
+                rejected,
+                partial(self._made, item=item, epoch=request.epoch, rejected=rejected),
             )
             if made is not None:
                 ready.append(made)
         self._fit(ready, request, rejected)
-        return Loaded(collate(ready) if ready else None, tuple(rejected))
+        batch = collate([view for views in ready for view in views]) if ready else None
+        if batch is not None:
+            batch.views = self.views
+        return Loaded(batch, tuple(rejected))
 
     def utterance(self, item: Item) -> tuple[Utterance | None, list[tuple[str, str]]]:
         """An utterance as it was recorded, neither varied nor made into features.
@@ -225,10 +235,21 @@ class ItemReader:
         _check_length(cut, len(samples) / self.frontend.rate, self.config)
         return samples
 
-    def _item(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
+    def _made(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Views:
+        """The views of an utterance, which differ in what is drawn for them alone."""
+        make = self._item if self.examples is None else self._example
+        return tuple(
+            # the first is what it is without others
+            make(cut, item, epoch, rejected, [] if view == 0 else [view + 1])
+            for view in range(self.views)
+        )
+
+    def _item(
+        self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]], view: list[int]
+    ) -> _Ready:
         text, tokens = self._text(cut, item, epoch)
         samples = self._samples(cut)
-        rng = np.random.default_rng([self.seed, epoch, item.key])
+        rng = np.random.default_rng([self.seed, epoch, item.key, *view])
         if self.augmenter is not None:
             samples = self.augmenter.samples(
                 rng, samples, item.factor, lambda name, reason: rejected.append((name, reason))
@@ -266,11 +287,13 @@ class ItemReader:
             return None
         return frame_labels(cut.value(column), self.tokenizer, frames, factor)
 
-    def _example(self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]]) -> _Ready:
+    def _example(
+        self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]], view: list[int]
+    ) -> _Ready:
         """An utterance of a task that labels frames."""
         assert self.examples is not None
         samples = self._samples(cut)
-        rng = np.random.default_rng([self.seed, epoch, item.key])
+        rng = np.random.default_rng([self.seed, epoch, item.key, *view])
         if item.factor != 1.0:
             samples = speed(samples, item.factor)
         feats, labels = self.examples(
@@ -278,14 +301,16 @@ class ItemReader:
         )
         return _Ready(cut.id, feats, labels, cut.text)
 
-    def _fit(self, ready: list[_Ready], request: Request, rejected: list[tuple[str, str]]) -> None:
+    def _fit(self, ready: list[_Views], request: Request, rejected: list[tuple[str, str]]) -> None:
         """Leave out what is longer than planned, until the batch keeps to its limit."""
         planned = max((item.frames for item in request.items), default=0)
-        limit = max(self.config.max_frames, planned)
-        while ready and (longest := max(len(r.feats) for r in ready)) * len(ready) > limit:
-            worst = next(r for r in ready if len(r.feats) == longest)
-            ready.remove(worst)
-            rejected.append((worst.id, f"has {longest} frames, more than the manifest says"))
+        limit = max(self.config.max_frames // self.views, planned)
+        sizes = [max(len(view.feats) for view in views) for views in ready]
+        while sizes and (longest := max(sizes)) * len(sizes) > limit:
+            worst = sizes.index(longest)
+            sizes.pop(worst)
+            name = ready.pop(worst)[0].id
+            rejected.append((name, f"has {longest} frames, more than the manifest says"))
 
 
 def _check_length(cut: Cut, seconds: float, config: DataConfig) -> None:

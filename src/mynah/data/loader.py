@@ -122,8 +122,9 @@ class Loader:
         plain = not augment or examples is not None  # examples are varied as they are made
         augmenter = None if plain else Augmenter(config, frontend.rate)
         self.reader = ItemReader(
-            config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples, targets
-        )
+            config, sources, lines or (), tokenizer, frontend, augmenter, seed, examples, targets,
+            order.views,
+        )  # fmt: skip
         self._asked = _Asked()
         self._processes: DataLoader[Loaded] | None = None
 

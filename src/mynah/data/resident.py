@@ -72,8 +72,9 @@ class Resident:
         return self._store
 
     def _batch(self, store: _Store, items: Sequence[Item], place: tuple[int, int]) -> Batch:
-        rows = np.array([store.rows[i.source, i.position] for i in items])
-        factors = np.array([i.factor for i in items])
+        views = self.loader.reader.views
+        rows = np.array([store.rows[i.source, i.position] for i in items]).repeat(views)
+        factors = np.array([i.factor for i in items]).repeat(views)
         samples, lens = _faster(store.samples(rows), store.lens[rows], factors)
         sizes = self._to(lens)
         rng = np.random.default_rng([self.loader.reader.seed, *place])
@@ -94,6 +95,7 @@ class Resident:
             token_lens=self._to(token_lens),
             texts=tuple(store.texts[row] for row in rows),
             labels=store.labels(rows, self._to(factors), feats.shape[1]),
+            views=views,
         )
 
     def _to(self, values: npt.NDArray[np.generic]) -> Tensor:

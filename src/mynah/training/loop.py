@@ -423,13 +423,12 @@ def move_batch(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on ``device``."""
     if device.type == "cpu":
         return batch
-    return Batch(
-        ids=batch.ids,
+    return dataclasses.replace(
+        batch,
         feats=batch.feats.to(device, non_blocking=True),
         feat_lens=batch.feat_lens.to(device, non_blocking=True),
         tokens=batch.tokens.to(device, non_blocking=True),
         token_lens=batch.token_lens.to(device, non_blocking=True),
-        texts=batch.texts,
         labels=None if batch.labels is None else batch.labels.to(device, non_blocking=True),
     )
 

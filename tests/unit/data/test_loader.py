@@ -127,6 +127,25 @@ def test_augmentation_is_the_utterances_own(make: Make) -> None:
     assert sum(f.shape != whole[n].shape for n, f in plain.items()) > COUNT // 2
 
 
+def test_views_are_beside_one_another_and_each_varied_in_its_own_way(make: Make) -> None:
+    one, two = (list(make(AUGMENTED | {"views": n, "max_frames": 500}).epoch(1)) for n in (1, 2))
+    first = {name: b.feats[row] for b in one if b for row, name in enumerate(b.ids)}
+    seen = []
+    for batch in two:
+        assert batch is not None and batch.views == 2
+        assert batch.feats.shape[0] * batch.feats.shape[1] <= 500
+        assert batch.ids[::2] == batch.ids[1::2]
+        assert torch.equal(batch.tokens[::2], batch.tokens[1::2])
+        seen += batch.ids[::2]
+        for row, name in enumerate(batch.ids):
+            size = min(batch.feats.shape[1], len(first[name]))
+            equal = torch.equal(batch.feats[row, :size], first[name][:size])
+            assert equal == (row % 2 == 0)  # the first is what it is alone
+    assert sorted(seen) == sorted(first)
+    plain = [b for b in make({"views": 2}, augment=False).epoch(0) if b is not None]
+    assert all(b.views == 1 and len(set(b.ids)) == len(b.ids) for b in plain)
+
+
 def test_development_set_is_sorted_and_as_it_is(make: Make, corpus: Path) -> None:
     dev = [{"manifest": str(corpus), "where": {"split": "dev"}}]
     loader = make(AUGMENTED | {"dev": dev}, which="dev", augment=False)
@@ -407,6 +426,8 @@ def test_root_of_the_sets(make: Make, corpus: Path, monkeypatch: pytest.MonkeyPa
     [
         ({"max_frame": 3}, "max_frame: unknown key .*'max_frames'"),
         ({"max_frames": 0}, "max_frames: must be at least 1"),
+        ({"views": 0}, "views: must be at least 1"),
+        ({"views": 3, "max_items": 2}, "views: 3 of an utterance are more than a batch"),
         ({"speed": [0.0]}, "speed: factors are from 0.25 to 4"),
         ({"min_seconds": 40.0}, "min_seconds: must be"),
         ({"text": "lowr"}, "text: 'lowr' is none of .*'lower'"),

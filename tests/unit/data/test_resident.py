@@ -67,6 +67,14 @@ def test_faster_and_slower(both: Make) -> None:
             assert difference.median() < 0.05
 
 
+def test_views_are_beside_one_another(both: Make) -> None:
+    loader, resident = both(views=2, color={}, speed=[0.8, 1.25])
+    for a, b in zip(full(loader.epoch(0)), full(resident.epoch(0)), strict=True):
+        assert (a.ids, a.views) == (b.ids, b.views) and b.views == 2
+        assert torch.equal(a.feat_lens, b.feat_lens) and torch.equal(a.tokens, b.tokens)
+        assert (b.feats[::2] - b.feats[1::2]).abs().amax((1, 2)).min() > 0.01
+
+
 def test_a_batch_is_varied_by_its_place_alone(both: Make) -> None:
     varied = {"spec_augment": {"time_width": 9}, "color": {}, "warp": {}}
     _, resident = both(**varied)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mynah.losses import Counts, accuracy, ctc_loss, label_smoothing_loss
+from mynah.losses import Counts, accuracy, consistency_loss, ctc_loss, label_smoothing_loss
 
 
 def ctc_by_paths(logits: Tensor, tokens: list[int], blank: int) -> Tensor:
@@ -104,3 +104,23 @@ def test_perfect_prediction_costs_nothing() -> None:
 def test_accuracy_counts_targets_only() -> None:
     logits = torch.eye(4)[None]
     assert accuracy(logits, torch.tensor([[0, 1, 3, -1]])) == (2, 3)
+
+
+def test_consistency_draws_each_row_to_its_partner_that_stays() -> None:
+    torch.manual_seed(3)
+    logits, lens = torch.randn(4, 3, 5, requires_grad=True), torch.tensor([3, 3, 2, 2])
+    found, counts = consistency_loss(logits, lens)
+    assert counts == Counts(4, 0, 10)
+    probs, expected, slope = logits.detach().softmax(-1), 0.0, torch.zeros(4, 3, 5)
+    for row, partner in ((0, 1), (1, 0), (2, 3), (3, 2)):
+        for frame in range(int(lens[row])):
+            p, q = probs[row, frame], probs[partner, frame]
+            expected += float((q * (q / p).log()).sum())
+            slope[row, frame] = p - q  # the partner's share has no gradient
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+    found.backward()
+    assert logits.grad is not None and torch.allclose(logits.grad, slope, atol=1e-6)
+    same, _ = consistency_loss(logits[[0, 0]].detach().bfloat16(), lens[:2])
+    assert float(same) == 0.0
+    with pytest.raises(ValueError, match="3 rows are no pairs"):
+        consistency_loss(logits[:3], lens[:3])

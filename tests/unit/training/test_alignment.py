@@ -11,6 +11,7 @@ import torch
 from mynah.config import build
 from mynah.data.loader import Batch
 from mynah.errors import ConfigError
+from mynah.losses import consistency_loss
 from mynah.models.u2.model import U2, U2Config
 from mynah.text import char_tokenizer
 from mynah.training.config import EvaluateConfig
@@ -103,6 +104,28 @@ def test_the_middle_layers_ctc_is_that_of_an_encoder_that_ends_there() -> None:
     assert float(found.parts["middle"]) == pytest.approx(float(expected.parts["ctc"]), rel=1e-5)
     with pytest.raises(ConfigError, match="middle_weight"):
         Options(middle_weight=-1.0)
+
+
+def test_views_of_an_utterance_are_drawn_to_one_another() -> None:
+    task, place = make_task(consistency_weight=0.2), Place(1, 1, 0)
+    assert task.parts == ("ctc", "consistency")
+    batch = replace(make_batch((40, 40)), views=2)
+    found = task.losses(batch, "recognizer", place)
+    encoded, lens, _ = task.model(batch.feats, batch.feat_lens)
+    expected, _ = consistency_loss(task.model.ctc(encoded), lens)
+    assert float(found.parts["consistency"]) == pytest.approx(float(expected.detach())) != 0.0
+    assert float(found.total.detach()) == pytest.approx(
+        float(found.parts["ctc"]) + 0.2 * float(expected.detach()), rel=1e-5
+    )
+    same = replace(batch, feats=batch.feats[[0, 0]])
+    assert float(task.losses(same, "recognizer", place).parts["consistency"]) == 0.0
+    with pytest.raises(ConfigError, match=r"needs data\.views = 2"):
+        task.losses(make_batch(), "recognizer", place)
+    task.model.eval()
+    with torch.no_grad():
+        assert task.evaluate(make_batch())["utterances"] == 2.0  # the development set has no views
+    with pytest.raises(ConfigError, match="consistency_weight"):
+        Options(consistency_weight=-1.0)
 
 
 def test_chunks_are_drawn_from_their_range() -> None:

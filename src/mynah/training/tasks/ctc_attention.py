@@ -24,7 +24,7 @@ from mynah.data.loader import Batch
 from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
-from mynah.losses import ctc_loss, label_smoothing_loss
+from mynah.losses import consistency_loss, ctc_loss, label_smoothing_loss
 from mynah.models.u2.deepen import count_layers, deepen
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.nn.mask import valid_mask
@@ -56,6 +56,9 @@ class Options:
     # of CTC after the middle layer, by the same output layer: an encoder that is trained so needs
     # less data (Lee and Watanabe 2021, arXiv:2102.03216)
     middle_weight: float = 0.0
+    # of the divergence of two views of an utterance (data.views = 2) from one another: CR-CTC
+    # (arXiv:2410.05101), which takes 0.2
+    consistency_weight: float = 0.0
     captured: bool = False  # on a GPU, the encoder's layers as CUDA graphs
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Options:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 <= self.smoothing < 1.0:
             raise ConfigError(f"smoothing: must be from 0 to below 1, got {self.smoothing}")
-        for name in ("alignment_weight", "middle_weight"):
+        for name in ("alignment_weight", "middle_weight", "consistency_weight"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"{name}: is negative: {getattr(self, name)}")
         if not 1 <= self.min_chunk <= self.max_chunk:
@@ -205,6 +208,8 @@ class CtcAttention:
             names += ["left"] + (["right"] if self.reverse_weight > 0 else [])
         if options.alignment_weight > 0:
             names.append("alignment")
+        if options.consistency_weight > 0:
+            names.append("consistency")
         self._middle: Tensor | None = None
         if options.middle_weight > 0:
             names.append("middle")
@@ -221,7 +226,13 @@ class CtcAttention:
         self._middle = output[0]
 
     def losses(self, batch: Batch, turn: str, place: Place) -> Losses:
-        """The three losses under the chunk of this step."""
+        """The losses under the chunk of this step.
+
+        Raises:
+            ConfigError: ``consistency_weight`` is given, and the batch has no pairs of views.
+        """
+        if self.options.consistency_weight > 0 and batch.views != 2:
+            raise ConfigError("task.consistency_weight: needs data.views = 2")
         chunk = draw_chunk(self.options, place, batch.feats.shape[1] // self.model.subsampling)
         encoded, encoded_lens, _ = self.model(
             batch.feats, batch.feat_lens, None, chunk=chunk.size, left=chunk.left
@@ -230,8 +241,15 @@ class CtcAttention:
 
     def _losses(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Losses:
         options, parts = self.options, {}
-        if options.ctc_weight > 0:
+        if options.ctc_weight > 0 or options.consistency_weight > 0:
             logits = self.model.ctc(encoded)
+        if options.consistency_weight > 0:
+            parts["consistency"] = (
+                consistency_loss(logits, encoded_lens)[0]
+                if batch.views == 2
+                else encoded.new_zeros(())  # of the development set
+            )
+        if options.ctc_weight > 0:
             parts["ctc"], _ = ctc_loss(
                 logits, encoded_lens, batch.tokens, batch.token_lens, blank=self.tokenizer.blank
             )
@@ -253,6 +271,7 @@ class CtcAttention:
             "right": (1 - options.ctc_weight) * self.reverse_weight,
             "alignment": options.alignment_weight,
             "middle": options.middle_weight,
+            "consistency": options.consistency_weight,
         }
         total = torch.stack([weights[name] * parts[name] for name in self.parts]).sum()
         counts = {
