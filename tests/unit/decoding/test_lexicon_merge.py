@@ -47,12 +47,12 @@ def some_tokens(rng: np.random.Generator) -> tuple[Tokens, Stay, New, Trace]:
 
 def words_of(trace: Trace, entry: int) -> tuple[int, ...]:
     _, path = next(trace.paths([(0.0, entry)]))
-    return tuple(word for word in trace.read(path)[2] if word >= 0)
+    return tuple(word for word in trace.read([path])[0][2] if word >= 0)
 
 
 def ways_of(trace: Trace, entry: int) -> Iterator[Way]:
     for score, path in trace.paths([(0.0, entry)]):
-        yield round(-score, 9), tuple(word for word in trace.read(path)[2] if word >= 0)
+        yield round(-score, 9), tuple(word for word in trace.read([path])[0][2] if word >= 0)
 
 
 def expected(
