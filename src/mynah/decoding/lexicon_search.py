@@ -239,15 +239,12 @@ class LexiconSearch:
         tree, beam = self.tree, self.beam
         if len(stay) >= beam:
             floor = max(floor, _least_of_best(stay, beam))
-        rows, children = self._possible(tokens.node, total, steps, floor)
+        rows, children, score = self._possible(tokens.node, total, steps, floor)
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
-        score = total[rows]
         repeated = again.nonzero()[0]
-        score[repeated] = tokens.blank[rows[repeated]]
-        score += logs
-        score += tree.gain[children]
+        score[repeated] += tokens.blank[rows[repeated]] - total[rows[repeated]]
         floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
         kept = (score >= floor).nonzero()[0]
         rivals = np.concatenate([stay, score[kept]])
@@ -265,10 +262,11 @@ class LexiconSearch:
 
     def _possible(
         self, nodes: IndexArray, total: FloatArray, steps: FloatArray, floor: float
-    ) -> tuple[IndexArray, IndexArray]:
-        """Tokens with the children of their nodes, without most of those that stay below a floor.
+    ) -> tuple[IndexArray, IndexArray, FloatArray]:
+        """Tokens with the children of their nodes and what they score there, without those that
+        stay below a floor.
 
-        Tokens of one node, three or so, stand side by side: what they have in common is asked once.
+        Tokens of one node, five or so, stand side by side: what they have in common is asked once.
         """
         tree, floor = self.tree, floor - _ROUNDING
         new = np.empty(len(nodes), bool)
@@ -281,12 +279,14 @@ class LexiconSearch:
         owners, children = members(tree.first[node], tree.count[node], alive)
         step = steps[tree.unit[children]] + tree.gain[children]
         able = (step + best[owners] >= floor).nonzero()[0]
-        owners, children = owners[able], children[able]
+        owners, children, step = owners[able], children[able], step[able]
         size = np.empty_like(first)
         np.subtract(first[1:], first[:-1], out=size[:-1])
         size[-1] = len(nodes) - first[-1]
-        children, rows = members(first[owners], size[owners], children)
-        return rows, children
+        which, rows = members(first[owners], size[owners], np.arange(len(owners)))
+        score = total[rows] + step[which]
+        able = (score >= floor).nonzero()[0]
+        return rows[able], children[which[able]], score[able]
 
     def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
         """The tokens at the root after the words that end at the nodes of ``new``."""
