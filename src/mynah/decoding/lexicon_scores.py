@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from mynah.decoding.hypothesis import Hypothesis
 from mynah.decoding.lexicon import Lexicon
 
 UNKNOWN = "<unk>"
+
+_Word = TypeVar("_Word", int, str)
 
 
 class WordModel(Protocol):
@@ -92,13 +94,10 @@ class WordScores:
             score += more
         return tuple(after), score
 
-    def whole(self, words: Sequence[int], *, end: bool) -> float:
-        """What a sequence of words scores from the start, with the end or without."""
-        states, total = self.start(), 0.0
-        for word in words:
-            states, score = self.extend(states, word)
-            total += score
-        return total + self.finish(states) if end else total
+    def whole(self, sequences: Sequence[Sequence[int]], *, end: bool) -> list[float]:
+        """What sequences of words score from the start, with the end or without."""
+        ways = _walk(sequences, self.start(), self.extend)
+        return [total + self.finish(states) if end else total for states, total in ways]
 
     def finish(self, states: tuple[Any, ...]) -> float:
         """What the end of the utterance adds."""
@@ -123,13 +122,13 @@ def rescore_words(
     The score of the language model ``used`` in the search, times ``used_weight`` (``weight`` when
     left out), is taken from them first.
     """
+    sentences = [[text for text, _, _ in hypothesis.words] for hypothesis in nbest]
+    news = _sentences(model, sentences)
+    olds = _sentences(used, sentences) if used is not None else [0.0] * len(nbest)
+    before = weight if used_weight is None else used_weight
     scored = []
-    for hypothesis in nbest:
-        words = [text for text, _, _ in hypothesis.words]
-        more = weight * _sentence(model, words)
-        if used is not None:
-            before = weight if used_weight is None else used_weight
-            more -= before * _sentence(used, words)
+    for hypothesis, new, old in zip(nbest, news, olds, strict=True):
+        more = weight * new - before * old
         score, added = hypothesis.score + more, hypothesis.added + more
         scored.append(replace(hypothesis, score=score, added=added))
     return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
@@ -150,22 +149,44 @@ def rescore_sentences(
     Of ``weight``, the weight of ``used`` in the search, the sentence model gets ``share`` and
     ``used`` the rest; ``bonus`` is added for each word.
     """
+    sentences = [[text for text, _, _ in hypothesis.words] for hypothesis in nbest]
+    logs = _sentences(used, sentences) if used is not None else [0.0] * len(nbest)
     scored = []
-    for hypothesis, log_prob in zip(nbest, log_probs, strict=True):
-        words = [text for text, _, _ in hypothesis.words]
-        before = 0.0 if used is None else _sentence(used, words)
-        more = weight * share * (log_prob - before) + bonus * len(words)
+    for hypothesis, log_prob, before in zip(nbest, log_probs, logs, strict=True):
+        more = weight * share * (log_prob - before) + bonus * len(hypothesis.words)
         score, added = hypothesis.score + more, hypothesis.added + more
         scored.append(replace(hypothesis, score=score, added=added))
     return sorted(scored, key=lambda hypothesis: hypothesis.score, reverse=True)
 
 
-def _sentence(model: WordModel, words: Sequence[str]) -> float:
-    state, total = model.start(), 0.0
-    for word in words:
-        state, score = model.score(state, model.word_id(word))
-        total += score
-    return total + model.end(state)
+def _sentences(model: WordModel, sentences: Sequence[Sequence[str]]) -> list[float]:
+    """The natural logarithms that a model gives sentences, their ends included."""
+
+    def extend(state: Any, word: str) -> tuple[Any, float]:
+        after: tuple[Any, float] = model.score(state, model.word_id(word))
+        return after
+
+    ways = _walk(sentences, model.start(), extend)
+    return [total + model.end(state) for state, total in ways]
+
+
+def _walk(
+    sequences: Sequence[Sequence[_Word]],
+    start: Any,
+    extend: Callable[[Any, _Word], tuple[Any, float]],
+) -> Iterator[tuple[Any, float]]:
+    """The states after sequences of words and their scores; a beginning that several have is
+    scored once."""
+    known: dict[tuple[int, _Word], tuple[int, Any, float]] = {}
+    for sequence in sequences:
+        number, state, total = 0, start, 0.0
+        for word in sequence:
+            after = known.get((number, word))
+            if after is None:
+                state, score = extend(state, word)
+                after = known[number, word] = len(known) + 1, state, total + score
+            number, state, total = after
+        yield state, total
 
 
 @lru_cache(maxsize=4)

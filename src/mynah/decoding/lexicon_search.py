@@ -15,9 +15,10 @@ tokens together. Their number, more than that of the tokens, is what a frame cos
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -238,15 +239,12 @@ class LexiconSearch:
         tree, beam = self.tree, self.beam
         if len(stay) >= beam:
             floor = max(floor, _least_of_best(stay, beam))
-        rows, children = self._possible(tokens.node, total, steps, floor)
+        rows, children, score = self._possible(tokens.node, total, steps, floor)
         units = tree.unit[children]
         logs = steps[units]
         again = units == tokens.last[rows]  # the same unit twice needs a blank between
-        score = total[rows]
         repeated = again.nonzero()[0]
-        score[repeated] = tokens.blank[rows[repeated]]
-        score += logs
-        score += tree.gain[children]
+        score[repeated] += tokens.blank[rows[repeated]] - total[rows[repeated]]
         floor = max(floor, float(score.max(initial=NEVER)) - self.margin)
         kept = (score >= floor).nonzero()[0]
         rivals = np.concatenate([stay, score[kept]])
@@ -264,10 +262,11 @@ class LexiconSearch:
 
     def _possible(
         self, nodes: IndexArray, total: FloatArray, steps: FloatArray, floor: float
-    ) -> tuple[IndexArray, IndexArray]:
-        """Tokens with the children of their nodes, without most of those that stay below a floor.
+    ) -> tuple[IndexArray, IndexArray, FloatArray]:
+        """Tokens with the children of their nodes and what they score there, without those that
+        stay below a floor.
 
-        Tokens of one node, three or so, stand side by side: what they have in common is asked once.
+        Tokens of one node, five or so, stand side by side: what they have in common is asked once.
         """
         tree, floor = self.tree, floor - _ROUNDING
         new = np.empty(len(nodes), bool)
@@ -280,12 +279,14 @@ class LexiconSearch:
         owners, children = members(tree.first[node], tree.count[node], alive)
         step = steps[tree.unit[children]] + tree.gain[children]
         able = (step + best[owners] >= floor).nonzero()[0]
-        owners, children = owners[able], children[able]
+        owners, children, step = owners[able], children[able], step[able]
         size = np.empty_like(first)
         np.subtract(first[1:], first[:-1], out=size[:-1])
         size[-1] = len(nodes) - first[-1]
-        children, rows = members(first[owners], size[owners], children)
-        return rows, children
+        which, rows = members(first[owners], size[owners], np.arange(len(owners)))
+        score = total[rows] + step[which]
+        able = (score >= floor).nonzero()[0]
+        return rows[able], children[which[able]], score[able]
 
     def _end_words(self, new: New, floor: float, contexts: Contexts) -> New:
         """The tokens at the root after the words that end at the nodes of ``new``."""
@@ -324,15 +325,17 @@ class LexiconSearch:
                 if scores[i] > NEVER:
                     ends.append((float(scores[i]) + last, int(entries[i])))
         found: dict[tuple[str, ...], Hypothesis] = {}
-        tries = 0
+        tries = 20 * limit
         with utterance.lock:
-            for score, path in utterance.trace.paths(ends):
-                hypothesis = self._read(utterance.trace, path, score, end=True)
-                found.setdefault(tuple(text for text, _, _ in hypothesis.words), hypothesis)
-                tries += 1
-                if len(found) >= limit or tries >= 20 * limit:
+            paths = utterance.trace.paths(ends)
+            while (wanted := min(limit - len(found), tries)) > 0:
+                some = list(itertools.islice(paths, wanted))
+                tries -= wanted
+                for hypothesis in self._read(utterance.trace, some, end=True):
+                    found.setdefault(tuple([text for text, _, _ in hypothesis.words]), hypothesis)
+                if len(some) < wanted:
                     break
-        return list(found.values())[:limit]
+        return list(found.values())
 
     def partial(self, state: LexiconState) -> Hypothesis:
         """The words of the best token so far, without one that has only begun.
@@ -345,14 +348,32 @@ class LexiconSearch:
         blank, unit = float(tokens.blank[i]), float(tokens.unit[i])
         entry = tokens.blank_entry[i] if blank >= unit else tokens.unit_entry[i]
         with state.utterance.lock:
-            _, path = next(trace.paths([(max(blank, unit), int(entry))]))
-            return self._read(trace, path, max(blank, unit), end=False)
+            paths = itertools.islice(trace.paths([(max(blank, unit), int(entry))]), 1)
+            return self._read(trace, list(paths), end=False)[0]
 
-    def _read(self, trace: Trace, path: list[int], score: float, *, end: bool) -> Hypothesis:
-        units, times, words, log_probs = trace.read(path)
+    def _read(
+        self, trace: Trace, paths: Sequence[tuple[float, list[int]]], *, end: bool
+    ) -> list[Hypothesis]:
+        """The hypotheses of paths and their scores, which are read all at once."""
+        read = trace.read([path for _, path in paths])
+        numbers = [[word for word in words if word >= 0] for _, _, words, _ in read]
+        added = self.scores.whole(numbers, end=end)
+        return [
+            self._hypothesis(*ways, score, more)
+            for ways, (score, _), more in zip(read, paths, added, strict=True)
+        ]
+
+    def _hypothesis(
+        self,
+        units: list[int],
+        times: list[int],
+        words: list[int],
+        probabilities: list[float],
+        score: float,
+        added: float,
+    ) -> Hypothesis:
         found: list[tuple[str, int, int]] = []
         sure: list[float] = []
-        numbers = [word for word in words if word >= 0]
         first = stop = 0  # of the word in progress, and of what is complete
         for i, word in enumerate(words):
             if word == BETWEEN:
@@ -366,9 +387,9 @@ class LexiconSearch:
             tokens=tuple(units[:stop]),
             score=score,
             times=tuple(times[:stop]),
-            token_confidences=tuple(min(1.0, math.exp(log)) for log in log_probs[:stop]),
+            token_confidences=tuple(probabilities[:stop]),
             words=tuple(found),
-            added=self.scores.whole(numbers, end=end),
+            added=added,
             spelled=tuple(sure) if len(self.lexicon.words) in words else (),
         )
 

@@ -26,6 +26,12 @@ _FIELDS = {"before": np.int32, "time": np.int32, "unit": np.int32, "word": np.in
            "log_prob": np.float32, "history": np.uint64, "other": np.int32,
            "behind": np.float64}  # fmt: skip
 
+# Where a way may turn off: what is paid then, how far from the end of the way (of equal ones the
+# first), the entry that it leads to, and how many entries of the way are kept.
+_Turn: TypeAlias = tuple[float, int, int, int]
+_Way: TypeAlias = tuple[list[int], list[_Turn]]  # its entries, last to first; its turns, best first
+_Waiting: TypeAlias = tuple[float, int, int, int]  # cost, the way, how far, the turn's number
+
 
 class Trace:
     """Entries: a unit, its frame, the word that ends with it, and the entry before.
@@ -98,30 +104,52 @@ class Trace:
         return slice(first, stop)
 
     def paths(self, ends: Sequence[tuple[float, int]]) -> Iterator[tuple[float, list[int]]]:
-        """Scores and entries, first to last, of the ways to ``ends`` (score, entry), best first."""
+        """Scores and entries, first to last, of the ways to ``ends`` (score, entry), best first.
+
+        Where a way might have turned off waits behind its best such place, so that the heap is
+        small and a way costs no more than its length.
+        """
         arrays = self._arrays
         before, units, others, behind = (  # views give numbers of Python's, and faster than arrays
             arrays[name].data for name in ("before", "unit", "other", "behind")
         )
-        count = itertools.count()  # equal scores: the first found
-        heap = [(-score, next(count), entry, list[int]()) for score, entry in ends]
-        heapq.heapify(heap)
+        first = sorted((-score, n, entry, 0) for n, (score, entry) in enumerate(ends))
+        ways: list[_Way] = [([], first)]
+        heap: list[_Waiting] = []
+        _wait(heap, 0, first, 0)
         while heap:
-            cost, _, entry, later = heapq.heappop(heap)
-            path = list[int]()
+            cost, number, _, rank = heapq.heappop(heap)
+            later, turns = ways[number]
+            _, _, entry, kept = turns[rank]
+            _wait(heap, number, turns, rank + 1)
+            path, turns = later[:kept], []
             while entry > 0:
                 if units[entry] >= 0:
                     path.append(entry)
                 else:
-                    other = (cost + behind[entry], next(count), others[entry])
-                    heapq.heappush(heap, (*other, later + path))
+                    turns.append((cost + behind[entry], len(turns), others[entry], len(path)))
                 entry = before[entry]
-            yield -cost, (later + path)[::-1]
+            turns.sort()
+            _wait(heap, len(ways), turns, 0)
+            ways.append((path, turns))
+            yield -cost, path[::-1]
 
-    def read(self, path: list[int]) -> tuple[list[int], list[int], list[int], list[float]]:
-        """Units, frames, words and log-probabilities of entries."""
-        arrays = self._arrays
-        units, times, words, log_probs = (
-            arrays[name][path].tolist() for name in ("unit", "time", "word", "log_prob")
-        )
-        return units, times, words, log_probs
+    def read(
+        self, paths: Sequence[list[int]]
+    ) -> list[tuple[list[int], list[int], list[int], list[float]]]:
+        """Units, frames, words and probabilities of the entries of each of ``paths``."""
+        arrays, entries = self._arrays, np.array(list(itertools.chain(*paths)), np.int64)
+        units, times, words = (arrays[n][entries].tolist() for n in ("unit", "time", "word"))
+        probs = np.exp(arrays["log_prob"][entries].astype(np.float64))
+        sure = np.minimum(probs, 1.0).tolist()
+        edges = itertools.accumulate(map(len, paths), initial=0)
+        return [
+            (units[a:b], times[a:b], words[a:b], sure[a:b]) for a, b in itertools.pairwise(edges)
+        ]
+
+
+def _wait(heap: list[_Waiting], way: int, turns: list[_Turn], number: int) -> None:
+    """Put the turn ``number`` of a way in line, if there is one."""
+    if number < len(turns):
+        cost, place, _, _ = turns[number]
+        heapq.heappush(heap, (cost, way, place, number))

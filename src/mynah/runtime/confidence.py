@@ -128,10 +128,15 @@ def find_evidence(
     same = (best.words, best.times)
     score = next((h.score for h in nbest if (h.words, h.times) == same), best.score)
     others = [
-        (other.score, {(text, other.times[first]) for text, first, _ in other.words})
+        other
         for other in nbest
         if (other.words, other.times) != same and len(other.times) == len(other.tokens)
     ]
+    places: dict[str, list[tuple[int, int]]] = {text: [] for text, _, _ in best.words}
+    for number, other in enumerate(others):  # which of them say a word, and at which frame
+        for text, first, _ in other.words:
+            if text in places:
+                places[text].append((number, other.times[first]))
     found: list[Evidence] = []
     state = None if model is None else model.start()
     for text, first, _ in best.words:
@@ -139,11 +144,8 @@ def find_evidence(
         if model is not None:
             state, natural = model.score(state, model.word_id(text))
         time = best.times[first]
-        without = [
-            other
-            for other, words in others
-            if not any(word == text and abs(at - time) < NEAR for word, at in words)
-        ]
+        having = {number for number, at in places[text] if abs(at - time) < NEAR}
+        without = [other.score for number, other in enumerate(others) if number not in having]
         margin = score - max(without) if without else MOST
         found.append((min(max(margin, -MOST), MOST), natural))
     return tuple(found)

@@ -47,12 +47,12 @@ def some_tokens(rng: np.random.Generator) -> tuple[Tokens, Stay, New, Trace]:
 
 def words_of(trace: Trace, entry: int) -> tuple[int, ...]:
     _, path = next(trace.paths([(0.0, entry)]))
-    return tuple(word for word in trace.read(path)[2] if word >= 0)
+    return tuple(word for word in trace.read([path])[0][2] if word >= 0)
 
 
 def ways_of(trace: Trace, entry: int) -> Iterator[Way]:
     for score, path in trace.paths([(0.0, entry)]):
-        yield round(-score, 9), tuple(word for word in trace.read(path)[2] if word >= 0)
+        yield round(-score, 9), tuple(word for word in trace.read([path])[0][2] if word >= 0)
 
 
 def expected(
@@ -113,3 +113,32 @@ def test_keys_are_read_as_they_were_made() -> None:
     keys = make_keys(New(*some, *[np.zeros(0, np.int64)] * 4))
     for given, read in zip(some, read_keys(keys), strict=True):
         assert read.tolist() == given.tolist()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ways_come_in_order_and_of_equal_ones_the_first(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trace, zero = Trace(), np.zeros(1, np.int64)
+    for time in range(9):  # entries, and places where two ways meet, at whole distances: many ties
+        before, other = rng.integers(0, trace.size, (2, 1))
+        trace.add(before, time, zero + 1, zero + NO_WORD, np.zeros(1), trace.histories(before))
+        lead = np.array([trace.size - 1])
+        trace.meet(lead, zero > 0, other, rng.integers(0, 3, 1).astype(np.float64))
+    ends = [(-float(rng.integers(0, 3)), int(entry)) for entry in rng.integers(1, trace.size, 4)]
+    arrays = trace._arrays
+    waiting = [(-score, n, entry, list[int]()) for n, (score, entry) in enumerate(ends)]
+    met, expected = len(ends), []
+    while waiting:  # the plain program: every turn waits by itself
+        cost, _, entry, path = waiting.pop(waiting.index(min(waiting)))
+        path = list(path)
+        while entry > 0:
+            if arrays["unit"][entry] >= 0:
+                path.append(entry)
+            else:
+                turn = cost + float(arrays["behind"][entry]), met, int(arrays["other"][entry])
+                waiting.append((*turn, list(path)))
+                met += 1
+            entry = int(arrays["before"][entry])
+        expected.append((-cost, path[::-1]))
+    assert len(expected) > len(ends)
+    assert list(trace.paths(ends)) == expected

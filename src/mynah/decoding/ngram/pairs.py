@@ -130,6 +130,13 @@ class _Children:
 
     def find(self, parents: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Which of ``words`` (P,) are children of ``parents`` (-1 has none), and these nodes."""
+        there = (parents >= 0).nonzero()[0]
+        if len(there) < len(parents):
+            at, places = self._find(parents[there], words[there])
+            return there[at], places
+        return self._find(parents, words)
+
+    def _find(self, parents: Ints, words: Ints) -> tuple[Ints, Ints]:
         block = self._keys.searchsorted(self._join(parents, words), side="right")
         block -= 1
         held = self._blocks.take(block, axis=0, mode="clip")
