@@ -314,10 +314,11 @@ def test_what_is_left_out_early_would_not_be_kept(
     """The same as when all children of all tokens are made."""
 
     def everything(
-        search: LexiconSearch, nodes: np.ndarray, total: np.ndarray, *_: object
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.arange(len(nodes))
-        return members(search.tree.first[nodes], search.tree.count[nodes], rows)
+        search: LexiconSearch, nodes: np.ndarray, total: np.ndarray, steps: np.ndarray, _: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        tree, owners = search.tree, np.arange(len(nodes))
+        rows, children = members(tree.first[nodes], tree.count[nodes], owners)
+        return rows, children, total[rows] + (steps[tree.unit[children]] + tree.gain[children])
 
     for seed in range(8):
         lexicon = make_lexicon(ENTRIES, UNITS, boundary=3 if seed % 2 else None)
