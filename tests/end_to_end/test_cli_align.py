@@ -118,10 +118,12 @@ def test_text_from_standard_input(
 
 
 def test_silence(tmp_path: Path, capsys: Capture) -> None:
-    write(tmp_path / "silence.wav", np.zeros(RATE, np.float32), RATE)
+    write(tmp_path / "silence.wav", np.zeros(9 * RATE, np.float32), RATE)
     (tmp_path / "a.txt").write_text(ONE)
-    assert main(["align", str(tmp_path / "silence.wav"), str(tmp_path / "a.txt")]) == 1
-    assert "was heard" in capsys.readouterr().err
+    for more in ([], ["--exact"]):
+        files = [str(tmp_path / name) for name in ("silence.wav", "a.txt")]
+        assert main(["align", *files, *more]) == 1
+        assert "was heard" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
