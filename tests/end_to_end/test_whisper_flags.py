@@ -98,6 +98,14 @@ FASTER: dict[str, list[str]] = {
     "--vad_neg_threshold": ["0.2"],
     "--vad_speech_pad_ms": ["200"],
 }
+# what a flag acts beside
+BESIDE = {
+    "--best_of": ["--temperature", "0.2"],
+    "--patience": ["--beam_size", "2"],
+    "--length_penalty": ["--beam_size", "2"],
+    "--pretty_json": ["--output_format", "json"],
+    "--speaker_name": ["--diarization", "x.rttm"],
+}
 REFUSED = [
     ("--compute_type", "float16", "fp16 is for a GPU"),
     ("--compute_type", "int16", "--compute-type: 'int16' cannot be honoured"),
@@ -127,6 +135,9 @@ REFUSED = [
     ("--batch", "2", "--batch: a Whisper model has --batched"),
     ("--format", "srt", "--output-format: --format is the same"),
 ]  # fmt: skip
+
+
+TURN = "SPEAKER any 1 0 9 <NA> <NA> SPEAKER_00 <NA> <NA>\n"
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +199,11 @@ ALL = {**WHISPER, **CTRANSLATE2, **FASTER}
 @pytest.mark.parametrize("flag", ALL)
 def test_every_flag(call: Call, flag: str, tmp_path: Path) -> None:
     spellings = [flag, flag.replace("_", "-")]
+    Path("x.rttm").write_text(TURN, encoding="utf-8")
     for number, value in enumerate(ALL[flag]):
         value = str(tmp_path / "out") if value == "OUT" else value
-        more = ["--output_format", "srt"] if "format" not in flag else []
+        more = BESIDE.get(flag, [])
+        more = more if "format" in f"{flag} {more}" else [*more, "--output_format", "srt"]
         code, _, err = call(spellings[number % 2], value, *more)
         assert code == 0, f"{flag} {value}: {err}"
 
@@ -309,16 +322,14 @@ def test_languages_are_detected(call: Call) -> None:
 def test_layout_and_words(call: Call, tmp_path: Path) -> None:
     code, _, err = call("--output_format", "srt", "--word_timestamps", "True",
                         "--max_line_width", "8", "--max_line_count", "1", "--highlight_words",
-                        "True", "--max_words_per_line", "2")  # fmt: skip
+                        "True")  # fmt: skip
     assert code == 0, err
     text = (tmp_path / "talk.srt").read_text("utf-8")
     assert "<u>" in text
 
 
 def test_speakers(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "x.rttm").write_text(
-        "SPEAKER any 1 0 9 <NA> <NA> SPEAKER_00 <NA> <NA>\n", encoding="utf-8"
-    )
+    (tmp_path / "x.rttm").write_text(TURN, encoding="utf-8")
     code, out, err = call("--format", "json", "--diarization", "x.rttm", "--speaker_name", "Ann")
     assert code == 0, err
     words = Transcript.from_json(out).words

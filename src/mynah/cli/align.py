@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, company, layout
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from mynah.runtime.align import AlignedText
+    from mynah.runtime.result import Word
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "textgrid", "ctm")
+RULES = layout.rules(lambda args: [args.format])
+HEARD = 0.001  # confidence below which nothing of a word was heard
 SHOWN = 20  # missing words and stretches that are listed
 
 
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default=6.0, help="refuse longer recordings (default: 6)")  # fmt: skip
     parser.add_argument("--language", metavar="CODE", help="one of the model's languages")
     parser.add_argument("--quiet", action="store_true", help="no report")
-    common.add_layout_arguments(parser)
+    layout.add_arguments(parser)
     common.add_model_arguments(parser)
 
 
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from mynah.runtime import align, writers
     from mynah.whole import write_whole
 
+    company.refuse(args, RULES)
     if args.recording == "-" and args.text == "-":
         raise ConfigError("RECORDING and TEXT: only one of them can be standard input")
     if args.channel is not None and not args.channel.isdecimal():
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     name = "stdin" if args.recording == "-" else Path(args.recording).stem
     written = writers.render(
-        found.transcript, args.format, words=True, layout=common.layout(args), recording=name
+        found.transcript, args.format, words=True, layout=layout.chosen(args), recording=name
     )
     if args.output:
         write_whole(args.output, written)
@@ -82,10 +86,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in report(found):
             print(line, file=sys.stderr)
-    heard = any(word.source == "aligned" for word in found.transcript.words)
+    heard = any(map(_is_heard, found.transcript.words))
     if not heard:
         print(f"{args.recording}: no word of {args.text} was heard", file=sys.stderr)
     return 0 if heard else 1
+
+
+def _is_heard(word: Word) -> bool:
+    """Whether a word is there; with --exact all are aligned, also those that nothing speaks for."""
+    return word.source == "aligned" and (word.confidence is None or word.confidence >= HEARD)
 
 
 def read_text(name: str) -> str:

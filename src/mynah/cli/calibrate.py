@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, whisper_flags
 from mynah.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def run(args: argparse.Namespace) -> int:
     from mynah.model_folder import find_model, update_calibration
 
     recognizer = common.choice(args).load()
+    whisper_flags.refuse(args, recognizer.info.name)
     words = collect(
         recognizer,
         args.manifest,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mynah.cli import whisper_flags
-from mynah.cli.whisper_flags import count, optional
+from mynah.cli import company, whisper_flags
+from mynah.cli.whisper_flags import count
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.recognizer import Recognizer
     from mynah.runtime.request import Request
-    from mynah.runtime.subtitles import Layout
 
 # flags that a Whisper model has not, and what it has instead
 WHISPER_HAS_NOT = {
@@ -36,7 +35,8 @@ WHISPER_HAS_NOT = {
     "second_look": ": it hears whole windows",
     "chars": ": it has no times of characters",
 }
-LAYOUT = ("max_line_width", "max_line_count", "max_words_per_line", "highlight_words")
+HOTWORDS = company.needs(["hotword_weight"], "hotwords")
+MOST_AT_ONCE = 256  # recordings or windows; memory grows with them
 METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
 VAD = {
     "onset": "probability at which speech begins",
@@ -130,6 +130,35 @@ def positive(text: str) -> int:
     return value
 
 
+def up_to(most: int, least: int = 1) -> Callable[[str], int]:
+    """A whole number from ``least`` to ``most``, for argparse."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not in {least}..{most}")
+        return value
+
+    return number
+
+
+def within(low: float, high: float) -> Callable[[str], float]:
+    """A number from ``low`` to ``high``, for argparse."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low:g}..{high:g}")
+        return value
+
+    return number
+
+
+def workers(text: str) -> int:
+    """Processes that each hold a model: at most twice the cores, and 8 anywhere; for argparse."""
+    return up_to(max(2 * cores(), 8))(text)
+
+
 def above_zero(text: str) -> float:
     """A number above 0, for argparse."""
     value = float(text)
@@ -157,11 +186,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=count, metavar="N", help="threads of one computation")
 
 
-def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How units are searched, and what counts as speech."""
+def add_decoding_arguments(parser: argparse.ArgumentParser, *, live: bool = True) -> None:
+    """How units are searched, and what counts as speech; ``live``: of streams, too."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--method", choices=METHODS, help="default: the model's own")
-    group.add_argument("--beam", type=positive, metavar="N", help="hypotheses kept")
+    group.add_argument("--beam", type=up_to(1000), metavar="N",
+                       help="hypotheses kept; of method lexicon the length of the n-best, whose "
+                       "places kept a frame are --set tokens=N and --set margin=X")  # fmt: skip
     group.add_argument("--language", metavar="CODE", help="one of the model's languages")
     group.add_argument("--hotwords", action="append", default=[], metavar="FILE|A,B=3.5",
                        help="phrases to prefer: a file with one a line, or a list; "
@@ -177,11 +208,12 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="another option: blank_penalty, ctc_weight, reverse_weight, "
                        "length_penalty, blank_skip, top_units, word_bonus, lm_unknown, lm_level, "
-                       "lm_pass, hotword_cap, rescorer_share, nbest, rescorer_bonus; "
-                       "may be repeated")  # fmt: skip
-    group.add_argument("--second-look", action=argparse.BooleanOptionalAction, default=None,
-                       help="live: hear a segment once more, as a whole, when it has ended "
-                       "(default: the model's own)")  # fmt: skip
+                       "lm_pass, hotword_cap, tokens, margin, unknown_word, rescorer_share, nbest, "
+                       "rescorer_bonus, risk_scale; may be repeated")  # fmt: skip
+    if live:
+        group.add_argument("--second-look", action=argparse.BooleanOptionalAction, default=None,
+                           help="live: hear a segment once more, as a whole, when it has ended "
+                           "(default: the model's own)")  # fmt: skip
     group = parser.add_argument_group("voice activity")
     group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")
     for name, meaning in VAD.items():
@@ -203,35 +235,6 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", action="append", default=[], metavar="KEY=SECONDS",
                         help="when a live segment ends: nothing=5, after_speech=1, after_digit=2, "
                         "longest=20, search=5 (inf: never); may be repeated")  # fmt: skip
-
-
-def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
-    """How subtitles are laid out, by the names that whisper gave the options."""
-    group = parser.add_argument_group("subtitles (srt, vtt)")
-    group.add_argument("--max-line-width", "--max_line_width", type=optional(positive), metavar="N",
-                       help="characters of a line (default: 42)")  # fmt: skip
-    group.add_argument("--max-line-count", "--max_line_count", type=optional(positive), metavar="N",
-                       help="lines at once (default: 2)")  # fmt: skip
-    group.add_argument("--max-words-per-line", "--max_words_per_line", type=optional(positive),
-                       metavar="N",
-                       help="words at once; no effect with --max-line-width")  # fmt: skip
-    group.add_argument("--highlight-words", "--highlight_words", action="store_true",
-                       help="underline each word while it is spoken")  # fmt: skip
-
-
-def layout(args: argparse.Namespace) -> Layout:
-    """The layout of subtitles that the arguments ask for."""
-    from mynah.runtime.subtitles import Layout
-
-    def limit(value: int | str | None) -> int | None:
-        return None if isinstance(value, str) else value
-
-    return Layout(
-        max_line_width=limit(args.max_line_width),
-        max_line_count=limit(args.max_line_count),
-        max_words_per_line=limit(args.max_words_per_line),
-        highlight_words=args.highlight_words,
-    )
 
 
 def choice(args: argparse.Namespace, *, workers: int = 1, threads: int | None = None) -> Choice:
@@ -268,7 +271,7 @@ def request(
         chars=chars,
         language=args.language,
         endpointing=_endpointing(args),
-        second_look=args.second_look,
+        second_look=getattr(args, "second_look", None),
         vad=_vad(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
@@ -317,7 +320,11 @@ def _prompt(given: list[str]) -> str | None:
 
 
 def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
-    """The model's options with what the arguments change."""
+    """The model's options with what the arguments change.
+
+    Raises:
+        ConfigError: a wrong option, or one that cannot act.
+    """
     import dataclasses
 
     from mynah.config import as_dict, build, override
@@ -328,13 +335,35 @@ def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> Decodi
         options = dataclasses.replace(options, beam=args.beam)
     if args.lm_weight is not None:
         options = dataclasses.replace(options, lm_weight=args.lm_weight)
-    if not args.set:
-        return options
-    try:
-        options = build(DecodingOptions, override(as_dict(options), args.set))
-    except ConfigError as error:
-        raise ConfigError(f"--set: {error}") from None
-    return recognizer.model.decoding_options(options)
+    if args.set:
+        try:
+            options = build(DecodingOptions, override(as_dict(options), args.set))
+        except ConfigError as error:
+            raise ConfigError(f"--set: {error}") from None
+        options = recognizer.model.decoding_options(options)
+    _refuse_idle(args, recognizer, options)
+    return options
+
+
+def _refuse_idle(
+    args: argparse.Namespace, recognizer: Recognizer, options: DecodingOptions
+) -> None:
+    """Refuse options of the search that cannot act with its method and company."""
+    named = {name: f"--{name.replace('_', '-')}" for name in ("beam", "lm_weight")}
+    flags = {named[name]: name for name in named if getattr(args, name) is not None}
+    flags |= {f"--set {name}": name for name in (one.partition("=")[0].strip() for one in args.set)}
+    if not flags:
+        return
+    from mynah.runtime.idle import company, idle
+
+    rescorer = None if args.rescorer is None else args.rescorer != "off"
+    beside = company(
+        recognizer.model, hotwords=bool(args.hotwords), lm=args.lm is not None, rescorer=rescorer
+    )
+    for shown, name in flags.items():
+        reason = idle(name, options, beside)
+        if reason is not None:
+            raise ConfigError(f"{shown}: {reason}")
 
 
 def _hotwords(args: argparse.Namespace) -> Hotwords | None:

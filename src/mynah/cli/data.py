@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 
+from mynah.cli import common
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of ``mynah data`` and their options."""
@@ -53,7 +55,8 @@ def _common(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=0, help="recordings at a time (one a core)")
+    parser.add_argument("--jobs", type=common.up_to(256, 0), default=0, metavar="N",
+                        help="recordings at a time (one a core)")  # fmt: skip
 
 
 def _add_make(actions: _Actions[argparse.ArgumentParser]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, company
 from mynah.errors import ConfigError, MynahError
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
                         help="not those that meet it; may be repeated")  # fmt: skip
     parser.add_argument(
-        "--min-rate", type=float, default=1.2, metavar="R", help="words (hanzi) a second (1.2)"
-    )
+        "--min-rate", type=common.within(0, 100), default=1.2, metavar="R",
+        help="words (hanzi) a second (1.2)",
+    )  # fmt: skip
     parser.add_argument(
-        "--min-confidence", type=float, default=0.0, metavar="P", help="mean over the words (0)"
-    )
+        "--min-confidence", type=common.within(0, 1), default=0.0, metavar="P",
+        help="mean over the words (0)",
+    )  # fmt: skip
     common.add_model_arguments(parser)
-    common.add_decoding_arguments(parser)
+    common.add_decoding_arguments(parser, live=False)
 
 
 def run_label(args: argparse.Namespace) -> int:
@@ -50,6 +52,7 @@ def run_label(args: argparse.Namespace) -> int:
     from mynah.cli.data_common import Refused, count, cuts_of, progress
     from mynah.corpus import row_from_cut, write_tsv
 
+    company.refuse(args, [common.HOTWORDS])
     out = Path(args.out)
     if out.suffix != ".tsv":
         raise ConfigError(f"{out}: the name must end in .tsv")
@@ -119,7 +122,7 @@ def _facts(args: argparse.Namespace, recognizer: Recognizer) -> str:
 
     files = sorted(read_model_folder(find_model(args.model)).files.items())
     request = common.request(args, recognizer, words=True)
-    return json.dumps([files, recognizer.model.engine.name, request.key()])
+    return json.dumps([files, recognizer.engine_name, request.key()])
 
 
 class _Kept:

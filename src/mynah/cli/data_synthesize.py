@@ -14,6 +14,8 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+from mynah.cli import common
+
 
 def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``mynah data synthesize``."""
@@ -49,7 +51,8 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts or .tsv manifests (column text) with sentences that must not occur",
     )
     parser.add_argument("--split", default="train", help="the manifest's split column (train)")
-    parser.add_argument("--jobs", type=int, default=1, help="items made at a time (1)")
+    parser.add_argument("--jobs", type=common.up_to(256), default=1, metavar="N",
+                        help="items made at a time (1)")  # fmt: skip
 
 
 def run_synthesize(args: argparse.Namespace) -> int:

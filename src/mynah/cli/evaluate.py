@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common, whisper_flags
+from mynah.cli import common, company, whisper_flags
 from mynah.errors import ConfigError, InputError, MynahError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mynah.runtime.request import Request
 
 AT_ONCE = 64  # utterances read before they are decoded
+WORST = 5  # utterances that are shown
 STREAMS = 8  # live sessions stepped together
 
 
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", choices=("word", "char", "mixed"),
                         help="what is counted (default: by language)")  # fmt: skip
     parser.add_argument("--live", action="store_true", help="decode as live streams")
-    parser.add_argument("--worst", type=int, default=5, metavar="N",
+    parser.add_argument("--worst", type=int, metavar="N",
                         help="print the N worst utterances aligned (default: 5)")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write all as JSON to FILE, or - for stdout")
     parser.add_argument("--record", metavar="NAME",
@@ -56,6 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 prepare = whisper_flags.prepare
+RULES = (
+    common.HOTWORDS,
+    company.needs(["second_look"], "live"),
+    # which fits the confidences of the model's own search, offline
+    company.unless(
+        (
+            *("group", "unit", "live", "worst", "json", "record", "language", "endpoint"),
+            *("hotwords", "lm", "rescorer", "no_vad", *(f"vad_{name}" for name in common.VAD)),
+        ),
+        "calibrate",
+    ),
+    company.Rule(("worst",), lambda args: args.json != "-", "not with --json -, which has all"),
+)
 
 
 @dataclass
@@ -70,6 +84,7 @@ class Outcome:
 
 def run(args: argparse.Namespace) -> int:
     """Decode the utterances, compare, print."""
+    company.refuse(args, RULES)
     if args.calibrate:
         from mynah.cli import calibrate
 
@@ -108,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         "failed": outcome.failed,
     }
     if args.json != "-":
-        _print(report, facts, list(groups), args.worst)
+        _print(report, facts, list(groups), WORST if args.worst is None else args.worst)
     if args.json:
         _write_json(report, facts, list(groups), args.json)
     if args.record:

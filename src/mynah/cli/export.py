@@ -14,8 +14,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mynah.cli import common, company
+
 if TYPE_CHECKING:
     from mynah.model_folder import ModelFolder
+
+RULES = (
+    company.needs(["prior_weight", "root", "where", "limit"], "priors"),
+    company.Rule(
+        ("pack",), lambda args: "int8" in (args.precision or ["int8"]), "needs --precision int8"
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="divide by how often units are heard in these",
     )
-    parser.add_argument("--prior-weight", type=float, default=0.5, metavar="W", help="power (0.5)")
+    parser.add_argument(
+        "--prior-weight", type=common.within(0, 10), metavar="W", help="power (0.5)"
+    )
     parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
     parser.add_argument("--where", action="append", default=[], metavar="CONDITION")
-    parser.add_argument("--limit", type=int, default=300, metavar="N", help="recordings (300)")
+    parser.add_argument("--limit", type=common.positive, metavar="N", help="recordings (300)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export and print what was written."""
+    company.refuse(args, RULES)
     try:
         from mynah.export.folder import export_folder
     except ModuleNotFoundError as error:
@@ -88,7 +100,8 @@ def _divided(args: argparse.Namespace, source: ModelFolder, folder: Path) -> Mod
     from mynah.model_folder import read_model_folder
 
     cuts = list(read_manifest(args.priors, root=args.root, where=parse_conditions(args.where)))
-    step = max(1, len(cuts) // args.limit)  # spread over the set
+    step = max(1, len(cuts) // (args.limit or 300))  # spread over the set
     sounds = (load(cut, read, rate=source.info.sample_rate) for cut in cuts[::step])
-    fold_priors(source, folder, sounds, args.prior_weight)
+    weight = 0.5 if args.prior_weight is None else args.prior_weight
+    fold_priors(source, folder, sounds, weight)
     return read_model_folder(folder)

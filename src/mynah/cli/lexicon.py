@@ -16,7 +16,12 @@ from __future__ import annotations
 
 import argparse
 
-from mynah.errors import ConfigError
+from mynah.cli import company
+
+RULES = (
+    company.unless(["rescorer", "ngram", "spelling", "graph", "boundary"], "tlg"),
+    company.needs(["spelling", "graph", "boundary"], "table", "words", "ngram"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,12 +64,11 @@ def run(args: argparse.Namespace) -> int:
     from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM, SPELLING
     from mynah.runtime.lexicon_folder import add_graph, add_lexicon
 
+    company.refuse(args, RULES)
     if args.rescorer and not (args.table or args.words or args.ngram or args.tlg):
         _add_rescorer(args, args.model)
         return 0
     if args.tlg:
-        if args.rescorer:
-            raise ConfigError("--rescorer: ranks the words of a lexicon, and --tlg gives none")
         source = read_model_folder(find_model(args.model))
         add_graph(source, args.out, *args.tlg, settings=args.set)
         print(f"{args.out}: with the graph {args.tlg[0]}")

@@ -14,13 +14,18 @@ import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
-from mynah.errors import ConfigError, InputError, MissingDependency
+from mynah.cli import common, company
+from mynah.errors import InputError, MissingDependency
 
 if TYPE_CHECKING:
     from mynah.runtime.session import Event
 
 BLOCK = 0.1  # seconds read at once
+RULES = (
+    common.HOTWORDS,
+    company.unless(["microphone"], "pcm"),
+    company.Rule(("words",), lambda args: not args.json, "JSON has the words already"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pcm", action="store_true", help="raw 16-bit samples on standard input")
     parser.add_argument("--rate", type=common.positive, default=16000, metavar="HZ",
                         help="samples a second (default: 16000)")  # fmt: skip
-    parser.add_argument("--channels", type=common.positive, default=1, metavar="N",
+    parser.add_argument("--channels", type=common.up_to(64), default=1, metavar="N",
                         help="interleaved channels, which are mixed (default: 1)")  # fmt: skip
     parser.add_argument("--microphone", metavar="NAME", help="number or part of the name of one")
     parser.add_argument("--words", action="store_true", help="a line a word, with times")
@@ -45,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Listen until the sound ends or Ctrl-C."""
     import numpy as np
 
-    if args.pcm and args.microphone is not None:
-        raise ConfigError("--pcm, --microphone: only one of them")
+    company.refuse(args, RULES)
     recognizer = common.choice(args, threads=1).load()
     request = common.request(args, recognizer)
     session = recognizer.stream(request, rate=args.rate, chunk=args.chunk, keep=False)
@@ -127,8 +131,6 @@ class _shown:
         self._live: Any = None
 
     def __enter__(self) -> Callable[[list[Event]], None]:
-        if self._args.json and self._args.words:
-            raise ConfigError("--words: JSON has the words already")
         if self._args.json:
             return self._json
         if not sys.stdout.isatty():

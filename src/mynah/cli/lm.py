@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
-from mynah.cli import common
+from mynah.cli import common, company
 from mynah.cli.common import positive
 from mynah.errors import ConfigError, InputError
 
@@ -24,6 +24,24 @@ if TYPE_CHECKING:
     from mynah.decoding.ngram import NgramModel, Trie
 
 _UNITS = {"K": 10, "M": 20, "G": 30}
+BITS = 8
+
+
+def _packed(args: argparse.Namespace) -> bool:
+    """Whether the model that is written has our binary format."""
+    target: str = args.target if args.action == "convert" else args.out
+    return target.endswith(".ngram")
+
+
+RULES = (
+    company.needs(["share"], "neural"),
+    company.Rule(("bits", "mapped"), _packed, "ARPA has none; the name must end in .ngram"),
+    company.Rule(
+        ("min_count",),
+        lambda args: args.vocab is None or args.vocab.isdecimal(),
+        "not with a file of --vocab, which says the words",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--order", type=positive, default=3, metavar="N", help="longest n-grams (3)")
     train.add_argument("--vocab", metavar="N|FILE", help="keep the N most frequent words, or those "
                        "that are the first on a line of FILE (all)")  # fmt: skip
-    train.add_argument("--min-count", type=positive, default=1, metavar="N",
+    train.add_argument("--min-count", type=positive, metavar="N",
                        help="keep words that are there N times (1)")  # fmt: skip
     train.add_argument("--cutoff", type=int, nargs="+", default=[0], metavar="N",
                        help="n-grams of order 1, 2 ... that occur so often or less are left out; "
@@ -55,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _texts(ppl)
     ppl.add_argument("--neural", metavar="M",
                      help="a neural model too (family lm), alone and with this one")  # fmt: skip
-    ppl.add_argument("--share", type=float, default=0.5, metavar="P",
+    ppl.add_argument("--share", type=float, metavar="P",
                      help="of the neural model where both are mixed (0.5)")  # fmt: skip
     ppl.add_argument("--json", action="store_true", help="the figures as one JSON line")
     convert = actions.add_parser("convert", help="ARPA to binary and back")
@@ -78,7 +96,7 @@ def _out(parser: argparse.ArgumentParser) -> None:
 
 
 def _binary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bits", type=int, default=8, metavar="N",
+    parser.add_argument("--bits", type=int, metavar="N",
                         help="of a value in .ngram: 2 to 8, 32 for no loss (8)")  # fmt: skip
     parser.add_argument("--mapped", action="store_true",
                         help="a larger .ngram that stays on disk when it is used")  # fmt: skip
@@ -98,6 +116,7 @@ def _bytes(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do the action."""
+    company.refuse(args, RULES)
     actions = {"train": _train, "prune": _prune, "ppl": _ppl, "convert": _convert}
     code: int = actions[args.action](args)
     return code
@@ -119,14 +138,14 @@ def _train(args: argparse.Namespace) -> int:
     elif args.vocab is not None:
         words = _first_words(args.vocab)
     common.keep("--out", args.out, args.texts)
-    check_bits(args.bits)  # not after hours
+    check_bits(_bits(args))  # not after hours
     options = TrainOptions(
         order=args.order,
         cutoffs=tuple(args.cutoff),
         prune=args.prune,
         words=words,
         limit=limit,
-        min_count=args.min_count,
+        min_count=args.min_count or 1,
         memory=args.memory,
         folder=args.temp,
     )
@@ -175,10 +194,14 @@ def _save(trie: Trie, path: str, args: argparse.Namespace) -> None:
 
     from mynah.decoding.ngram import save_ngram
 
-    save_ngram(trie, path, bits=args.bits, compact=not args.mapped)
+    save_ngram(trie, path, bits=_bits(args), compact=not args.mapped)
     size = Path(path).stat().st_size
     each = size / sum(trie.counts)
     print(f"{path}: {_counts(trie)}; {size / 1e6:.2f} MB, {each:.2f} bytes an n-gram")
+
+
+def _bits(args: argparse.Namespace) -> int:
+    return BITS if args.bits is None else int(args.bits)
 
 
 def _counts(trie: Trie) -> str:
@@ -244,8 +267,9 @@ def _compare(model: NgramModel, args: argparse.Namespace) -> dict[str, float]:
 
     from mynah.runtime.rescorer import load_rescorer
 
-    if not 0 < args.share < 1:
-        raise ConfigError(f"--share: must be between 0 and 1, got {args.share}")
+    share = 0.5 if args.share is None else args.share
+    if not 0 < share < 1:
+        raise ConfigError(f"--share: must be between 0 and 1, got {share}")
     rescorer = load_rescorer(args.neural)
     count = tokens = known = 0
     totals = np.zeros(3)
@@ -255,7 +279,7 @@ def _compare(model: NgramModel, args: argparse.Namespace) -> dict[str, float]:
         ids = np.array([i for row in rows for i in (*row, model.eos)], dtype=np.int64)
         by_ngram = model.score_ids(ids, [len(row) + 1 for row in rows])
         by_neural = np.concatenate(rescorer.word_scores(batch))
-        both = np.logaddexp(np.log(args.share) + by_neural, np.log(1 - args.share) + by_ngram)
+        both = np.logaddexp(np.log(share) + by_neural, np.log(1 - share) + by_ngram)
         there = ids != model.unk
         totals += [float(scores[there].sum()) for scores in (by_ngram, by_neural, both)]
         count, tokens, known = count + len(batch), tokens + len(ids), known + int(there.sum())

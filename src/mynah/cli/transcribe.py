@@ -19,12 +19,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common, voices, whisper_flags
+from mynah.cli import common, company, layout, voices, whisper_flags
+from mynah.cli.progress import Bar, progress_over
 from mynah.errors import ConfigError, InputError, MissingDependency, MynahError, nearest
 
 if TYPE_CHECKING:
@@ -56,17 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="take what can be decoded of a damaged recording")  # fmt: skip
     parser.add_argument("--max-hours", type=common.above_zero, metavar="H",
                         default=6.0, help="refuse longer recordings (default: 6)")  # fmt: skip
-    parser.add_argument("--workers", type=common.positive, default=1, metavar="N",
+    parser.add_argument("--workers", type=common.workers, default=1, metavar="N",
                         help="processes that share the recordings")  # fmt: skip
     parser.add_argument(
         "--batch",
-        type=common.positive,
-        default=1,
+        type=common.up_to(common.MOST_AT_ONCE),
         metavar="N",
-        help="recordings computed together (more helps on a GPU)",
+        help="recordings computed together (default: 1; more helps on a GPU)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
-    common.add_layout_arguments(parser)
+    layout.add_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
     common.add_text_arguments(parser)
@@ -76,6 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 prepare = whisper_flags.prepare
+RULES = (
+    common.HOTWORDS,
+    company.needs(["speaker_name"], "diarization"),
+    company.needs(["model_dir"], "model"),
+    company.needs(["second_look"], "live"),
+    company.unless(["batch"], "live"),
+    *layout.rules(lambda args: _formats(args)),
+    company.Rule(
+        ("workers",),
+        lambda args: args.workers == 1 or "-" not in args.files,
+        "standard input is read by one process",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -143,12 +155,12 @@ class Task:
         if recognizer.whisper is None:
             words = words or _formats(args) != ["txt"]
         else:
-            if args.batch != 1:
+            if args.batch is not None:
                 raise ConfigError("--batch: a Whisper model has --batched and --batch-size")
             # whisper's own files have times of words where they are asked for
             words = words or (args.output_format is None and _formats(args) != ["txt"])
             asked = args.word_timestamps not in (None, "none") or args.align_model or words
-            for name in common.LAYOUT:
+            for name in layout.OPTIONS:
                 if getattr(args, name) not in (None, False, "None") and not asked:
                     raise ConfigError(f"--{name.replace('_', '-')}: needs --word-timestamps True")
         return common.request(args, recognizer, words=words, chars=args.chars)
@@ -216,6 +228,7 @@ def digest(facts: Any) -> str:
 def run(args: argparse.Namespace) -> int:
     """Transcribe, print or write, and say what failed."""
     whisper_flags.settle(args)
+    company.refuse(args, RULES)
     formats = _formats(args)
     names, failed = find_recordings(args.files)
     targets = _targets(names, args.output_dir) if args.output_dir else None
@@ -235,7 +248,7 @@ def run(args: argparse.Namespace) -> int:
         who = None
     finished: list[Path] = []
     start, seconds, done = time.perf_counter(), 0.0, 0
-    with _progress(args, len(names), at_once) as progress:
+    with progress_over(len(names), at_once, shown=not args.quiet) as progress:
         for name, result in _results(task, groups, workers, progress):
             with progress.aside():
                 if not isinstance(result, str):
@@ -264,7 +277,7 @@ def run(args: argparse.Namespace) -> int:
 def _at_once(args: argparse.Namespace) -> int:
     """How many recordings are heard together."""
     windows = args.batch_size  # of a Whisper model, which decodes those of several recordings
-    return windows if isinstance(windows, int) and windows > 0 else int(args.batch)
+    return windows if isinstance(windows, int) and windows > 0 else int(args.batch or 1)
 
 
 def _formats(args: argparse.Namespace) -> list[str]:
@@ -357,7 +370,7 @@ def _deliver(
     """Print or write a transcript; the line that says why it could not be written, if so."""
     from mynah.runtime import writers
 
-    layout, recording = common.layout(args), "stdin" if name == "-" else Path(name).stem
+    form, recording = layout.chosen(args), "stdin" if name == "-" else Path(name).stem
     indent = 2 if args.pretty_json in (None, True) else None
     if who is not None:
         try:
@@ -369,7 +382,7 @@ def _deliver(
         try:
             for kind in formats:
                 target = targets[name].with_name(targets[name].name + writers.SUFFIXES[kind])
-                writers.save(transcript, target, kind, words=args.words, layout=layout,
+                writers.save(transcript, target, kind, words=args.words, layout=form,
                              recording=recording, style=style, indent=indent)  # fmt: skip
         except MynahError as error:
             return str(error)
@@ -381,7 +394,7 @@ def _deliver(
         print(json.dumps(line, ensure_ascii=False), flush=True)
         return None
     text = writers.render(
-        transcript, formats[0], words=args.words, layout=layout, recording=recording,
+        transcript, formats[0], words=args.words, layout=form, recording=recording,
         indent=indent,
     )  # fmt: skip
     if several and formats[0] != "ctm":  # whose lines name the recording
@@ -434,62 +447,3 @@ def _work(names: list[str]) -> list[Transcript | str]:
     assert _worker is not None
     task, recognizer = _worker
     return task.run(recognizer, names)
-
-
-class Bar:
-    """Progress over recordings; this one shows nothing."""
-
-    def advance(self) -> None:
-        """One more recording is done."""
-
-    def heard(self, done: float, total: float | None) -> None:
-        """So many seconds of audio, of so many, are done of the recordings at work."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Lines are printed within."""
-        return nullcontext()
-
-
-class RichBar(Bar):
-    """Progress over recordings in the terminal, ``at_once`` of which are at work together."""
-
-    def __init__(self, bar: Any, task: Any, at_once: int) -> None:
-        self._bar, self._task, self._at_once = bar, task, at_once
-        self._recordings, self._before, self._now = 0, 0.0, 0.0
-
-    def advance(self) -> None:
-        self._recordings += 1
-        self._before, self._now = self._before + self._now, 0.0
-        self._bar.update(self._task, completed=self._recordings)
-
-    def heard(self, done: float, total: float | None) -> None:
-        self._now = done
-        part = self._at_once * min(done / total, 1.0) if total else 0.0
-        description = f"{(self._before + done) / 60:.1f} min of audio"
-        completed = self._recordings + part
-        self._bar.update(self._task, completed=completed, description=description)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        self._bar.stop()  # rich would break long lines if they went through it
-        try:
-            yield
-        finally:
-            self._bar.start()
-
-
-@contextmanager
-def _shown(total: int, at_once: int) -> Iterator[Bar]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    with bar:
-        yield RichBar(bar, bar.add_task("transcribing", total=total), at_once)
-
-
-def _progress(args: argparse.Namespace, total: int, at_once: int) -> AbstractContextManager[Bar]:
-    if args.quiet or not sys.stderr.isatty():
-        return nullcontext(Bar())
-    return _shown(total, min(at_once, total))

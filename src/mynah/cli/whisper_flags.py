@@ -342,9 +342,65 @@ def options(args: argparse.Namespace, *, words: str, device: str = "auto") -> Wh
     step: Any = values.pop("temperature_increment_on_fallback", 0.2)
     values["temperature"] = temperatures(values.get("temperature", 0.0), step)
     try:
-        return WhisperOptions(**values)
+        found = WhisperOptions(**values)
     except ConfigError as error:
         raise ConfigError(f"--{_spelled(str(error))}") from None
+    _refuse_idle(args, found)
+    return found
+
+
+_LANGUAGE = "is for detecting the language, which --language names"
+# flags that act only with others: their values are passed where they are what is done anyway
+_ACTS: dict[str, tuple[Callable[[argparse.Namespace, WhisperOptions], bool], str]] = {
+    "language_detection_threshold": (lambda args, _: args.language is None, _LANGUAGE),
+    "language_detection_segments": (lambda args, _: args.language is None, _LANGUAGE),
+    "patience": (lambda _, options: options.beam_size > 1, "greedy search has no beam"),
+    "length_penalty": (
+        lambda _, options: options.beam_size > 1 or (options.best_of > 1 and _samples(options)),
+        "there is one hypothesis, which competes with none",
+    ),
+    "best_of": (
+        lambda _, options: options.best_of == 1 or _samples(options),
+        "there is no temperature above 0 to sample at",
+    ),
+    "seed": (lambda _, options: _samples(options), "there is no temperature above 0 to sample at"),
+    "prompt_reset_on_temperature": (
+        lambda _, options: options.conditions,
+        "needs --condition-on-previous-text True",
+    ),
+    "max_initial_timestamp": (
+        lambda _, options: not options.without_timestamps,
+        "not with --without-timestamps True",
+    ),
+    "prepend_punctuations": (
+        lambda _, options: options.word_timestamps != "none",
+        "needs --word-timestamps True",
+    ),
+    "append_punctuations": (
+        lambda _, options: options.word_timestamps != "none",
+        "needs --word-timestamps True",
+    ),
+}
+
+
+def _samples(options: WhisperOptions) -> bool:
+    return any(temperature > 0 for temperature in options.temperatures)
+
+
+def _refuse_idle(args: argparse.Namespace, options: WhisperOptions) -> None:
+    """Refuse flags that cannot act beside the others.
+
+    Raises:
+        ConfigError: there is one, and it does not say what is so without it.
+    """
+    from mynah.runtime.whisper.options import WhisperOptions
+
+    usual = WhisperOptions()
+    for flag in given(args):
+        acts, reason = _ACTS.get(flag.dest, (None, ""))
+        field = flag.field or flag.dest
+        if acts and getattr(options, field) != getattr(usual, field) and not acts(args, options):
+            raise ConfigError(f"--{flag.name}: {reason}")
 
 
 def _spelled(line: str) -> str:

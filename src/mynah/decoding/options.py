@@ -22,6 +22,8 @@ LM_LEVELS: tuple[LmLevel, ...] = ("auto", "word", "unit")
 LmPass = Literal["first", "second"]
 LM_PASSES: tuple[LmPass, ...] = ("first", "second")
 HOTWORD_CAP = 20.0
+# more than these need memory without end, and find nothing that fewer do not
+MOST = {"beam": 1000, "nbest": 1000, "tokens": 20_000}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class DecodingOptions:
         method: ``greedy`` (CTC), ``prefix_beam`` (CTC), ``rescoring`` (CTC n-best scored by the
             attention decoders), ``attention`` (beam search of the decoder alone), ``lexicon``
             (CTC, words of the model's lexicon), ``graph`` (CTC, words of a TLG graph).
-        beam: prefixes kept after every frame or step; of ``lexicon``, the length of the n-best.
+        beam: prefixes kept after every frame or step; of ``lexicon``, the length of the n-best. At
+            most 1000, as ``nbest``.
         top_units: units of a frame that may extend a prefix.
         ctc_weight: weight of the CTC score in rescoring.
         reverse_weight: share of the right-to-left decoder in rescoring, 0..1.
@@ -47,7 +50,7 @@ class DecodingOptions:
         lm_level: whether the language model is one of ``word`` or of ``unit``; ``auto`` finds out.
         lm_pass: ``first``, it takes part in the search; ``second``, it scores the n-best only.
         hotword_cap: the most that a phrase of hotwords can add.
-        tokens: places in the lexicon or graph that are kept after every frame.
+        tokens: places in the lexicon or graph that are kept after every frame; at most 20000.
         margin: those whose score is so much below the best are dropped (natural log).
         unknown_word: what a word costs that the lexicon does not have; None: there are none.
         unknown_unit: what each of its units costs: about the surprise of a unit, or long stretches
@@ -99,6 +102,9 @@ class DecodingOptions:
             raise ConfigError(f"reverse_weight: {self.reverse_weight} is not between 0 and 1")
         if not math.isfinite(self.length_penalty):
             raise ConfigError(f"length_penalty: {self.length_penalty} is not a number")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name}: {getattr(self, name)} is more than {most}")
         self._check_scorers()
         check_tokens(self.tokens, self.margin, self.unknown_word, self.unknown_unit)
         if not 0 <= self.rescorer_share <= 1:

@@ -81,8 +81,8 @@ class Decoder:
     rescorer: Rescorer | None = None
 
     def __post_init__(self) -> None:
-        if self.rescorer is not None and self.options.method != "lexicon":
-            raise ConfigError(f"rescorer: ranks words of a lexicon, not of {self.options.method}")
+        if self.rescorer is not None:
+            check_rescored(self.options.method)
         if self.options.method == "greedy":
             for name, given in (("hotwords", self.hotwords), ("language model", self.lm)):
                 if given is not None and not (isinstance(given, Hotwords) and not given):
@@ -295,6 +295,16 @@ class Decoder:
             scorers=self.scorers,
         )
         return add_scores(found, self.second_pass)[0]
+
+
+def check_rescored(method: str) -> None:
+    """Refuse a neural language model for a search that has no words.
+
+    Raises:
+        ConfigError: ``method`` is not ``lexicon``.
+    """
+    if method != "lexicon":
+        raise ConfigError(f"rescorer: ranks words of a lexicon, not of {method}")
 
 
 def pad(arrays: Sequence[Array]) -> tuple[Array, Array]:

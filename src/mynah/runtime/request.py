@@ -15,7 +15,7 @@ from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
 from mynah.decoding.fusion import Ngram
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import find_model, read_model_folder
-from mynah.runtime.decode import Decoder, Heard
+from mynah.runtime.decode import Decoder, Heard, check_rescored
 from mynah.runtime.endpoint import Endpointing, split
 from mynah.runtime.engine import Array
 from mynah.runtime.model import Model
@@ -241,6 +241,7 @@ def _rescorer(
         if own is None and given:
             raise ConfigError(f"rescorer: {model.name} has none; name a model")
         return own
+    check_rescored(options.method)  # before it is read
     return load_rescorer(given)
 
 

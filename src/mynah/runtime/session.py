@@ -33,6 +33,7 @@ from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
 
+LONGEST_CHUNK = 1500  # encoder frames, a minute of most models; memory grows with them
 BEFORE = 4  # segments that what makes a text readable is told of
 
 
@@ -93,8 +94,8 @@ def make_session(
         raise ModelError(f"{model.name} does not stream: {reason}")
     chunk = int(streaming["chunk"]) if chunk is None else chunk
     left = int(streaming.get("left", 4)) if left is None else left
-    if chunk < 1:
-        raise ConfigError(f"chunk: {chunk} is not a positive number of encoder frames")
+    if not 1 <= chunk <= LONGEST_CHUNK:
+        raise ConfigError(f"chunk: {chunk} encoder frames are not in 1..{LONGEST_CHUNK}")
     if left < 0:
         raise ConfigError(f"left: {left}; unlimited left context runs offline only")
     return Session(plan, model.rate if rate is None else rate, chunk, left, keep)

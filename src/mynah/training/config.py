@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mynah.config import as_dict, build, override, read_toml
 from mynah.data.config import DataConfig
 from mynah.errors import ConfigError, nearest
 
 Count = Literal["utterances", "tokens", "frames"]
+Options = TypeVar("Options")
 
 # What may differ when a run is resumed, because no weight depends on it.
 FREE_KEYS = (
@@ -239,6 +240,15 @@ def section(values: Mapping[str, Any], where: str, known: Sequence[str]) -> str:
 def without_kind(values: Mapping[str, Any]) -> dict[str, Any]:
     """The table without its ``kind``."""
     return {key: value for key, value in values.items() if key != "kind"}
+
+
+def task_options(options: type[Options], values: Mapping[str, Any]) -> Options:
+    """The options of a task, from the table ``task`` of a recipe.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    return build(options, without_kind(values), "task")
 
 
 def refuse_keys(config: TrainConfig, names: Iterable[str]) -> None:

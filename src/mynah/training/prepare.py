@@ -22,7 +22,7 @@ from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_fo
 from mynah.nn.lora import add_lora
 from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
-from mynah.training.config import TrainConfig, section
+from mynah.training.config import TrainConfig, section, task_options
 from mynah.training.distributed import Workers
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
 from mynah.training.loop import Batches
@@ -60,7 +60,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     if hasattr(tasks, "prepare"):  # its data are not recordings
         setup: Setup = tasks.prepare(config, out, workers)
         return setup
-    options = tasks.make_options(config.task)
+    options = task_options(tasks.Options, config.task)
     if getattr(options, "captured", False) and config.loop.accumulate > 1:
         raise ConfigError("task.captured: a step takes one batch; leave out loop.accumulate")
     base = read_model_folder(find_model(config.init)) if config.init else None

@@ -75,3 +75,11 @@ class Task(Protocol):
 
     def compile(self) -> None:
         """Wrap the model's blocks in ``torch.compile``."""
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block of a model (all that stands in a list) on its own."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                block.compile(dynamic=True)

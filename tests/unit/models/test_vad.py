@@ -12,7 +12,7 @@ from mynah.config import build  # noqa: E402
 from mynah.data.loader import Batch  # noqa: E402
 from mynah.errors import ConfigError  # noqa: E402
 from mynah.models.vad.model import Vad, VadConfig, VadState  # noqa: E402
-from mynah.training.config import EvaluateConfig  # noqa: E402
+from mynah.training.config import EvaluateConfig, task_options  # noqa: E402
 from mynah.training.task import Place  # noqa: E402
 from mynah.training.tasks import vad as tasks  # noqa: E402
 
@@ -136,9 +136,9 @@ def test_scores(model: Vad) -> None:
 
 def test_wrong_settings() -> None:
     with pytest.raises(ConfigError, match="far: must be above 0"):
-        tasks.make_options({"kind": "vad", "far": 0})
+        task_options(tasks.Options, {"kind": "vad", "far": 0})
     with pytest.raises(ConfigError, match="far_weight: must be above 0"):
-        tasks.make_options({"kind": "vad", "far_weight": 0.0})
+        task_options(tasks.Options, {"kind": "vad", "far_weight": 0.0})
     with pytest.raises(ConfigError, match="dim: must be above 0"):
         build(VadConfig, {"dim": 0})
     with pytest.raises(ConfigError, match="feature_dim: 3 in the recipe, 6 by the front end"):

@@ -270,42 +270,38 @@ class LongForm:
             seed=(options.seed, lane.seek),
         )
 
-    def find_languages(self, parts: Sequence[tuple[Sequence[Job], Sequence[int], Heard]]) -> None:
-        """Say for each lane which language its next window is in; windows are ``rows`` of what was
-        heard.
+    def undetected(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of the next windows by which a language is to be detected."""
+        if self.language is not None or not jobs:
+            return []
+        if self.options.multilingual:
+            return list(jobs)
+        if self._detected is not None:
+            return []
+        return [min(jobs, key=lambda job: job.lane.region.number)]
+
+    def find_languages(
+        self, jobs: Sequence[Job], found: Sequence[tuple[Lane, Probabilities]]
+    ) -> None:
+        """Say for the lane of each job which language its next window is in; ``found`` is what the
+        windows gave that :meth:`undetected` asked for.
 
         Raises:
             InputError: the recording cannot be read on.
         """
-        lanes = [
-            (job.lane, heard, row)
-            for jobs, rows, heard in parts
-            for job, row in zip(jobs, rows, strict=True)
-        ]
-        if self.language is not None:
-            for lane, _, _ in lanes:
-                lane.language = self.language
+        if self.options.multilingual and self.language is None:
+            for lane, probabilities in sorted(found, key=lambda item: item[0].region.number):
+                before = lane.language or self._detected
+                sure = is_sure(probabilities, self.options.language_threshold)
+                best = most_probable(probabilities)[0]
+                lane.language = best if sure or before is None else before
+                if lane.first or not self.options.batched:
+                    self._detected = lane.language
             return
-        allowed = self.options.languages
-        if not self.options.multilingual:
-            if self._detected is None:
-                lane, heard, row = min(lanes, key=lambda item: item[0].region.number)
-                found = language_probabilities(self.model, heard, [row], allowed)[0]
-                self._detected = self._decided(found, lane.seek)
-            for lane, _, _ in lanes:
-                lane.language = self._detected
-            return
-        found_by = {}
-        for jobs, rows, heard in parts:
-            probabilities = language_probabilities(self.model, heard, rows, allowed)
-            for job, found in zip(jobs, probabilities, strict=True):
-                found_by[job.lane.region.number] = (job.lane, found)
-        for _, (lane, found) in sorted(found_by.items(), key=lambda item: item[0]):
-            before = lane.language or self._detected
-            sure = is_sure(found, self.options.language_threshold)
-            lane.language = most_probable(found)[0] if sure or before is None else before
-            if lane.first or not self.options.batched:
-                self._detected = lane.language
+        for lane, probabilities in found:  # of one window, or none
+            self._detected = self._decided(probabilities, lane.seek)
+        for job in jobs:
+            job.lane.language = self.language or self._detected
 
     def _decided(self, found: Probabilities, seek: int) -> str:
         """The language of the recording, looking at more windows while none is sure."""

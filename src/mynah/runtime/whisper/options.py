@@ -240,7 +240,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_initial_timestamp": (0, CHUNK),
     "max_new_tokens": (1, 100_000),
     "hallucination_silence_threshold": (0, math.inf),
-    "batch_size": (1, 1000),
+    "batch_size": (1, 256),
     "chunk_length": (1, CHUNK),
     "seed": (0, 2**63 - 1),
 }

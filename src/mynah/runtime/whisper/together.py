@@ -5,13 +5,15 @@ Each goes its own way and gives what it would give alone; what fails of one spoi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mynah.errors import MynahError
 from mynah.runtime.whisper.engine import Heard
-from mynah.runtime.whisper.longform import Job, LongForm
+from mynah.runtime.whisper.language import Probabilities, language_probabilities
+from mynah.runtime.whisper.longform import Job, Lane, LongForm
 from mynah.runtime.whisper.window import Found
 
 
@@ -68,11 +70,7 @@ def _decode(jobs: Sequence[Job], runs: Sequence[LongForm]) -> None:
                 kept.append(job)
         if kept:
             parts.append((kept, kept[0].run.model.engine.encode(np.stack(mels))))
-    for run in runs:
-        own = [(*_of(run, group), heard) for group, heard in parts]
-        if any(few for few, _, _ in own) and not run.over:
-            with run.blamed():
-                run.find_languages([one for one in own if one[0]])
+    _find_languages(parts, runs)
     for group, heard in parts:
         well = [row for row, job in enumerate(group) if not job.run.over]
         results = _results(group, heard, well)
@@ -84,6 +82,44 @@ def _decode(jobs: Sequence[Job], runs: Sequence[LongForm]) -> None:
     for run in runs:
         if not run.over:
             run.settle()
+
+
+def _find_languages(parts: Sequence[tuple[list[Job], Heard]], runs: Sequence[LongForm]) -> None:
+    """Say which language each window is in; those of all recordings are asked at once."""
+    asked: dict[int, LongForm] = {}
+    for run in runs:
+        jobs = [job for group, _ in parts for job in _of(run, group)[0]]
+        asked |= {id(job.lane): run for job in run.undetected(jobs)}
+    found: list[tuple[Lane, Probabilities]] = []
+    for group, heard in parts:
+        rows = [row for row, job in enumerate(group) if id(job.lane) in asked]
+        for row, probabilities in _probabilities(group, heard, rows).items():
+            found.append((group[row].lane, probabilities))
+    for run in runs:
+        jobs = [job for group, _ in parts for job in _of(run, group)[0]]
+        if jobs and not run.over:
+            with run.blamed():
+                run.find_languages(jobs, [one for one in found if asked[id(one[0])] is run])
+
+
+def _probabilities(
+    group: Sequence[Job], heard: Heard, rows: Sequence[int]
+) -> dict[int, Probabilities]:
+    """Of the languages of ``rows`` of what was heard; one by one where they fail, so that one
+    spoils no other."""
+    if not rows:
+        return {}
+    run = group[rows[0]].run
+    ask = functools.partial(language_probabilities, run.model, heard)
+    if len(rows) == 1:
+        with run.blamed():
+            return {rows[0]: ask(rows, run.options.languages)[0]}
+        return {}
+    try:
+        return dict(zip(rows, ask(rows, run.options.languages), strict=True))
+    except MynahError:
+        apart = [_probabilities(group, heard, [row]) for row in rows]
+        return {row: found for one in apart for row, found in one.items()}
 
 
 def _results(group: Sequence[Job], heard: Heard, rows: Sequence[int]) -> dict[int, Found]:

@@ -30,9 +30,9 @@ from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.nn.mask import valid_mask
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.training.capture import CapturedLayers
-from mynah.training.config import EvaluateConfig, without_kind
+from mynah.training.config import EvaluateConfig
 from mynah.training.optimisation import mix
-from mynah.training.task import Losses, Place, Turn
+from mynah.training.task import Losses, Place, Turn, compile_blocks
 
 FAMILY = "u2"
 LABELS = "text"  # what a batch's tokens are
@@ -108,15 +108,6 @@ def draw_chunk(options: Options, place: Place, frames: int) -> Chunk:
     if not options.dynamic_left:
         return Chunk(size)
     return Chunk(size, int(share * max((frames - 1) // size, 1)))
-
-
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Check the table ``task`` of a recipe.
-
-    Raises:
-        ConfigError: a wrong key or value.
-    """
-    return build(Options, without_kind(values), "task")
 
 
 def make_model(
@@ -394,7 +385,4 @@ class CtcAttention:
 
     def compile(self) -> None:
         """Compile each block of the encoder and of the decoders on its own."""
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    block.compile(dynamic=True)
+        compile_blocks(self.model)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from math import exp
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mynah.config import as_dict, build
 from mynah.data.loader import Batch
@@ -24,13 +23,13 @@ from mynah.nn.mask import valid_mask
 from mynah.nn.weights import read_weights
 from mynah.text import Tokenizer
 from mynah.text.characters import SPACE
-from mynah.training.config import TrainConfig, refuse_keys, without_kind
+from mynah.training.config import TrainConfig, refuse_keys, task_options
 from mynah.training.distributed import Workers
 from mynah.training.initialize import load_parts
 from mynah.training.optimisation import mix
 from mynah.training.prepare import Setup
 from mynah.training.source import base_tokenizer, make_tokenizer
-from mynah.training.task import Losses, Place, Turn
+from mynah.training.task import Losses, Place, Turn, compile_blocks
 
 FAMILY = "lm"
 _NONE = -1  # in place of a target
@@ -54,15 +53,6 @@ class Options:
             raise ConfigError(f"tokenizer_every: must be at least 1, got {self.tokenizer_every}")
 
 
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Check the table ``task`` of a recipe.
-
-    Raises:
-        ConfigError: a wrong key or value.
-    """
-    return build(Options, without_kind(values), "task")
-
-
 def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """Everything that a run needs before its first step.
 
@@ -71,7 +61,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         InputError: a text cannot be read.
         ModelError: ``init`` is no language model.
     """
-    options = make_options(config.task)
+    options = task_options(Options, config.task)
     absent = ("init_parts", "freeze", "lora", "frontend", "streaming", "decoding")
     refuse_keys(config, absent)
     data = config.data
@@ -200,7 +190,4 @@ class LanguageModelTask:
 
     def compile(self) -> None:
         """Compile each layer on its own."""
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    block.compile(dynamic=True)
+        compile_blocks(self.model)

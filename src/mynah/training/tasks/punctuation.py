@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mynah.config import as_dict, build
 from mynah.data.loader import Batch
@@ -24,11 +23,11 @@ from mynah.models.punctuation.model import Punctuation, PunctuationConfig
 from mynah.text.prose import UNKNOWN
 from mynah.text.punctuation import CHINESE, WESTERN
 from mynah.text.scoring import without_spaces
-from mynah.training.config import TrainConfig, refuse_keys, without_kind
+from mynah.training.config import TrainConfig, refuse_keys, task_options
 from mynah.training.distributed import Workers
 from mynah.training.optimisation import mix
 from mynah.training.prepare import Setup
-from mynah.training.task import Losses, Place, Turn
+from mynah.training.task import Losses, Place, Turn, compile_blocks
 
 FAMILY = "punctuation"
 
@@ -47,15 +46,6 @@ class Options:
             raise ConfigError(f"case_weight: must not be negative, got {self.case_weight}")
 
 
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Check the table ``task`` of a recipe.
-
-    Raises:
-        ConfigError: a wrong key or value.
-    """
-    return build(Options, without_kind(values), "task")
-
-
 def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """Everything that a run needs before its first step.
 
@@ -63,7 +53,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         ConfigError: a table is wrong, or asks for what this task has not.
         InputError: a text cannot be read.
     """
-    options = make_options(config.task)
+    options = task_options(Options, config.task)
     absent = ("init", "freeze", "lora", "frontend", "tokenizer", "streaming", "decoding")
     refuse_keys(config, absent)
     if not config.data.train:
@@ -173,10 +163,7 @@ class PunctuationTask:
 
     def compile(self) -> None:
         """Compile each layer on its own."""
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList):
-                for block in module:
-                    block.compile(dynamic=True)
+        compile_blocks(self.model)
 
 
 def _chosen(cases: Tensor, targets: Tensor) -> Tensor:

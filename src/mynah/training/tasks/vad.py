@@ -24,7 +24,7 @@ from mynah.data.scenes import SceneConfig, Scenes
 from mynah.errors import ConfigError
 from mynah.models.vad.model import Vad, VadConfig
 from mynah.nn.mask import valid_mask
-from mynah.training.config import EvaluateConfig, without_kind
+from mynah.training.config import EvaluateConfig
 from mynah.training.task import Losses, Place, Turn
 
 FAMILY = "vad"
@@ -46,15 +46,6 @@ class Options:
             raise ConfigError(f"far: must be above 0, got {self.far}")
         if not 0.0 < self.far_weight <= 100.0:
             raise ConfigError(f"far_weight: must be above 0 and at most 100, got {self.far_weight}")
-
-
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Check the table ``task`` of a recipe.
-
-    Raises:
-        ConfigError: a wrong key or value.
-    """
-    return build(Options, without_kind(values), "task")
 
 
 def make_examples(options: Options, data: DataConfig, which: str, frontend: Frontend) -> Scenes:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
-from mynah.config import build
 from mynah.data.loader import Batch
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
@@ -24,7 +23,7 @@ from mynah.models.whisper.greedy import greedy
 from mynah.models.whisper.model import Memory, Whisper
 from mynah.text import normalize_for_scoring
 from mynah.text.whisper_tokenizer import WhisperTokenizer
-from mynah.training.config import EvaluateConfig, TrainConfig, without_kind
+from mynah.training.config import EvaluateConfig, TrainConfig, task_options
 from mynah.training.distributed import Workers
 from mynah.training.prepare import Setup
 from mynah.training.task import Losses, Place, Turn
@@ -64,15 +63,6 @@ class Options:
             raise ConfigError(f"max_new_tokens: must be at least 1, got {self.max_new_tokens}")
 
 
-def make_options(values: Mapping[str, Any]) -> Options:
-    """Check the table ``task`` of a recipe.
-
-    Raises:
-        ConfigError: a wrong key or value.
-    """
-    return build(Options, without_kind(values), "task")
-
-
 def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """Everything that a run needs before its first step.
 
@@ -81,7 +71,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     """
     from mynah.training.tasks import whisper_setup
 
-    return whisper_setup.prepare(config, make_options(config.task), out, workers)
+    return whisper_setup.prepare(config, task_options(Options, config.task), out, workers)
 
 
 class WhisperTask:

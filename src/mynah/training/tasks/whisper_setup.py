@@ -29,7 +29,7 @@ from mynah.text.whisper_tokenizer import (
     load_whisper_tokenizer,
 )
 from mynah.training.checkpoint import write_whole
-from mynah.training.config import TrainConfig, section
+from mynah.training.config import TrainConfig, refuse_keys, section, without_kind
 from mynah.training.distributed import Workers
 from mynah.training.initialize import load_parts
 from mynah.training.optimisation import mix
@@ -59,9 +59,7 @@ class TokenizerOptions:
 
 def prepare(config: TrainConfig, options: Options, out: Path, workers: Workers) -> Setup:
     """Make everything; a tokenizer, once trained, is kept in ``out/tokenizer``."""
-    for name in ("streaming", "cmvn"):
-        if getattr(config, name):
-            raise ConfigError(f"{name}: the task whisper has none; leave it out")
+    refuse_keys(config, ("streaming", "cmvn"))
     base = read_model_folder(find_model(config.init)) if config.init else None
     if base is not None and base.info.family != FAMILY:
         raise ConfigError(f"init: {base.path} is of the family {base.info.family}, not {FAMILY}")
@@ -121,7 +119,7 @@ def _tokenizer(
         tokenizer = load_whisper_tokenizer(base.path / "tokenizer", base.info.tokenizer)
     else:
         section(config.tokenizer, "tokenizer", ("whisper",))
-        given = {key: value for key, value in config.tokenizer.items() if key != "kind"}
+        given = without_kind(config.tokenizer)
         tokenizer = _learn(config, build(TokenizerOptions, given, "tokenizer"))
         size = len(tokenizer.vocabulary.tokens)
         notes.append(f"tokenizer: {size} tokens of text from the training texts")

@@ -13,6 +13,7 @@ from tests.whisper_reference import Reference
 from mynah.errors import InputError, ModelError, MynahError
 from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
+from mynah.runtime.whisper.language import language_probabilities
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.transcribe import transcribe, transcribe_together
 
@@ -90,6 +91,30 @@ def test_windows_of_several_recordings_are_one_batch() -> None:
     sizes.clear()
     together(asked(**SHORT, batch_size=3, batched=True, chunk_length=5.0), model)
     assert max(sizes) == 3
+
+
+@pytest.mark.parametrize("multilingual", [False, True])
+def test_languages_of_several_recordings_are_one_batch(
+    multilingual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_at_once: list[int] = []
+    plain = language_probabilities
+
+    def spy(model: Any, heard: Any, rows: Any, allowed: Any = ()) -> Any:
+        asked_at_once.append(len(rows))
+        found = plain(model, heard, rows, allowed)
+        alone = [plain(model, heard, [row], allowed)[0] for row in rows]
+        assert [list(one) for one in found] == [list(one) for one in alone]
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_allclose(list(one.values()), list(other.values()), atol=1e-6)
+        return found
+
+    monkeypatch.setattr("mynah.runtime.whisper.together.language_probabilities", spy)
+    planned = asked(**SHORT, language=None, multilingual=multilingual)
+    found = together(planned)
+    assert asked_at_once[0] == 3, "one of the four recordings is empty"
+    assert multilingual or len(asked_at_once) == 1, "a language is detected once"
+    assert found == [transcribe(MODEL, planned, blocks(samples)) for samples in SOUNDS]
 
 
 class Damaged:

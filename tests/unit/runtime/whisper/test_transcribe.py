@@ -166,7 +166,7 @@ def test_a_window_of_which_none_is_sure_keeps_the_language_before(
 ) -> None:
     said = iter([{"zh": 0.9, "en": 0.1}, {"de": 0.4, "en": 0.3}, {"de": 0.7, "zh": 0.3}])
     monkeypatch.setattr(
-        "mynah.runtime.whisper.longform.language_probabilities", lambda *_: [next(said)]
+        "mynah.runtime.whisper.together.language_probabilities", lambda *_: [next(said)]
     )
     planned = asked(language=None, multilingual=True, language_threshold=0.5, **SHORT)
     clips = planned.options.replace(clip_timestamps=(0.0, 10.0, 15.0, 25.0, 30.0, 40.0))
