@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mynah.losses.counts import Counts
-from mynah.nn.mask import valid_mask
 
 
 def consistency_loss(logits: Tensor, lens: Tensor) -> tuple[Tensor, Counts]:
@@ -23,5 +23,5 @@ def consistency_loss(logits: Tensor, lens: Tensor) -> tuple[Tensor, Counts]:
     log_probs = logits.float().log_softmax(-1)
     partners = log_probs.detach().reshape(-1, 2, *logits.shape[1:]).flip(1).reshape(logits.shape)
     total = F.kl_div(log_probs, partners, reduction="none", log_target=True).sum(-1)
-    inside = valid_mask(lens, logits.shape[1])
+    inside = torch.arange(logits.shape[1], device=logits.device) < lens.to(logits.device)[:, None]
     return total.masked_fill(~inside, 0.0).sum(), Counts(lens.numel(), 0, int(lens.sum()))
