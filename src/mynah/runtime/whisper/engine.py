@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mynah.config import build
-from mynah.decoding.whisper_prediction import HostPrediction, Prediction
+from mynah.decoding.whisper_prediction import Helpers, HostPrediction, Prediction
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
 from mynah.runtime.engine import (
@@ -32,7 +32,7 @@ from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 # an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
 ENGINES = {"onnx": "mynah.runtime.whisper.engine", "torch": "mynah.export.whisper_torch"}
 PRECISIONS = ("int8", "fp32", "fp16", "bf16")
-_ROOM = 64  # tokens that the past has room for at first
+_ROOM = 128  # tokens that the past has room for at first
 
 
 class Heard(Protocol):
@@ -167,6 +167,7 @@ class OnnxWhisper:
             )
             for part in ("encoder", "decoder")
         )
+        self.helpers = Helpers(threads - 1) if threads > 1 else None
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
 
@@ -262,7 +263,7 @@ class OnnxTextDecoder:
 
     def predict(self, tokens: Array, parents: Array | None = None) -> HostPrediction:
         """See :meth:`TextDecoder.predict`."""
-        return HostPrediction(self(tokens, parents))
+        return HostPrediction(self(tokens, parents), self._engine.helpers)
 
     def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
         """See :meth:`TextDecoder.align`."""
@@ -311,7 +312,12 @@ class OnnxTextDecoder:
         self._slots = self._arrange(rows)
         source = np.zeros(self._count, np.int64)
         source[self._slots] = before
-        self._past = np.take(self._past, source, axis=2)
+        layers, kinds, _, heads, room, size = self._past.shape
+        past = np.zeros((layers, kinds, len(source), heads, room, size), np.float32)
+        old = self._past[:, :, :, :, : self._length]
+        for slot, before_slot in enumerate(source.tolist()):
+            past[:, :, slot, :, : self._length] = old[:, :, before_slot]
+        self._past = past
         self._ids = self._ids[source]
         self._bind()
 
@@ -346,13 +352,16 @@ class OnnxTextDecoder:
         Hypotheses of a beam part late, so what is copied is short.
         """
         changed = np.flatnonzero(source != np.arange(len(source)))
-        differ = (self._ids[changed] != self._ids[source[changed]]).any(axis=0)
-        if not differ.any():
-            return
-        first = int(differ.argmax())
-        part = self._past[:, :, :, :, first : self._length]
-        part[:, :, changed] = part[:, :, source[changed]]
-        self._ids = self._ids[source]
+        differ = self._ids[changed] != self._ids[source[changed]]
+        firsts = np.where(differ.any(axis=1), differ.argmax(axis=1), self._length)
+        copies = []  # all are read before any is overwritten
+        for first in np.unique(firsts[firsts < self._length]).tolist():
+            slots = changed[firsts == first]
+            part = self._past[:, :, :, :, first : self._length]
+            copies.append((part, slots, part[:, :, source[slots]]))
+        for part, slots, values in copies:
+            part[:, :, slots] = values
+        self._ids[changed] = self._ids[source[changed]]
 
     def _make_room(self, count: int) -> None:
         """Buffers for ``count`` more tokens; they double, up to the capacity."""
