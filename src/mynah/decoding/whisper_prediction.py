@@ -66,8 +66,8 @@ class Helpers:
 
 
 class HostPrediction:
-    """A prediction whose logits (N, V) are an array, which is overwritten; many rows are shared with
-    the threads of ``helpers``."""
+    """A prediction whose logits (N, V) are an array, which is overwritten; many rows are shared
+    with the threads of ``helpers``."""
 
     def __init__(self, logits: Floats, helpers: Helpers | None = None) -> None:
         self._logits = logits if logits.flags.writeable else logits.copy()
