@@ -10,8 +10,6 @@ window. An engine may be used from several threads at once, a decoder belongs to
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,8 +32,7 @@ from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 # an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
 ENGINES = {"onnx": "mynah.runtime.whisper.engine", "torch": "mynah.export.whisper_torch"}
 PRECISIONS = ("int8", "fp32", "fp16", "bf16")
-_ROOM = 128  # tokens that the past has room for at first
-_SPARE, _SPARES = 1 << 28, 3  # bytes and arrays that are kept for decoders to come
+_ROOM = 64  # tokens that the past has room for at first
 
 
 class Heard(Protocol):
@@ -170,7 +167,6 @@ class OnnxWhisper:
             )
             for part in ("encoder", "decoder")
         )
-        self.buffers = Buffers()
         self.helpers = Helpers(threads - 1) if threads > 1 else None
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
@@ -213,35 +209,6 @@ class OnnxWhisper:
     def _shape(self, item: Any, frames: int) -> tuple[int, ...]:
         """The shape of a window's part of an output."""
         return tuple(frames if size == "T" else int(size) for size in item.shape[1:])
-
-
-class Buffers:
-    """Memory of decoders that ended, for those to come: new pages from the system cost more than
-    what is written into them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._spare: list[Array] = []  # flat, the smallest first
-        self._given: list[Array] = []
-
-    def take(self, shape: tuple[int, ...]) -> Array:
-        """An array of float32 with any values."""
-        size = math.prod(shape)
-        with self._lock:
-            while self._given:
-                self._spare.append(self._given.pop())
-            self._spare.sort(key=lambda spare: spare.size)
-            while len(self._spare) > _SPARES or sum(a.nbytes for a in self._spare) > _SPARE:
-                self._spare.pop(0)
-            place = next((i for i, a in enumerate(self._spare) if a.size >= size), None)
-            found = np.zeros(size, np.float32) if place is None else self._spare.pop(place)
-        return found[:size].reshape(shape)
-
-    def give(self, array: Array) -> None:
-        """Take back what :meth:`take` gave, which nobody looks at any more."""
-        spare = array.base
-        if spare is not None and spare.nbytes <= _SPARE:
-            self._given.append(spare)  # without the lock: it may be the collector of garbage
 
 
 class OnnxTextDecoder:
@@ -404,17 +371,11 @@ class OnnxTextDecoder:
         """To buffers with ``room``, where slot i has the past of slot ``source[i]``."""
         heads, size = self._shape
         shape = len(self._layers), 2, len(source), heads, room, size
-        past, before = self._engine.buffers.take(shape), self._past
+        past, before = np.zeros(shape, np.float32), self._past
         if self._length:
             for slot, other in enumerate(source.tolist()):
                 past[:, :, slot, :, : self._length] = before[:, :, other, :, : self._length]
         self._past = past
-        self._engine.buffers.give(before)
-
-    def __del__(self) -> None:
-        past = getattr(self, "_past", None)  # not there where the decoder could not be made
-        if past is not None:
-            self._engine.buffers.give(past)
 
     def _bind(self) -> None:
         """Tell the graph where everything lies that stays from one step to the next."""

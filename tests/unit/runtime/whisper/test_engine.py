@@ -16,7 +16,7 @@ from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import read_model_folder, write_model_file
 from mynah.models.whisper.convert import import_whisper
 from mynah.runtime.whisper.config import WhisperDims
-from mynah.runtime.whisper.engine import Buffers, OnnxHeard, OnnxWhisper, load_whisper_engine
+from mynah.runtime.whisper.engine import OnnxHeard, OnnxWhisper, load_whisper_engine
 
 DIMS = WhisperDims(80, 1500, 64, 2, 2, files.TOKENS, 128, 64, 2, 2)
 RNG = np.random.default_rng(0)
@@ -214,36 +214,6 @@ def test_several_threads_share_an_engine(engine: Any) -> None:
         found = list(pool.map(work, range(4)))
     for row in range(4):
         np.testing.assert_array_equal(found[row], work(row))
-
-
-def test_memory_of_decoders_that_ended(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "buffers", Buffers())
-    given = np.arange(12).reshape(3, 4)
-    heard = engine.encode(MELS[:3])
-    first = text(engine, heard, range(3), given)
-    spare = engine.buffers.take((1,)).base
-    spare[:] = np.nan  # what is left there is nobody's
-    engine.buffers.give(spare[:1])
-    again = text(engine, heard, range(3), given)
-    assert spare[np.isfinite(spare)].size, "it was not used again"
-    for found, wanted in zip(again, first, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-    one, other = engine.decoder(heard, [0]), engine.decoder(heard, [0])
-    one(given[:1]), other(given[:1])
-    assert not np.shares_memory(one._past, other._past)
-
-
-def test_memory_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mynah.runtime.whisper.engine._SPARE", 4000)
-    buffers = Buffers()
-    large = buffers.take((2, 501))
-    buffers.give(large)
-    assert not np.shares_memory(buffers.take((5,)), large)
-    some = [buffers.take((size,)) for size in (10, 300, 400, 500)]
-    for array in some:
-        buffers.give(array)
-    assert np.shares_memory(buffers.take((5,)), some[2])  # 400 and 500 fit in
-    assert np.shares_memory(buffers.take((450,)), some[3])
 
 
 def test_it_runs_where_torch_and_onnx_cannot_be_imported(folder: Path) -> None:
