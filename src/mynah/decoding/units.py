@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 _SMALL = 128  # below this many units a plain sort is as fast
+_AGAIN = 16  # blocks for each unit that is wanted, among which the floor is looked for
 
 
 def as_frames(log_probs: npt.ArrayLike) -> Floats:
@@ -36,8 +37,8 @@ def best_units(log_probs: Floats, count: int) -> tuple[Ints, Floats]:
     Takes (T, V), gives units (T, K) and their values (T, K) with K = min(count, V).
 
     The columns are folded into blocks and only the maximum of each block is kept: the K-th
-    largest maximum is at most the K-th largest value, and hardly less. What reaches it, some K
-    units a frame, is all that must be sorted.
+    largest maximum is at most the K-th largest value, and hardly less. The blocks that reach it,
+    some K a frame, are all that must be looked into.
 
     Raises:
         ModelError: a frame holds NaN where its best units should be.
@@ -50,20 +51,37 @@ def best_units(log_probs: Floats, count: int) -> tuple[Ints, Floats]:
         values = np.take_along_axis(log_probs, order, axis=1)
         _refuse_nan(np.isnan(values[:, -1]))  # NaN sorts last, and so shows where K meets it
         return order, values
-    width = vocab // folds
-    maxima = log_probs[:, : folds * width].reshape(size, folds, width).max(axis=1)
-    rest = vocab - folds * width
-    if rest:
-        np.maximum(maxima[:, :rest], log_probs[:, folds * width :], out=maxima[:, :rest])
-    floor = np.partition(maxima, width - count, axis=1)[:, width - count]
-    flat = np.flatnonzero(log_probs >= floor[:, None])
-    rows, units = np.divmod(flat, vocab)
+    maxima = _folded(log_probs, folds)
+    width = maxima.shape[1]
+    again = width // (_AGAIN * count)  # the floor of the maxima, in the same way
+    coarse = _folded(maxima, again) if again > 1 else maxima
+    place = coarse.shape[1] - count
+    floor = np.partition(coarse, place, axis=1)[:, place]
+    # a block with NaN may hide what reaches the floor
+    rows, blocks = np.divmod(np.flatnonzero(~(maxima < floor[:, None])), width)
+    units = blocks[:, None] + width * np.arange(-(-vocab // width))
+    known = np.minimum(units, vocab - 1)  # most blocks have no unit in the last fold
+    reached = log_probs[rows[:, None], known]
+    at, fold = np.nonzero((reached >= floor[rows, None]) & (units == known))
+    rows, units, values = rows[at], units[at, fold], reached[at, fold]
     found = np.bincount(rows, minlength=size)
     _refuse_nan(found < count)
-    values = log_probs[rows, units]
     first = np.cumsum(found) - found
-    order = np.lexsort((-values, rows))[first[:, None] + np.arange(count)]
+    order = np.lexsort((units, -values, rows))[first[:, None] + np.arange(count)]
     return units[order], values[order]
+
+
+def _folded(values: Floats, folds: int) -> Floats:
+    """The maxima (T, V // folds) of blocks of ``values`` (T, V): i and what is a multiple of
+    V // folds after it."""
+    size, count = values.shape
+    width = count // folds
+    maxima: Floats = values[:, : folds * width].reshape(size, folds, width).max(axis=1)
+    for start in range(folds * width, count, width):
+        rest = values[:, start : start + width]
+        part = maxima[:, : rest.shape[1]]
+        np.maximum(part, rest, out=part)
+    return maxima
 
 
 def _refuse_nan(broken: npt.NDArray[np.bool_]) -> None:

@@ -5,6 +5,8 @@ An engine that computes on a device of its own answers there, and sends what was
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +17,8 @@ from mynah.decoding.whisper_rules import Rules, log_sums
 from mynah.errors import ModelError
 
 Logs: TypeAlias = npt.NDArray[np.float64]
+
+_SHARED = 8  # rows from which on threads gain more than they cost
 
 
 class Prediction(Protocol):
@@ -53,15 +57,25 @@ class Prediction(Protocol):
         ...
 
 
-class HostPrediction:
-    """A prediction whose logits (N, V) are an array, which is overwritten."""
+class Helpers:
+    """Threads that take a part of the rows each, beside the thread that asks."""
 
-    def __init__(self, logits: Floats) -> None:
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.pool = ThreadPoolExecutor(count, "mynah-tokens")  # which starts them when needed
+
+
+class HostPrediction:
+    """A prediction whose logits (N, V) are an array, which is overwritten; many rows are shared
+    with the threads of ``helpers``."""
+
+    def __init__(self, logits: Floats, helpers: Helpers | None = None) -> None:
         self._logits = logits if logits.flags.writeable else logits.copy()
+        self._helpers = helpers
 
     def of(self, rows: Ints) -> HostPrediction:
         """See :meth:`Prediction.of`."""
-        return HostPrediction(self._logits[rows])
+        return HostPrediction(self._logits[rows], self._helpers)
 
     def probability(self, token: int) -> list[float]:
         """See :meth:`Prediction.probability`."""
@@ -71,13 +85,24 @@ class HostPrediction:
 
     def best(self, rules: Rules, said: Ints, begun: int, count: int) -> tuple[Ints, Logs]:
         """See :meth:`Prediction.best`."""
-        rules.apply(self._logits, said, begun)
-        if count == 1:
-            tokens: Ints = self._logits.argmax(axis=1)[:, None]
-            values = np.take_along_axis(self._logits, tokens, axis=1)
-        else:
-            tokens, values = best_units(self._logits, count)
-        return tokens, values - log_totals(self._logits, values[:, 0])[:, None]
+        rows, helpers = len(self._logits), self._helpers
+        if helpers is None or rows < _SHARED:
+            return _best(self._logits, rules, said, begun, count)
+        ends = [rows * i // (helpers.count + 1) for i in range(helpers.count + 2)]
+        parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+
+        def work(part: slice) -> tuple[Ints, Logs]:
+            return _best(self._logits[part], rules, said[part], begun, count)
+
+        others = [helpers.pool.submit(work, part) for part in parts[1:]]
+        try:
+            found = [work(parts[0]), *(other.result() for other in others)]
+        except ModelError:
+            wait(others)
+            refuse_nan(log_sums(self._logits).astype(np.float64))  # by the number of the row in all
+            raise
+        tokens, logs = zip(*found, strict=True)
+        return np.concatenate(tokens), np.concatenate(logs)
 
     def drawn(
         self, rules: Rules, said: Ints, begun: int, temperature: float, uniform: Logs
@@ -92,6 +117,16 @@ class HostPrediction:
             masses = np.exp(scaled - scaled.max(), dtype=np.float64).cumsum()
             tokens[row] = np.searchsorted(masses, place * masses[-1], side="right")
         return tokens, logits[np.arange(len(tokens)), tokens] - totals
+
+
+def _best(logits: Floats, rules: Rules, said: Ints, begun: int, count: int) -> tuple[Ints, Logs]:
+    rules.apply(logits, said, begun)
+    if count == 1:
+        tokens: Ints = logits.argmax(axis=1)[:, None]
+        values = np.take_along_axis(logits, tokens, axis=1)
+    else:
+        tokens, values = best_units(logits, count)
+    return tokens, values - log_totals(logits, values[:, 0])[:, None]
 
 
 def log_totals(logits: Floats, best: Floats | None = None) -> Logs:

@@ -27,7 +27,25 @@ def test_equals_a_plain_sort(vocab: int, count: int, kind: str) -> None:
     np.testing.assert_array_equal(found, np.take_along_axis(values, expected, axis=1))
 
 
-@pytest.mark.parametrize("vocab", [20, 5000])
+@pytest.mark.parametrize("vocab", [10007, 51865])
+@pytest.mark.parametrize("kind", ["normal", "ties", "few"])
+def test_a_large_vocabulary(vocab: int, kind: str) -> None:
+    """Where the floor of the blocks' maxima is found by blocks, too."""
+    rng = np.random.default_rng(vocab)
+    values = rng.normal(size=(3, vocab)).astype(np.float32)
+    if kind == "ties":
+        values = np.round(values)
+    elif kind == "few":  # fewer are possible than are asked for
+        values[:, 3:-1] = -np.inf
+    values[0, -6:] = 9.0  # in the last fold, which is not whole
+    for count in (1, 6, 11):
+        units, found = best_units(values, count)
+        expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        np.testing.assert_array_equal(units, expected)
+        np.testing.assert_array_equal(found, np.take_along_axis(values, expected, axis=1))
+
+
+@pytest.mark.parametrize("vocab", [20, 5000, 51865])
 def test_frames_of_nan_are_refused(vocab: int) -> None:
     values = np.zeros((4, vocab), dtype=np.float32)
     values[2] = np.nan

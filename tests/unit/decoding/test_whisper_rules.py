@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mynah.decoding.whisper_prediction import HostPrediction
-from mynah.decoding.whisper_rules import Rules
+from mynah.decoding.whisper_prediction import Helpers, HostPrediction
+from mynah.decoding.whisper_rules import Rules, log_sums
 from mynah.decoding.whisper_search import Text, beam_search, best_text, sample
+from mynah.errors import ModelError
 
 EOT, NO_TIMES, BEGIN, SIZE = 6, 8, 9, 15  # text 0..5, one mark, no times, times 9..14
 RULES = Rules(eot=EOT, timestamp_begin=BEGIN, no_timestamps=NO_TIMES, latest_first=3)
@@ -208,3 +209,30 @@ def test_scores() -> None:
     assert best_text([text, long], None) is long
     assert best_text([text, long], 0.0) is text
     assert best_text([text, Text((4, 5, 6), text.logs, True)], None) is text
+
+
+@pytest.mark.parametrize("size", [1, 2047, 2048, 5000])
+def test_sums(size: int) -> None:
+    values = np.random.default_rng(size).normal(0, 5, (4, size)).astype(np.float32)
+    values[1, 1:] = -np.inf
+    values[2] = -np.inf
+    wanted = np.logaddexp.reduce(values.astype(np.float64), axis=1)
+    np.testing.assert_allclose(log_sums(values), wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(log_sums(values, values.max(axis=1)), log_sums(values))
+
+
+@pytest.mark.parametrize("rows", [1, 8, 23])
+@pytest.mark.parametrize("count", [1, 4])
+def test_helpers_change_nothing(rows: int, count: int) -> None:
+    rng = np.random.default_rng(rows)
+    logits = rng.normal(0, 3, (rows, 500)).astype(np.float32)
+    said = rng.integers(0, 500, (rows, 3))
+    rules = Rules(eot=300, timestamp_begin=400, no_timestamps=399, suppressed=(5, 7))
+    alone = HostPrediction(logits.copy()).best(rules, said, 0, count)
+    for threads in (1, 3):
+        shared = HostPrediction(logits.copy(), Helpers(threads)).best(rules, said, 0, count)
+        for found, wanted in zip(shared, alone, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    logits[rows - 1] = np.nan
+    with pytest.raises(ModelError, match=rf"(frame|hypothesis) {rows - 1} "):
+        HostPrediction(logits, Helpers(2)).best(rules, said, 0, count)

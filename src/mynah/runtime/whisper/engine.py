@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mynah.config import build
-from mynah.decoding.whisper_prediction import HostPrediction, Prediction
+from mynah.decoding.whisper_prediction import Helpers, HostPrediction, Prediction
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
 from mynah.runtime.engine import (
@@ -167,6 +167,7 @@ class OnnxWhisper:
             )
             for part in ("encoder", "decoder")
         )
+        self.helpers = Helpers(threads - 1) if threads > 1 else None
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
 
@@ -262,7 +263,7 @@ class OnnxTextDecoder:
 
     def predict(self, tokens: Array, parents: Array | None = None) -> HostPrediction:
         """See :meth:`TextDecoder.predict`."""
-        return HostPrediction(self(tokens, parents))
+        return HostPrediction(self(tokens, parents), self._engine.helpers)
 
     def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
         """See :meth:`TextDecoder.align`."""
@@ -311,7 +312,7 @@ class OnnxTextDecoder:
         self._slots = self._arrange(rows)
         source = np.zeros(self._count, np.int64)
         source[self._slots] = before
-        self._past = np.take(self._past, source, axis=2)
+        self._move(source, self._past.shape[4])
         self._ids = self._ids[source]
         self._bind()
 
@@ -346,13 +347,16 @@ class OnnxTextDecoder:
         Hypotheses of a beam part late, so what is copied is short.
         """
         changed = np.flatnonzero(source != np.arange(len(source)))
-        differ = (self._ids[changed] != self._ids[source[changed]]).any(axis=0)
-        if not differ.any():
-            return
-        first = int(differ.argmax())
-        part = self._past[:, :, :, :, first : self._length]
-        part[:, :, changed] = part[:, :, source[changed]]
-        self._ids = self._ids[source]
+        differ = self._ids[changed] != self._ids[source[changed]]
+        firsts = np.where(differ.any(axis=1), differ.argmax(axis=1), self._length)
+        copies = []  # all are read before any is overwritten
+        for first in np.unique(firsts[firsts < self._length]).tolist():
+            slots = changed[firsts == first]
+            part = self._past[:, :, :, :, first : self._length]
+            copies.append((part, slots, part[:, :, source[slots]]))
+        for part, slots, values in copies:
+            part[:, :, slots] = values
+        self._ids[changed] = self._ids[source[changed]]
 
     def _make_room(self, count: int) -> None:
         """Buffers for ``count`` more tokens; they double, up to the capacity."""
@@ -360,12 +364,18 @@ class OnnxTextDecoder:
         if needed <= room and self._past.shape[2] == len(self._ids):
             return
         room = min(self._capacity, max(_ROOM, 2 * room, needed)) if needed > room else room
-        heads, size = self._shape
-        past = np.zeros((len(self._layers), 2, len(self._ids), heads, room, size), np.float32)
-        if self._length:
-            past[:, :, :, :, : self._length] = self._past[:, :, :, :, : self._length]
-        self._past = past
+        self._move(np.arange(len(self._ids)), room)
         self._bind()
+
+    def _move(self, source: Array, room: int) -> None:
+        """To buffers with ``room``, where slot i has the past of slot ``source[i]``."""
+        heads, size = self._shape
+        shape = len(self._layers), 2, len(source), heads, room, size
+        past, before = np.zeros(shape, np.float32), self._past
+        if self._length:
+            for slot, other in enumerate(source.tolist()):
+                past[:, :, slot, :, : self._length] = before[:, :, other, :, : self._length]
+        self._past = past
 
     def _bind(self) -> None:
         """Tell the graph where everything lies that stays from one step to the next."""
