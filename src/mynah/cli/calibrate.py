@@ -89,10 +89,10 @@ def collect(
     from mynah.corpus import load, read_manifest
     from mynah.evaluation.calibration import right_words
     from mynah.runtime.calibrate import recognised
-    from mynah.runtime.decode import Decoder
+    from mynah.runtime.request import Request, plan
 
     model, found = recognizer.model, Words()
-    decoder = Decoder(model, model.decoding_options(options))
+    decoder = plan(model, Request(options=options)).decoder  # as it will be used, all its parts
     language = model.language(None) or "en"
     spoilt: list[str] = []
     cuts = read_manifest(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mynah.cli.calibrate import Words, fit
+from mynah import load
+from mynah.audio import read
+from mynah.cli.calibrate import Words, collect, fit
+from mynah.corpus import read_manifest
 from mynah.decoding import Hypothesis
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.evaluation.calibration import (
@@ -17,15 +21,20 @@ from mynah.evaluation.calibration import (
     reliability,
     right_words,
 )
+from mynah.runtime import calibrate
 from mynah.runtime.confidence import (
     ALWAYS,
     MOST,
     NEAR,
     Calibration,
+    Facts,
     find_evidence,
     read_calibration,
     word_facts,
 )
+from mynah.runtime.decode import Decoder
+from mynah.runtime.engine import Array
+from mynah.runtime.request import Request
 
 
 def test_right_words() -> None:
@@ -217,3 +226,26 @@ def test_the_table_of_a_model() -> None:
         read_calibration({"weights": [1, 0, 0, 0], "bais": 0.0}, "m")
     with pytest.raises(ConfigError, match="not finite"):
         Calibration((math.inf, 0.0, 0.0, 0.0), 0.0)
+
+
+def test_words_are_those_that_the_model_gives(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranked by the bundled model's neural language model, as a recording's are."""
+    seen: list[list[str]] = []
+    original = calibrate.recognised
+
+    def noted(decoder: Decoder, samples: Array) -> list[tuple[str, Facts, float]]:
+        assert decoder.rescorer is not None
+        words = original(decoder, samples)
+        seen.append([text for text, _, _ in words])
+        return words
+
+    monkeypatch.setattr(calibrate, "recognised", noted)
+    recognizer, manifest = load(), str(repository / "tests" / "data" / "speech" / "manifest.tsv")
+    found = collect(recognizer, manifest, where={}, exclude={})
+    assert found.utterances == len(seen) > 2
+    for cut, words in zip(read_manifest(manifest), seen, strict=True):
+        samples = read(str(cut.recording.source), rate=16000)
+        said = recognizer.transcribe(samples, Request(vad=False, words=True), rate=16000)
+        assert [word.text for word in said.words] == words
