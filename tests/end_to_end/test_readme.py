@@ -64,10 +64,12 @@ def stand_in_for_whisper(folder: Path) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of a user without a network, whose ``MYNAH_HOME`` is in ``folder``."""
+    """That of a user without a network, whose ``MYNAH_HOME`` is in ``folder``; how many threads
+    there are is left to the programs."""
     binaries = str(Path(sys.executable).parent)
     own = {"PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
-    return {**os.environ, **own, "MYNAH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    rest = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return {**rest, **own, "MYNAH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
 
 
 def test_readme_has_what_is_run_here() -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mynah.cli import company, whisper_flags
 from mynah.cli.whisper_flags import count
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.recognizer import Recognizer
     from mynah.runtime.request import Request
+
+Number = TypeVar("Number", int, float)
 
 # flags that a Whisper model has not, and what it has instead
 WHISPER_HAS_NOT = {
@@ -130,23 +132,12 @@ def positive(text: str) -> int:
     return value
 
 
-def up_to(most: int, least: int = 1) -> Callable[[str], int]:
-    """A whole number from ``least`` to ``most``, for argparse."""
+def within(low: Number, high: Number) -> Callable[[str], Number]:
+    """A number from ``low`` to ``high``, of their type, for argparse."""
+    kind = type(low)
 
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{value} is not in {least}..{most}")
-        return value
-
-    return number
-
-
-def within(low: float, high: float) -> Callable[[str], float]:
-    """A number from ``low`` to ``high``, for argparse."""
-
-    def number(text: str) -> float:
-        value = float(text)
+    def number(text: str) -> Number:
+        value = kind(text)
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not in {low:g}..{high:g}")
         return value
@@ -156,7 +147,7 @@ def within(low: float, high: float) -> Callable[[str], float]:
 
 def workers(text: str) -> int:
     """Processes that each hold a model: at most twice the cores, and 8 anywhere; for argparse."""
-    return up_to(max(2 * cores(), 8))(text)
+    return within(1, max(2 * cores(), 8))(text)
 
 
 def above_zero(text: str) -> float:
@@ -190,7 +181,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser, *, live: bool = True
     """How units are searched, and what counts as speech; ``live``: of streams, too."""
     group = parser.add_argument_group("decoding")
     group.add_argument("--method", choices=METHODS, help="default: the model's own")
-    group.add_argument("--beam", type=up_to(1000), metavar="N",
+    group.add_argument("--beam", type=within(1, 1000), metavar="N",
                        help="hypotheses kept; of method lexicon the length of the n-best, whose "
                        "places kept a frame are --set tokens=N and --set margin=X")  # fmt: skip
     group.add_argument("--language", metavar="CODE", help="one of the model's languages")

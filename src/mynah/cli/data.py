@@ -55,7 +55,7 @@ def _common(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=common.up_to(256, 0), default=0, metavar="N",
+    parser.add_argument("--jobs", type=common.within(0, 256), default=0, metavar="N",
                         help="recordings at a time (one a core)")  # fmt: skip
 
 

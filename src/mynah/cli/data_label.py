@@ -36,11 +36,11 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", action="append", default=[], metavar="CONDITION",
                         help="not those that meet it; may be repeated")  # fmt: skip
     parser.add_argument(
-        "--min-rate", type=common.within(0, 100), default=1.2, metavar="R",
+        "--min-rate", type=common.within(0.0, 100.0), default=1.2, metavar="R",
         help="words (hanzi) a second (1.2)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-confidence", type=common.within(0, 1), default=0.0, metavar="P",
+        "--min-confidence", type=common.within(0.0, 1.0), default=0.0, metavar="P",
         help="mean over the words (0)",
     )  # fmt: skip
     common.add_model_arguments(parser)

@@ -51,7 +51,7 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts or .tsv manifests (column text) with sentences that must not occur",
     )
     parser.add_argument("--split", default="train", help="the manifest's split column (train)")
-    parser.add_argument("--jobs", type=common.up_to(256), default=1, metavar="N",
+    parser.add_argument("--jobs", type=common.within(1, 256), default=1, metavar="N",
                         help="items made at a time (1)")  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="divide by how often units are heard in these",
     )
     parser.add_argument(
-        "--prior-weight", type=common.within(0, 10), metavar="W", help="power (0.5)"
+        "--prior-weight", type=common.within(0.0, 10.0), metavar="W", help="power (0.5)"
     )
     parser.add_argument("--root", metavar="DIR", help="where sets are (default: MYNAH_DATA)")
     parser.add_argument("--where", action="append", default=[], metavar="CONDITION")

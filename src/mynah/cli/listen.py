@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pcm", action="store_true", help="raw 16-bit samples on standard input")
     parser.add_argument("--rate", type=common.positive, default=16000, metavar="HZ",
                         help="samples a second (default: 16000)")  # fmt: skip
-    parser.add_argument("--channels", type=common.up_to(64), default=1, metavar="N",
+    parser.add_argument("--channels", type=common.within(1, 64), default=1, metavar="N",
                         help="interleaved channels, which are mixed (default: 1)")  # fmt: skip
     parser.add_argument("--microphone", metavar="NAME", help="number or part of the name of one")
     parser.add_argument("--words", action="store_true", help="a line a word, with times")

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="processes that share the recordings")  # fmt: skip
     parser.add_argument(
         "--batch",
-        type=common.up_to(common.MOST_AT_ONCE),
+        type=common.within(1, common.MOST_AT_ONCE),
         metavar="N",
         help="recordings computed together (default: 1; more helps on a GPU)",
     )

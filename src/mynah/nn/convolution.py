@@ -170,8 +170,10 @@ class ConvolutionModule(nn.Module):
 
     def _convolve(self, x: Tensor, padding: int) -> Tensor:
         weight, bias = self.depthwise.weight, self.depthwise.bias
-        if x.dtype == torch.bfloat16 and x.shape[2] <= 16 and x.device.type == "cpu":
-            # oneDNN never comes back from making this kernel for so few channels in bfloat16
+        few = x.shape[2] <= 16 * torch.get_num_threads()
+        if few and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+            # oneDNN never comes back from making this kernel in bfloat16 for 16 channels, all that
+            # there are or what it may give a thread
             with torch.autocast("cpu", enabled=False):
                 return _depthwise(x.float(), weight.float(), bias, padding).to(x.dtype)
         return _depthwise(x, weight, bias, padding)

@@ -279,17 +279,22 @@ def test_the_quarantine_file_has_each_trouble_once(
     assert {"missing", "empty-text"} <= {name for name, _ in written}
 
 
+@pytest.mark.parametrize("views", [1, 2])
 def test_a_manifest_that_says_too_little_fills_no_batch_over_its_limit(
-    make: Make, corpus: Path, tmp_path: Path
+    make: Make, corpus: Path, tmp_path: Path, views: int
 ) -> None:
     rows = [
         {"id": n, "path": str(corpus / f"{n}.flac"), "duration": 0.9, "text": "a"}
         for n in IDS[12:18]
     ]  # 0.9 to 1.15 s
     write_tsv(tmp_path / "m.tsv", rows)
-    loader = make({"train": [{"manifest": str(tmp_path / "m.tsv")}], "max_frames": 560})
+    most = 560 * views
+    loader = make(
+        {"train": [{"manifest": str(tmp_path / "m.tsv")}], "max_frames": most, "views": views}
+    )
     (batch,) = loader.epoch(0)
-    assert batch is not None and batch.feats.shape[0] * batch.feats.shape[1] <= 560
+    assert batch is not None and batch.feats.shape[0] * batch.feats.shape[1] <= most
+    assert len(batch.ids) == 5 * views
     assert [n for n, _ in loader.quarantine] == ["u17"]
     assert "more than the manifest says" in loader.quarantine[0][1]
 

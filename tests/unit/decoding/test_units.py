@@ -27,6 +27,25 @@ def test_equals_a_plain_sort(vocab: int, count: int, kind: str) -> None:
     np.testing.assert_array_equal(found, np.take_along_axis(values, expected, axis=1))
 
 
+def test_what_is_no_number_hides_nothing() -> None:
+    """Beside one of the best, in its block, it is passed over; where it may be one, refused."""
+    values = np.random.default_rng(3).normal(size=600).astype(np.float32)
+    best = np.argsort(-values)[:3]
+    found = 0
+    for place in range(600):
+        if place in best:
+            continue
+        row = values[None].copy()
+        row[0, place] = np.nan
+        try:
+            units, _ = best_units(row, 3)
+        except ModelError:
+            continue
+        np.testing.assert_array_equal(units[0], best)
+        found += 1
+    assert found
+
+
 @pytest.mark.parametrize("vocab", [10007, 51865])
 @pytest.mark.parametrize("kind", ["normal", "ties", "few"])
 def test_a_large_vocabulary(vocab: int, kind: str) -> None:

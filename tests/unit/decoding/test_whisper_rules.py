@@ -229,7 +229,7 @@ def test_helpers_change_nothing(rows: int, count: int) -> None:
     said = rng.integers(0, 500, (rows, 3))
     rules = Rules(eot=300, timestamp_begin=400, no_timestamps=399, suppressed=(5, 7))
     alone = HostPrediction(logits.copy()).best(rules, said, 0, count)
-    for threads in (1, 3):
+    for threads in (1, 3, 30):  # more than rows, too
         shared = HostPrediction(logits.copy(), Helpers(threads)).best(rules, said, 0, count)
         for found, wanted in zip(shared, alone, strict=True):
             np.testing.assert_array_equal(found, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 from torch import nn
 
 from mynah.config import build
+from mynah.data.loader import Batch
 from mynah.errors import ConfigError
 from mynah.training.checkpoint import CheckpointFolder, Progress
 from mynah.training.config import OptimConfig, ScheduleConfig
 from mynah.training.distributed import choose_device
+from mynah.training.loop import move_batch
 from mynah.training.optimisation import (
     apply_gradients,
     load_optimizer_tensors,
@@ -195,3 +198,16 @@ def test_devices() -> None:
     for name in ("cuda:x", "gpu", "cuda:99"):
         with pytest.raises(ConfigError, match="device"):
             choose_device(name)
+
+
+def test_a_batch_that_moves_keeps_what_it_is() -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    batch = Batch(("a", "a"), torch.ones(2, 3, 4), ones * 3, torch.ones(2, 1), ones, ("x", "x"),
+                  labels=torch.ones(2, 3), views=2)  # fmt: skip
+    moved = move_batch(batch, torch.device("meta"))
+    for field in dataclasses.fields(Batch):
+        before, after = getattr(batch, field.name), getattr(moved, field.name)
+        if isinstance(before, torch.Tensor):
+            assert after.device.type == "meta" and after.shape == before.shape
+        else:
+            assert after == before, field.name

@@ -83,6 +83,20 @@ def test_decoding(engine: Any, reference: Reference) -> None:
     close(engine, ours(given), plain(given))
 
 
+def test_beams_that_part_and_meet(engine: Any, reference: Reference) -> None:
+    """Any parents, in a window's own slots, step after step: what was copied before counts."""
+    dice = np.random.default_rng(5)
+    for _ in range(3):
+        ours = engine.decoder(engine.encode(MELS[:2]), [0, 0, 0, 1, 1, 1])
+        plain = reference.decoder(reference.encode(MELS[:2]), [0, 0, 0, 1, 1, 1])
+        given = tokens(6, 2)
+        ours(given), plain(given)
+        for _ in range(8):
+            parents = np.concatenate([dice.integers(0, 3, 3), dice.integers(3, 6, 3)])
+            given = dice.integers(0, 3, (6, 1))  # few, so that some say the same again
+            close(engine, ours(given, parents), plain(given, parents))
+
+
 def test_windows_in_any_order(engine: Any, reference: Reference) -> None:
     rows = [3, 0, 3]
     ours = engine.decoder(engine.encode(MELS), rows)

@@ -15,6 +15,7 @@ from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
 from mynah.runtime.whisper.language import language_probabilities
 from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.recording import Recording
 from mynah.runtime.whisper.transcribe import transcribe, transcribe_together
 
 MODEL = plain_model()
@@ -117,6 +118,35 @@ def test_languages_of_several_recordings_are_one_batch(
     assert found == [transcribe(MODEL, planned, blocks(samples)) for samples in SOUNDS]
 
 
+def test_a_language_that_cannot_be_found_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = asked(**SHORT, language=None)
+    wanted = together(planned)
+    bad = MODEL.engine.encode(Recording(MODEL.frontend, blocks(SOUNDS[0])).window(0, 600)[None])
+
+    def failing(model: Any, heard: Any, rows: Any, allowed: Any = ()) -> Any:
+        if any(np.array_equal(heard.output[row], bad.output[0]) for row in rows):
+            raise ModelError("no numbers")
+        return language_probabilities(model, heard, rows, allowed)
+
+    monkeypatch.setattr("mynah.runtime.whisper.together.language_probabilities", failing)
+    found = together(planned)
+    assert isinstance(found[0], ModelError)
+    assert found[1:] == wanted[1:]
+
+
+def test_the_first_window_says_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[list[int]] = []
+
+    def spy(model: Any, heard: Any, rows: Any, allowed: Any = ()) -> Any:
+        asked_for.append(list(rows))
+        return language_probabilities(model, heard, rows, allowed)
+
+    monkeypatch.setattr("mynah.runtime.whisper.together.language_probabilities", spy)
+    planned = asked(**SHORT, language=None, batched=True, batch_size=3, chunk_length=5.0)
+    transcribe(MODEL, planned, blocks(SOUNDS[2]))
+    assert asked_for == [[0]]
+
+
 class Damaged:
     """A recording that breaks off."""
 
@@ -154,8 +184,6 @@ def test_a_window_that_fails_is_blamed_alone(monkeypatch: pytest.MonkeyPatch) ->
         if any(np.array_equal(heard.output[row], bad) for row in rows):
             raise ModelError("no numbers")
         return plain(self, heard, rows, questions)
-
-    from mynah.runtime.whisper.recording import Recording
 
     mels = Recording(MODEL.frontend, blocks(SOUNDS[0])).window(0, 600)
     bad = MODEL.engine.encode(mels[None]).output[0]
