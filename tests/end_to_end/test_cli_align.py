@@ -117,11 +117,13 @@ def test_text_from_standard_input(
     assert "9 words" in shown.err
 
 
-def test_silence(tmp_path: Path, capsys: Capture) -> None:
-    write(tmp_path / "silence.wav", np.zeros(9 * RATE, np.float32), RATE)
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_silence_and_noise(tmp_path: Path, capsys: Capture, level: float) -> None:
+    noise = np.random.default_rng(0).normal(size=9 * RATE).astype(np.float32)
+    write(tmp_path / "nothing.wav", level * noise, RATE)
     (tmp_path / "a.txt").write_text(ONE)
     for more in ([], ["--exact"]):
-        files = [str(tmp_path / name) for name in ("silence.wav", "a.txt")]
+        files = [str(tmp_path / name) for name in ("nothing.wav", "a.txt")]
         assert main(["align", *files, *more]) == 1
         assert "was heard" in capsys.readouterr().err
 

@@ -17,11 +17,9 @@ from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from mynah.runtime.align import AlignedText
-    from mynah.runtime.result import Word
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "textgrid", "ctm")
 RULES = layout.rules(lambda args: [args.format])
-HEARD = 0.001  # confidence below which nothing of a word was heard
 SHOWN = 20  # missing words and stretches that are listed
 
 
@@ -86,15 +84,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for line in report(found):
             print(line, file=sys.stderr)
-    heard = any(map(_is_heard, found.transcript.words))
-    if not heard:
+    if not found.heard:
         print(f"{args.recording}: no word of {args.text} was heard", file=sys.stderr)
-    return 0 if heard else 1
-
-
-def _is_heard(word: Word) -> bool:
-    """Whether a word is there; with --exact all are aligned, also those that nothing speaks for."""
-    return word.source == "aligned" and (word.confidence is None or word.confidence >= HEARD)
+    return 0 if found.heard else 1
 
 
 def read_text(name: str) -> str:

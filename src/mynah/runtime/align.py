@@ -31,6 +31,7 @@ from mynah.text.characters import ALONE, is_alone
 WINDOW = 24.0  # seconds of a window that are kept
 CONTEXT = 3.0  # and on both sides of it, that are only seen
 FOREIGN = 0.5  # seconds; speech without text that is shorter is not reported
+HEARD = 0.01  # geometric mean of the probabilities of a word's units, below which it is not there
 
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”’」』）]*")  # of a sentence
 _PIECE = re.compile(f"{ALONE.pattern}|[^{ALONE.pattern[1:]}+")
@@ -48,12 +49,15 @@ class AlignedText:
         missing: the words that were not heard.
         foreign: start and end, in seconds, of speech that is not in the text.
         exact: whether the best of all alignments was found for certain.
+        heard: whether any word is there; ``align(exact=True)`` gives times to all of them, also to
+            those that nothing speaks for.
     """
 
     transcript: Transcript
     missing: tuple[Word, ...]
     foreign: tuple[tuple[float, float], ...]
     exact: bool
+    heard: bool
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,25 @@ def align(
         missing=tuple(word for word in words if word.confidence == 0 and word.source != "aligned"),
         foreign=_foreign(model, found, duration),
         exact=found.exact,
+        heard=_any_heard(items, found.confidences),
     )
 
 
 def _exactly(heard: Array, words: Sequence[Sequence[int]]) -> TextAlignment:
     best = force_align(heard, [unit for word in words for unit in word])
     return TextAlignment(best.starts, best.ends, best.confidences, (), True)
+
+
+def _any_heard(items: Sequence[Spelt], confidences: Sequence[float]) -> bool:
+    """Whether a word is there, by its units' own probabilities: what a map makes of them says how
+    often words that were recognised are right."""
+    first = 0
+    for item in items:
+        begin, first = first + len(item.gap), first + len(item.gap) + len(item.units)
+        units = np.asarray(confidences[begin:first])
+        if len(units) and np.log(np.maximum(units, 1e-30)).mean() >= np.log(HEARD):
+            return True
+    return False
 
 
 def _segment(text: str, words: tuple[Word, ...]) -> Segment:

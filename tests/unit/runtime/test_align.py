@@ -57,7 +57,9 @@ def test_a_clean_text(tones: Model) -> None:
 
 def test_an_exact_text(tones: Model) -> None:
     samples, times = spoken(WORDS)
-    check(align(tones, samples, TEXT, exact=True), WORDS, times)
+    found = align(tones, samples, TEXT, exact=True)
+    check(found, WORDS, times)
+    assert found.heard
     found = align(tones, samples, f"{TEXT} ade", exact=True)  # taken for said, and heard badly
     assert found.transcript.words[-1].source == "aligned"
     assert (found.transcript.words[-1].confidence or 0) < 0.1
@@ -144,7 +146,12 @@ def test_progress_and_silence(tones: Model) -> None:
     assert sum(told) == pytest.approx(3)
     assert [word.source for word in found.transcript.words] == ["interpolated"] * 2
     assert len(found.missing) == 2
+    assert not found.heard
     assert align(tones, np.zeros(10, np.float32), "abc").missing
+    # times without any sign of the words, however sure a map would make them
+    found = align(tones, np.zeros(3 * RATE, np.float32), "abc de", exact=True)
+    assert [word.source for word in found.transcript.words] == ["aligned"] * 2
+    assert not found.heard
 
 
 def test_what_is_refused(tones: Model, tmp_path: Path) -> None:
