@@ -91,6 +91,30 @@ def reverberate(samples: Array, response: Array) -> Array:
     return np.asarray(heard * gain, dtype=np.float32)
 
 
+def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
+    """Through a narrow band, as of a telephone or a coder, at times in 8 bits (mu-law)."""
+    spectrum = np.fft.rfft(samples)
+    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
+    phone = rng.random() < 0.4
+    high = rng.uniform(3300, 4000) if phone else rng.uniform(2500, 7500)
+    low = rng.uniform(50, 350) if phone or rng.random() < 0.3 else 0.0
+    spectrum[(frequencies > high) | (frequencies < low)] = 0.0
+    narrow = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+    most = float(np.abs(narrow).max())
+    if phone and most > 0 and rng.random() < 0.5:
+        scaled = narrow / most
+        small = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256.0)
+        small = np.round(small * 127) / 127
+        narrow = (np.sign(small) * (256.0 ** np.abs(small) - 1) / 255 * most).astype(np.float32)
+    return narrow
+
+
+def clipped(rng: np.random.Generator, samples: Array) -> Array:
+    """Recorded too loud: 20 to 80 % of the greatest amplitude is all that is left of it."""
+    most = float(np.abs(samples).max(initial=0.0)) * rng.uniform(0.2, 0.8)
+    return np.clip(samples, -most, most)
+
+
 def fast_size(least: int) -> int:
     """The smallest 2 ** a * 3 ** b * 5 ** c from ``least`` on, of which a transform is fast."""
     best = 1 << max(least - 1, 0).bit_length()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mynah import audio
 from mynah.audio import augment
+from mynah.audio.noises import made_noise
 from mynah.corpus.lines import LineManifest
 from mynah.corpus.manifest import open_manifest
 from mynah.corpus.samples import load
@@ -99,7 +100,8 @@ class Augmenter:
     def samples(
         self, rng: np.random.Generator, samples: Array, factor: float, reject: Reject
     ) -> Array:
-        """Speed by ``factor``, then a room, then noise; ``reject`` is told which cannot be read."""
+        """Speed by ``factor``, a room, noise, then a channel; ``reject`` is told which recordings
+        cannot be read."""
         if factor != 1.0:
             samples = augment.speed(samples, factor)
         reverb, noise = self.config.reverb, self.config.noise
@@ -108,8 +110,23 @@ class Augmenter:
             samples = samples if room is None else augment.reverberate(samples, room)
         if noise is not None and self.noise is not None and rng.random() < noise.probability:
             snr = rng.uniform(*noise.snr)
-            drawn = self.noise.draw(rng, self.rate, reject)
+            if noise.made and rng.random() < noise.made:
+                drawn: Array | None = made_noise(rng, len(samples), self.rate)
+            else:
+                drawn = self.noise.draw(rng, self.rate, reject)
             samples = samples if drawn is None else augment.add_noise(rng, samples, drawn, snr)
+        return self._through_channel(rng, samples)
+
+    def _through_channel(self, rng: np.random.Generator, samples: Array) -> Array:
+        channel = self.config.channel
+        if channel is None or not len(samples):
+            return samples
+        if rng.random() < channel.clipped:
+            samples = augment.clipped(rng, samples)
+        if rng.random() < channel.narrow:
+            samples = augment.narrowed(rng, samples, self.rate)
+            if rng.random() < 0.5:  # what was kept at a higher rate has a floor above the band
+                samples = augment.dither(rng, samples)
         return samples
 
     def feats(self, rng: np.random.Generator, feats: Array) -> Array:

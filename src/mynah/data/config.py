@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mynah.errors import ConfigError
 
 TextForm = Literal["none", "lower", "upper", "scoring"]
+_NOT_ON_DEVICE = ("crop", "silence", "channel", "spec_sub", "spec_trim")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ class NoiseConfig:
     exclude: dict[str, Any] = field(default_factory=dict)
     probability: float = 0.5
     snr: tuple[float, float] = (5.0, 25.0)  # dB, from and to
+    made: float = 0.0  # share that is made instead: hums, hisses, knocks, music
 
     def __post_init__(self) -> None:
         _probability(self.probability)
+        _probability(self.made)
         if self.snr[0] > self.snr[1]:
             raise ConfigError(f"snr: from {self.snr[0]} to {self.snr[1]} is no range")
 
@@ -60,6 +63,49 @@ class ReverbConfig:
 
     def __post_init__(self) -> None:
         _probability(self.probability)
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """Pieces of utterances whose manifest says which unit sounds when: from a few units to all of
+    them, with less or no silence around. A model that has only heard sentences with silence on both
+    sides loses the first and the last sounds of a word that was cut out."""
+
+    probability: float = 0.3
+    seconds: tuple[float, float] = (0.3, 3.0)  # of the sound, from and to
+    margin: float = 0.1  # seconds, at most, kept of what is on each side
+
+    def __post_init__(self) -> None:
+        _probability(self.probability)
+        _range("seconds", self.seconds, 0.05)
+        if self.margin < 0:
+            raise ConfigError(f"margin: must not be negative, got {self.margin}")
+
+
+@dataclass(frozen=True)
+class SilenceConfig:
+    """Silence put on both sides: nothing, or white noise."""
+
+    probability: float = 0.3
+    seconds: tuple[float, float] = (0.0, 1.0)  # on each side
+    level: tuple[float, float] = (-80.0, -30.0)  # dB from the speech to the noise
+
+    def __post_init__(self) -> None:
+        _probability(self.probability)
+        _range("seconds", self.seconds, 0.0)
+        _range("level", self.level, -200.0)
+
+
+@dataclass(frozen=True)
+class ChannelConfig:
+    """Telephones, coders and bad recorders."""
+
+    narrow: float = 0.2  # utterances through a narrow band, some of them in 8 bits
+    clipped: float = 0.05  # recorded too loud
+
+    def __post_init__(self) -> None:
+        _probability(self.narrow)
+        _probability(self.clipped)
 
 
 @dataclass(frozen=True)
@@ -136,8 +182,11 @@ class DataConfig:
     # and compute their features there: what an accelerator needs not to wait for a small set
     resident: bool = False
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
+    crop: CropConfig | None = None
+    silence: SilenceConfig | None = None
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
+    channel: ChannelConfig | None = None
     warp: WarpConfig | None = None
     color: ColorConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
@@ -151,8 +200,13 @@ class DataConfig:
                 raise ConfigError(f"{name}: must be at least 1, got {value}")
         if self.views > min(self.max_frames, self.max_items):
             raise ConfigError(f"views: {self.views} of an utterance are more than a batch may hold")
-        if self.resident and (self.spec_sub is not None or self.spec_trim is not None):
-            raise ConfigError("resident: spec_sub and spec_trim are not made on the device")
+        for name in _NOT_ON_DEVICE if self.resident else ():
+            if getattr(self, name) is not None:
+                raise ConfigError(f"resident: {name} is not made on the device")
+        if self.resident and self.noise is not None and self.noise.made:
+            raise ConfigError("resident: noise.made is not made on the device")
+        if self.crop is not None and not self.alignment:
+            raise ConfigError("crop: alignment must name the column that says which unit is where")
         if self.workers < 0:
             raise ConfigError(f"workers: must not be negative, got {self.workers}")
         if not 0.0 <= self.min_seconds < self.max_seconds:
@@ -166,3 +220,9 @@ class DataConfig:
 def _probability(value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ConfigError(f"probability: must be from 0 to 1, got {value}")
+
+
+def _range(name: str, given: tuple[float, float], least: float) -> None:
+    low, high = given
+    if not least <= low <= high:
+        raise ConfigError(f"{name}: from {low} to {high} is no range from {least:g} up")

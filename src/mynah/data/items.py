@@ -24,8 +24,10 @@ from mynah.audio.features import Frontend
 from mynah.corpus.cut import Cut
 from mynah.corpus.lines import LineManifest
 from mynah.corpus.samples import load
+from mynah.data import pieces
 from mynah.data.augment import Augmenter, Reject
 from mynah.data.config import DataConfig, SourceConfig, TextForm
+from mynah.data.pieces import Run
 from mynah.errors import InputError, MissingDependency
 
 if TYPE_CHECKING:
@@ -226,7 +228,7 @@ class ItemReader:
         frames = self.frontend.num_frames(len(samples))
         if self.tokenizer:
             _check_room(tokens, frames, self.config.subsampling or 1)
-        return Utterance(cut.id, samples, tokens, text, self._labels(cut, frames, 1.0))
+        return Utterance(cut.id, samples, tokens, text, self._labels(self._runs(cut), frames, 1.0))
 
     def _samples(self, cut: Cut) -> npt.NDArray[np.float32]:
         samples = load(
@@ -248,9 +250,10 @@ class ItemReader:
         self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]], view: list[int]
     ) -> _Ready:
         text, tokens = self._text(cut, item, epoch)
-        samples = self._samples(cut)
+        samples, runs = self._samples(cut), self._runs(cut)
         rng = np.random.default_rng([self.seed, epoch, item.key, *view])
         if self.augmenter is not None:
+            samples, runs, tokens = self._piece(rng, samples, runs, tokens)
             samples = self.augmenter.samples(
                 rng, samples, item.factor, lambda name, reason: rejected.append((name, reason))
             )
@@ -263,7 +266,25 @@ class ItemReader:
             feats = self.augmenter.feats(rng, feats)
         if self.tokenizer and self.targets is None:
             _check_room(tokens, len(feats), self.config.subsampling or 1)
-        return _Ready(cut.id, feats, tokens, text, self._labels(cut, len(feats), item.factor))
+        return _Ready(cut.id, feats, tokens, text, self._labels(runs, len(feats), item.factor))
+
+    def _piece(
+        self,
+        rng: np.random.Generator,
+        samples: npt.NDArray[np.float32],
+        runs: tuple[Run, ...],
+        tokens: list[int],
+    ) -> tuple[npt.NDArray[np.float32], tuple[Run, ...], list[int]]:
+        """At times only a piece of an utterance, at times with silence around it."""
+        crop, silence = self.config.crop, self.config.silence
+        if crop is not None and self.tokenizer and runs and rng.random() < crop.probability:
+            ids = {unit: index for index, unit in enumerate(self.tokenizer.units)}
+            samples, runs = pieces.crop(rng, samples, runs, ids, crop, self.frontend.rate)
+            tokens = [ids[name] for name, _ in runs if name in ids]
+        if silence is not None and rng.random() < silence.probability:
+            samples, lead, tail = pieces.surround(rng, samples, silence, self.frontend.rate)
+            runs = ((pieces.SILENCE, lead), *runs, (pieces.SILENCE, tail)) if runs else ()
+        return samples, runs, tokens
 
     def _text(self, cut: Cut, item: Item, epoch: int) -> tuple[str, list[int]]:
         """The text of an utterance and its tokens."""
@@ -280,12 +301,18 @@ class ItemReader:
             raise InputError("has no text that a model could learn")
         return text, tokens
 
-    def _labels(self, cut: Cut, frames: int, factor: float) -> npt.NDArray[np.int64] | None:
-        """What the manifest says of each frame, where the recipe asks for it."""
+    def _runs(self, cut: Cut) -> tuple[Run, ...]:
+        """Which unit sounds when, where the recipe asks for it and the manifest says so."""
         column = self.config.alignment
-        if not column or self.tokenizer is None:
+        return pieces.parse_runs(cut.value(column)) if column else ()
+
+    def _labels(
+        self, runs: Sequence[Run], frames: int, factor: float
+    ) -> npt.NDArray[np.int64] | None:
+        """What the manifest says of each frame, where the recipe asks for it."""
+        if not self.config.alignment or self.tokenizer is None:
             return None
-        return frame_labels(cut.value(column), self.tokenizer, frames, factor)
+        return frame_labels(runs, self.tokenizer, frames, factor)
 
     def _example(
         self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]], view: list[int]
@@ -343,26 +370,19 @@ def shape_text(text: str, form: TextForm, language: str) -> str:
 
 
 def frame_labels(
-    alignment: str, tokenizer: Tokenizer, frames: int, factor: float = 1.0
+    runs: Sequence[Run], tokenizer: Tokenizer, frames: int, factor: float = 1.0
 ) -> npt.NDArray[np.int64]:
-    """The unit ids of ``frames`` frames of 10 ms from an alignment such as ``sil 30 dh 5 ah 7``.
+    """The unit ids of ``frames`` frames of 10 ms from the runs of an alignment.
 
     ``factor`` is how much faster the speech has become. What is no unit is silence, the blank;
-    frames beyond the end, or all if the alignment is empty, are -1.
-
-    Raises:
-        InputError: it is no list of units and numbers of frames.
+    frames beyond the end, or all if there are no runs, are -1.
     """
     labels = np.full(frames, -1, np.int64)
-    parts = alignment.split()
-    if not parts:
+    if not runs:
         return labels
-    names, lengths = parts[::2], parts[1::2]
-    if len(names) != len(lengths) or not all(n.isdecimal() for n in lengths):
-        raise InputError(f"has an alignment that is no list of units and frames: {alignment[:40]}")
     ids = {unit: index for index, unit in enumerate(tokenizer.units)}
-    units = np.array([ids.get(name, tokenizer.blank) for name in names], np.int64)
-    places = np.repeat(units, np.array([int(n) for n in lengths]))
+    units = np.array([ids.get(name, tokenizer.blank) for name, _ in runs], np.int64)
+    places = np.repeat(units, np.array([length for _, length in runs]))
     at = ((np.arange(frames) + 0.5) * factor).astype(np.int64)
     inside = at < len(places)
     labels[inside] = places[at[inside]]

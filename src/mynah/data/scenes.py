@@ -158,7 +158,7 @@ class Scenes:
                 scene.samples = tilted(rng, scene.samples)
         self._add_noise(rng, scene, reject)
         if rng.random() < config.narrow:
-            scene.samples = narrowed(rng, scene.samples, rate)
+            scene.samples = augment.narrowed(rng, scene.samples, rate)
         scene.samples = self._leveled(rng, scene)
         return scene
 
@@ -311,8 +311,7 @@ class Scenes:
         gain = target / max(np.sqrt(power), target / 1000.0) if power > 0 else 1.0
         samples = scene.samples * np.float32(gain)
         if rng.random() < 0.05:
-            most = float(np.abs(samples).max()) * rng.uniform(0.2, 0.8)
-            samples = np.clip(samples, -most, most)
+            samples = augment.clipped(rng, samples)
         if rng.random() < 0.5:
             samples = np.round(samples * 32767.0) / np.float32(32767.0)
         return np.asarray(np.clip(samples, -1.0, 1.0), np.float32)
@@ -345,24 +344,6 @@ def tilted(rng: np.random.Generator, samples: Array) -> Array:
     size = len(samples)
     spectrum = np.fft.rfft(samples)
     return np.fft.irfft(spectrum * equaliser(rng, len(spectrum), 8.0), size).astype(np.float32)
-
-
-def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
-    """Through a narrow band, as of a telephone or a coder, at times in 8 bits (mu-law)."""
-    spectrum = np.fft.rfft(samples)
-    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
-    phone = rng.random() < 0.4
-    high = rng.uniform(3300, 4000) if phone else rng.uniform(2500, 7500)
-    low = rng.uniform(50, 350) if phone or rng.random() < 0.3 else 0.0
-    spectrum[(frequencies > high) | (frequencies < low)] = 0.0
-    narrow = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
-    most = float(np.abs(narrow).max())
-    if phone and most > 0 and rng.random() < 0.5:
-        scaled = narrow / most
-        small = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256.0)
-        small = np.round(small * 127) / 127
-        narrow = (np.sign(small) * (256.0 ** np.abs(small) - 1) / 255 * most).astype(np.float32)
-    return narrow
 
 
 def _faded(samples: Array, rate: int) -> Array:

@@ -12,19 +12,25 @@ import torch
 from mynah.corpus import read_manifest, write_tsv
 from mynah.data.items import frame_labels
 from mynah.data.loader import Loader
+from mynah.data.pieces import parse_runs
 from mynah.errors import InputError
 from mynah.text import Tokenizer
 
 
 def test_labels_of_frames(tokenizer: Tokenizer) -> None:
     a, c = tokenizer.encode("A") + tokenizer.encode("c")
-    found = frame_labels("sil 2 A 3 c 1", tokenizer, 8)
+    found = frame_labels((("sil", 2), ("A", 3), ("c", 1)), tokenizer, 8)
     assert found.tolist() == [0, 0, a, a, a, c, -1, -1]
-    assert frame_labels("sil 2 A 4 c 2", tokenizer, 4, 2.0).tolist() == [0, a, a, c]
-    assert frame_labels("", tokenizer, 2).tolist() == [-1, -1]
+    assert frame_labels((("sil", 2), ("A", 4), ("c", 2)), tokenizer, 4, 2.0).tolist() == [
+        0,
+        a,
+        a,
+        c,
+    ]
+    assert frame_labels((), tokenizer, 2).tolist() == [-1, -1]
     for wrong in ("A", "A 1 c", "A x", "1 A"):
         with pytest.raises(InputError, match="no list of units"):
-            frame_labels(wrong, tokenizer, 2)
+            parse_runs(wrong)
 
 
 def test_a_batch_has_them_where_the_recipe_asks(

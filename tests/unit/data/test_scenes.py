@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mynah import audio
+from mynah.audio import augment
 from mynah.config import build
 from mynah.corpus import write_tsv
 from mynah.data.config import DataConfig
-from mynah.data.scenes import SceneConfig, Scenes, frame_labels, narrowed, sounding_level, tilted
+from mynah.data.scenes import SceneConfig, Scenes, frame_labels, sounding_level, tilted
 from mynah.errors import ConfigError, InputError
 
 RATE = 16_000
@@ -166,7 +167,7 @@ def test_sounding_level_passes_over_silence() -> None:
 def test_filters() -> None:
     rng = np.random.default_rng(3)
     hiss = rng.standard_normal(RATE).astype(np.float32)
-    narrow = narrowed(np.random.default_rng(4), hiss, RATE)
+    narrow = augment.narrowed(np.random.default_rng(4), hiss, RATE)
     assert narrow.shape == hiss.shape and narrow.dtype == np.float32
     spectrum = np.abs(np.fft.rfft(narrow))
     assert spectrum[7600:].max() < 0.02 * spectrum[1000:2000].max()
