@@ -6,6 +6,8 @@ an utterance seeded by (seed, epoch, utterance) is varied the same way wherever 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import soxr
@@ -91,17 +93,32 @@ def reverberate(samples: Array, response: Array) -> Array:
     return np.asarray(heard * gain, dtype=np.float32)
 
 
-def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
-    """Through a narrow band, as of a telephone or a coder, at times in 8 bits (mu-law)."""
-    spectrum = np.fft.rfft(samples)
-    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
+@dataclass(frozen=True)
+class Band:
+    """What passes, hertz, and whether in 8 bits a sample (mu-law)."""
+
+    low: float
+    high: float
+    coded: bool
+
+
+def draw_band(rng: np.random.Generator) -> Band:
+    """A telephone's or a coder's."""
     phone = rng.random() < 0.4
     high = rng.uniform(3300, 4000) if phone else rng.uniform(2500, 7500)
     low = rng.uniform(50, 350) if phone or rng.random() < 0.3 else 0.0
-    spectrum[(frequencies > high) | (frequencies < low)] = 0.0
+    return Band(low, high, phone and rng.random() < 0.5)
+
+
+def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
+    """Through a narrow band, at times in 8 bits."""
+    band = draw_band(rng)
+    spectrum = np.fft.rfft(samples)
+    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
+    spectrum[(frequencies > band.high) | (frequencies < band.low)] = 0.0
     narrow = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
     most = float(np.abs(narrow).max())
-    if phone and most > 0 and rng.random() < 0.5:
+    if band.coded and most > 0:
         scaled = narrow / most
         small = np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256.0)
         small = np.round(small * 127) / 127

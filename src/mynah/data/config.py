@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mynah.errors import ConfigError
 
 TextForm = Literal["none", "lower", "upper", "scoring"]
-_NOT_ON_DEVICE = ("crop", "silence", "channel", "spec_sub", "spec_trim")
+_NOT_ON_DEVICE = ("spec_sub", "spec_trim")
 
 
 @dataclass(frozen=True)

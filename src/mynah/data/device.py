@@ -7,6 +7,7 @@ Legend: B batch, S samples, T frames, F bins, R samples of a room response.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 
@@ -79,6 +80,28 @@ def add_noise(samples: Tensor, lens: Tensor, noise: Tensor, snr_db: Tensor) -> T
     ratio = power(samples, lens) / power(noise, lens).clamp(min=1e-20)
     gain = (ratio * 10.0 ** (-snr_db / 10.0)).sqrt()
     return samples + noise * gain[:, None]
+
+
+def clipped(samples: Tensor, share: Tensor) -> Tensor:
+    """No more of ``samples`` (B, S) than ``share`` (B,) of the greatest amplitude of each row."""
+    most = (samples.abs().amax(1) * share)[:, None]
+    return torch.minimum(torch.maximum(samples, -most), most)
+
+
+def narrowed(samples: Tensor, bands: Tensor, coded: Tensor, rate: int) -> Tensor:
+    """What of ``samples`` (B, S) lies in ``bands`` (B, 2), hertz from and to; rows that are
+    ``coded`` (B,) have 8 bits a sample (mu-law), their greatest amplitude being the code's."""
+    size = fast_size(samples.shape[1])
+    hertz = torch.fft.rfftfreq(size, 1 / rate, device=samples.device)
+    passes = (hertz >= bands[:, :1]) & (hertz <= bands[:, 1:])
+    narrow: Tensor = torch.fft.irfft(torch.fft.rfft(samples, size) * passes, size)
+    narrow = narrow[:, : samples.shape[1]]
+    most = narrow.abs().amax(1, keepdim=True).clamp(min=1e-20)
+    scaled = narrow / most
+    small = (scaled.abs() * 255).log1p() / math.log(256.0)
+    small = (small * 127).round() / 127
+    expanded = scaled.sign() * (256.0**small - 1) / 255 * most
+    return torch.where(coded[:, None], expanded, narrow)
 
 
 class Fbank:

@@ -89,6 +89,7 @@ class Utterance:
     tokens: list[int]
     text: str
     labels: npt.NDArray[np.int64] | None  # (T,), where the manifest tells which unit sounds when
+    runs: tuple[Run, ...]  # the same as the manifest has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,8 @@ class ItemReader:
         frames = self.frontend.num_frames(len(samples))
         if self.tokenizer:
             _check_room(tokens, frames, self.config.subsampling or 1)
-        return Utterance(cut.id, samples, tokens, text, self._labels(self._runs(cut), frames, 1.0))
+        runs = self._runs(cut)
+        return Utterance(cut.id, samples, tokens, text, self._labels(runs, frames, 1.0), runs)
 
     def _samples(self, cut: Cut) -> npt.NDArray[np.float32]:
         samples = load(

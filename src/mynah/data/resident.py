@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mynah.audio import augment
 from mynah.audio.features import Frontend
 from mynah.audio.frontend_config import FbankConfig
 from mynah.data import device as on_device
@@ -24,6 +25,8 @@ from mynah.data.augment import Array, Augmenter, Recordings
 from mynah.data.config import DataConfig
 from mynah.data.items import Batch, Item, Request, Utterance
 from mynah.data.loader import Loader
+from mynah.data.pieces import Run
+from mynah.data.stretches import Stretches, draw_stretches
 from mynah.errors import ConfigError, InputError
 from mynah.nn.mask import valid_mask
 
@@ -75,9 +78,13 @@ class Resident:
         views = self.loader.reader.views
         rows = np.array([store.rows[i.source, i.position] for i in items]).repeat(views)
         factors = np.array([i.factor for i in items]).repeat(views)
-        samples, lens = _faster(store.samples(rows), store.lens[rows], factors)
-        sizes = self._to(lens)
         rng = np.random.default_rng([self.loader.reader.seed, *place])
+        cut = store.stretches(rng, rows, self._vary, self.rate)
+        samples = store.samples(rows, cut)
+        if self._vary is not None:
+            samples = self._vary.floor(rng, samples, cut)
+        samples, lens = _faster(samples, cut.lens, factors)
+        sizes = self._to(lens)
         if self._vary is not None:
             samples = self._vary.samples(rng, samples, sizes)
         feats = self._fbank(samples)
@@ -86,7 +93,7 @@ class Resident:
             frames = np.maximum((lens - self._fbank.length) // self._fbank.shift + 1, 0)
             feats = self._vary.feats(rng, feats, feat_lens, frames)
         feats = feats * valid_mask(feat_lens, feats.shape[1])[..., None]
-        tokens, token_lens = store.tokens(rows)
+        tokens, token_lens = store.tokens(rows, cut)
         return Batch(
             ids=tuple(store.ids[row] for row in rows),
             feats=feats,
@@ -94,7 +101,7 @@ class Resident:
             tokens=self._to(tokens),
             token_lens=self._to(token_lens),
             texts=tuple(store.texts[row] for row in rows),
-            labels=store.labels(rows, self._to(factors), feats.shape[1]),
+            labels=store.labels(rows, cut, self._to(factors), feats.shape[1]),
             views=views,
         )
 
@@ -116,42 +123,67 @@ class _Store:
     label_lens: Tensor  # frames
     label_starts: Tensor
     known: Tensor | None  # int16, the labels of all frames
+    frames: npt.NDArray[np.int64]  # label_lens, on the host
+    runs: list[tuple[Run, ...]]
+    ids_of_units: dict[str, int]
+    blank: int
 
     def has(self, item: Item) -> bool:
         """Whether an utterance could be used."""
         return (item.source, item.position) in self.rows
 
-    def samples(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """The recordings (B, S), zeros after their ends."""
-        starts, lens = (
-            torch.from_numpy(x[rows]).to(self.sound.device, non_blocking=True)[:, None]
-            for x in (self.starts, self.lens)
+    def stretches(
+        self,
+        rng: np.random.Generator,
+        rows: npt.NDArray[np.int64],
+        vary: _Variation | None,
+        rate: int,
+    ) -> Stretches:
+        """What is used of the recordings; all of them where nothing is varied."""
+        config = DataConfig() if vary is None else vary.config
+        runs = [self.runs[row] for row in rows]
+        frames = self.frames[rows]
+        return draw_stretches(rng, self.lens[rows], frames, runs, self.ids_of_units, config, rate)
+
+    def samples(self, rows: npt.NDArray[np.int64], cut: Stretches) -> Tensor:
+        """The stretches (B, S), zeros before and after them."""
+        starts, lead, count = (
+            self._column(x) for x in (self.starts[rows] + cut.begin, cut.lead, cut.count)
         )
-        at = torch.arange(int(self.lens[rows].max()), device=self.sound.device)
-        inside = at < lens
-        found = self.sound[(starts + at).clamp_(max=len(self.sound) - 1)]
+        at = torch.arange(int(cut.lens.max()), device=self.sound.device) - lead
+        inside = (at >= 0) & (at < count)
+        found = self.sound[(starts + at).clamp_(min=0, max=len(self.sound) - 1)]
         return found.float().mul_(1.0 / 32768.0).mul_(inside)
 
     def tokens(
-        self, rows: npt.NDArray[np.int64]
+        self, rows: npt.NDArray[np.int64], cut: Stretches
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Tokens (B, U), zeros after their ends, and their numbers."""
-        lens = np.array([len(self.units[row]) for row in rows], np.int64)
+        units = [cut.units.get(number, self.units[row]) for number, row in enumerate(rows)]
+        lens = np.array([len(x) for x in units], np.int64)
         padded = np.zeros((len(rows), int(lens.max())), np.int64)
-        for row, target in zip(rows, padded, strict=True):
-            target[: len(self.units[row])] = self.units[row]
+        for of_row, target in zip(units, padded, strict=True):
+            target[: len(of_row)] = of_row
         return padded, lens
 
-    def labels(self, rows: npt.NDArray[np.int64], factors: Tensor, frames: int) -> Tensor | None:
-        """The unit of each frame (B, T) of recordings made faster by ``factors``; -1: not known."""
+    def labels(
+        self, rows: npt.NDArray[np.int64], cut: Stretches, factors: Tensor, frames: int
+    ) -> Tensor | None:
+        """The unit of each frame (B, T) of stretches made faster by ``factors``; -1: not known."""
         if self.known is None:
             return None
         index = torch.from_numpy(rows).to(self.known.device, non_blocking=True)
+        sizes = self.label_lens[index][:, None]
+        shift, first, stop, last = map(self._column, (cut.shift, cut.first, cut.stop, cut.last))
         at = torch.arange(frames, device=self.known.device) + 0.5
-        at = (at * factors[:, None]).long()
-        inside = at < self.label_lens[index][:, None]
-        at = (self.label_starts[index][:, None] + at).clamp(max=len(self.known) - 1)
-        return self.known[at].long().masked_fill(~inside, -1)
+        at = (at * factors[:, None]).long() - shift
+        inside = (at >= first) & (at < torch.minimum(stop, sizes))
+        place = (self.label_starts[index][:, None] + at).clamp(min=0, max=len(self.known) - 1)
+        found = self.known[place].long().masked_fill(~inside, self.blank)
+        return found.masked_fill((at >= last) | (sizes == 0), -1)
+
+    def _column(self, values: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self.sound.device, non_blocking=True)[:, None]
 
 
 def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
@@ -177,6 +209,7 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
     sound = np.concatenate([to_int16(u.samples) for u in utterances])
     labels = [np.empty(0, np.int16) if u.labels is None else u.labels for u in utterances]
     label_lens = np.array([len(x) for x in labels], np.int64)
+    tokenizer = loader.reader.tokenizer
     log.info("%.2f h of speech are in the memory of %s", lens.sum() / rate / 3600, device)
     return _Store(
         rows={place: row for row, (place, _) in enumerate(kept)},
@@ -191,6 +224,10 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
         known=torch.from_numpy(np.concatenate(labels).astype(np.int16)).to(device)
         if label_lens.any()
         else None,
+        frames=label_lens,
+        runs=[u.runs for u in utterances],
+        ids_of_units={} if tokenizer is None else {x: n for n, x in enumerate(tokenizer.units)},
+        blank=0 if tokenizer is None else tokenizer.blank,
     )
 
 
@@ -236,8 +273,25 @@ class _Variation:
         found = (recordings.read(int(p), self.rate, loader.reject) for p in recordings.positions)
         return [sound for sound in found if sound is not None]
 
+    def floor(self, rng: np.random.Generator, samples: Tensor, cut: Stretches) -> Tensor:
+        """The floor of a microphone under the stretches that were given one."""
+        rows = np.flatnonzero(np.isfinite(cut.level))
+        if not len(rows):
+            return samples
+        index, lens = self._to(rows), self._to(cut.lens[rows])
+        noise = self._hiss(rng, len(rows), samples.shape[1])
+        # decibels are of the speech alone, without the silence around it
+        snr = cut.level[rows] + 10 * np.log10(np.maximum(cut.count[rows], 1) / cut.lens[rows])
+        noisy = on_device.add_noise(samples[index], lens, noise, self._to(snr.astype(np.float32)))
+        return samples.index_copy(0, index, noisy)
+
+    def _hiss(self, rng: np.random.Generator, count: int, size: int) -> Tensor:
+        """White noise (count, size)."""
+        made = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        return torch.randn(count, size, generator=made, device=self.device)
+
     def samples(self, rng: np.random.Generator, samples: Tensor, lens: Tensor) -> Tensor:
-        """A room for some of the rows (B, S), then noise for some."""
+        """A room for some of the rows (B, S), noise for some, then a channel for some."""
         reverb, noise = self.config.reverb, self.config.noise
         if reverb is not None and self.rooms is not None:
             rows = np.flatnonzero(rng.random(len(samples)) < reverb.probability)
@@ -254,6 +308,29 @@ class _Variation:
                 snr = self._to(rng.uniform(*noise.snr, size=len(rows)).astype(np.float32))
                 noisy = on_device.add_noise(samples[index], lens[index], drawn, snr)
                 samples = samples.index_copy(0, index, noisy)
+        return self._through_channel(rng, samples, lens)
+
+    def _through_channel(self, rng: np.random.Generator, samples: Tensor, lens: Tensor) -> Tensor:
+        if (channel := self.config.channel) is None:
+            return samples
+        rows = np.flatnonzero(rng.random(len(samples)) < channel.clipped)
+        if len(rows):
+            index = self._to(rows)
+            share = self._to(rng.uniform(0.2, 0.8, len(rows)).astype(np.float32))
+            samples = samples.index_copy(0, index, on_device.clipped(samples[index], share))
+        rows = np.flatnonzero(rng.random(len(samples)) < channel.narrow)
+        if len(rows):
+            index, bands = self._to(rows), [augment.draw_band(rng) for _ in rows]
+            narrow = on_device.narrowed(
+                samples[index],
+                self._to(np.array([(band.low, band.high) for band in bands], np.float32)),
+                self._to(np.array([band.coded for band in bands])),
+                self.rate,
+            )
+            floor = self._to((rng.random(len(rows)) < 0.5).astype(np.float32) / 32768.0)
+            hiss = self._hiss(rng, len(rows), samples.shape[1]) * floor[:, None]
+            narrow = (narrow + hiss) * valid_mask(lens[index], samples.shape[1])
+            samples = samples.index_copy(0, index, narrow)
         return samples
 
     def _stretches(self, rng: np.random.Generator, count: int, size: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mynah.corpus import read_manifest, write_tsv
-from mynah.data.config import ChannelConfig, CropConfig, DataConfig, SilenceConfig
+from mynah.data.config import CropConfig, DataConfig, NoiseConfig, SilenceConfig
 from mynah.data.loader import Loader
 from mynah.data.pieces import FRAME, crop, parse_runs, surround
 from mynah.errors import ConfigError
@@ -124,6 +124,6 @@ def test_what_is_refused() -> None:
         SilenceConfig(seconds=(-1.0, 1.0))
     with pytest.raises(ConfigError, match="margin"):
         CropConfig(margin=-0.1)
-    for name, table in {"silence": SilenceConfig(), "channel": ChannelConfig()}.items():
-        with pytest.raises(ConfigError, match=f"resident: {name} is not made on the device"):
-            DataConfig(resident=True, **{name: table})  # type: ignore[arg-type]
+    made = NoiseConfig("noise.tsv", made=0.5)
+    with pytest.raises(ConfigError, match=r"resident: noise\.made is not made on the device"):
+        DataConfig(resident=True, noise=made)

@@ -13,9 +13,12 @@ import torch
 from mynah.audio import Frontend, augment, make_frontend
 from mynah.config import build
 from mynah.data import device
-from mynah.data.config import DataConfig
+from mynah.data.config import CropConfig, DataConfig, SilenceConfig
 from mynah.data.loader import Batch, Loader
+from mynah.data.pieces import crop as crop_one
+from mynah.data.pieces import surround
 from mynah.data.resident import Resident, to_int16
+from mynah.data.stretches import draw_stretches
 from mynah.errors import ConfigError
 from mynah.text import Tokenizer
 
@@ -109,6 +112,82 @@ def test_known_sounds_follow_the_speed(corpus: Path, both: Make, tmp_path: Path)
         assert len(a.labels.unique()) == 4  # A, b, silence, not known
         # a set keeps labels for the frames of a recording as it is: the last may be missing
         assert (a.labels != b.labels).sum(1).max() <= 1
+
+
+def test_pieces_and_silence(corpus: Path, both: Make, tmp_path: Path) -> None:
+    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
+    table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
+    (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
+    values: dict[str, Any] = {
+        "train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds",
+        "crop": {"probability": 1.0, "seconds": [0.05, 0.1], "margin": 0.02},
+        "silence": {"probability": 1.0, "seconds": [0.2, 0.2], "level": [-90.0, -90.0]},
+    }  # fmt: skip
+    _, resident = both(**values)
+    found = set()
+    for batch in full(resident.epoch(0)):
+        assert batch.labels is not None
+        for row, size in enumerate(batch.feat_lens.tolist()):
+            labels, said = batch.labels[row, :size], batch.tokens[row, : batch.token_lens[row]]
+            assert torch.unique_consecutive(labels[labels > 0]).tolist() == said.tolist()
+            found.add(tuple(said.tolist()))
+            assert (labels[:20] == 0).all() and (labels[-17:] == 0).all()
+            energy = batch.feats[row, :size].amax(1)
+            # a window reaches two frames on
+            assert energy[:17].max() < energy[20:-18].min() - 6 > energy[-17:].max()
+    assert len(found) == 3
+
+
+def test_stretches_are_drawn_as_for_one(both: Make) -> None:
+    runs = (("sil", 10), ("A", 20), ("b", 30), ("sil", 15))
+    crop, silence = CropConfig(1.0, (0.1, 0.4), 0.05), SilenceConfig(1.0, (0.1, 0.3))
+    config = DataConfig(alignment="x", crop=crop, silence=silence)
+    ids = {"A": 1, "b": 2}
+    lens = np.array([75 * 160])
+    sound = np.repeat(np.arange(75, dtype=np.float32) + 1, 160)
+    for seed in range(50):
+        found = draw_stretches(
+            np.random.default_rng(seed), lens, np.array([75]), [runs], ids, config, 16_000
+        )
+        rng = np.random.default_rng(seed)
+        rng.random()
+        piece, its = crop_one(rng, sound, runs, ids, crop, 16_000)
+        rng.random()
+        padded, lead, tail = surround(rng, piece, silence, 16_000)
+        begin, count = int(found.begin[0]), int(found.count[0])
+        np.testing.assert_array_equal(sound[begin : begin + count], piece)
+        assert found.lens.tolist() == [len(padded)]
+        assert (found.lead[0], found.tail[0]) == (160 * lead, 160 * tail)
+        assert found.units[0].tolist() == [ids[name] for name, _ in its if name in ids]
+        labels = [0] * lead + [ids.get(name, 0) for name, n in its for _ in range(n)] + [0] * tail
+        at = np.arange(len(labels)) - found.shift[0]
+        whole = np.repeat([0, 1, 2, 0], [10, 20, 30, 15])
+        kept = (at >= found.first[0]) & (at < found.stop[0])
+        told = np.where(kept, whole[np.clip(at, 0, 74)], 0)
+        assert told.tolist() == labels and at[-1] + 1 == found.last[0]
+
+
+def test_channels_are_those_of_one_utterance(both: Make) -> None:
+    signal = 0.1 * np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        band = augment.draw_band(rng)
+        expected = augment.narrowed(np.random.default_rng(seed), signal, 16_000)
+        found = device.narrowed(
+            torch.from_numpy(signal)[None], torch.tensor([[band.low, band.high]]),
+            torch.tensor([band.coded]), 16_000,
+        )[0].numpy()  # fmt: skip
+        difference = np.square(found - expected).mean() / np.square(expected).mean()
+        assert difference < 0.01
+    clipped = device.clipped(
+        torch.tensor([[1.0, -2.0, 0.5], [0.1, 0.1, 0.0]]), torch.tensor([0.5, 1])
+    )
+    assert clipped.tolist() == [[1.0, -1.0, 0.5], pytest.approx([0.1, 0.1, 0.0])]
+    _, plain = both()
+    for channel in ({"narrow": 1.0, "clipped": 0.0}, {"narrow": 0.0, "clipped": 1.0}):
+        _, varied = both(channel=channel)
+        for a, b in zip(full(varied.epoch(0)), full(plain.epoch(0)), strict=True):
+            assert torch.equal(a.feat_lens, b.feat_lens) and not torch.allclose(a.feats, b.feats)
 
 
 def test_development_sets_are_not_varied(both: Make) -> None:
