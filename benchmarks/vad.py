@@ -54,6 +54,7 @@ DEV_SPEAKERS = ["0026", "1447", "2034", "3049", "5418", "6048", "2168", "2242", 
                 "9624", "1309"]  # fmt: skip
 DIGITS = {"dev": ["george", "jackson", "lucas"], "test": ["nicolas", "theo", "yweweler"]}
 LEVEL = 0.05  # root mean square of speech: -26 dB of full scale
+SHORTEST = 0.05  # seconds of a stretch that counts, for both
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.04), 2)
 Array = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -256,7 +257,7 @@ def decide(probs: Array, threshold: float, raw: bool) -> Flags:
     if raw:
         return np.asarray(probs >= threshold)
     offset = max(float(threshold) - 0.15, min(0.01, float(threshold)))
-    options = SegmentOptions(float(threshold), offset, 0.1, 0.25, 0.0, float("inf"))
+    options = SegmentOptions(float(threshold), offset, SHORTEST, 0.25, 0.0, float("inf"))
     said = np.zeros(len(probs), np.bool_)
     seconds = STEP / RATE
     for start, end in speech_segments(probs, seconds, options):
