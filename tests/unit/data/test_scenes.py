@@ -11,10 +11,18 @@ import pytest
 
 from mynah import audio
 from mynah.audio import augment
+from mynah.audio.activity import Activity
 from mynah.config import build
 from mynah.corpus import write_tsv
 from mynah.data.config import DataConfig
-from mynah.data.scenes import SceneConfig, Scenes, frame_labels, sounding_level, tilted
+from mynah.data.scenes import (
+    SceneConfig,
+    Scenes,
+    frame_labels,
+    lone_word,
+    sounding_level,
+    tilted,
+)
 from mynah.errors import ConfigError, InputError
 
 RATE = 16_000
@@ -140,11 +148,74 @@ def test_made_noise_of_given_kinds_varied(
         assert drawn == [("saw", "cries"), ()] * 2 if remade else [("saw", "cries")] * 2
 
 
+def runs(active: np.ndarray) -> list[tuple[float, float]]:
+    """Stretches of speech in seconds, pauses below 80 ms closed: a word may have parts."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(int), [0]])))
+    found: list[tuple[float, float]] = []
+    for start, end in edges.reshape(-1, 2) / RATE:
+        if found and start - found[-1][1] < 0.08:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found
+
+
+def test_words_stand_alone(speech: Path, noise: Path, utterance: np.ndarray) -> None:
+    maker = scenes(speech, noise, seconds=8.0, silent=0.0, clean=1.0, narrow=0.0, words=1.0)
+    first = last = 0
+    words: list[tuple[float, float]] = []
+    for seed in range(30):
+        scene = maker.scene(np.random.default_rng(seed), utterance, nothing)
+        found = runs(scene.active)
+        assert found and all(end - start <= 0.92 for start, end in found)
+        words += found
+        first += found[0][0] < 0.09
+        last += found[-1][1] > 7.9
+        loud = np.sqrt(np.mean(scene.samples[scene.active] ** 2))
+        near = np.convolve(scene.active, np.ones(2 * RATE // 10 + 1), "same") > 0.5
+        assert np.sqrt(np.mean(scene.samples[~near] ** 2)) < 0.03 * loud, "nothing else is said"
+    assert 60 < len(words) < 200
+    assert 4 <= first < 26 and 6 <= last < 28, "streams that begin or end with one"
+    assert np.median([end - start for start, end in words]) < 0.7
+
+
+def test_no_words_asked_for_draw_nothing(
+    speech: Path, noise: Path, utterance: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker, drawn = scenes(speech, noise, silent=0.0), []
+    monkeypatch.setattr(maker, "_fill", lambda rng, *rest: drawn.append(rng.random()))
+    maker.scene(np.random.default_rng(5), utterance, nothing)
+    assert drawn == [np.random.default_rng(5).random(2)[1]], "only whether there is speech before"
+
+
+def test_a_lone_word_is_cut_between_its_neighbours() -> None:
+    spans = ((0.2, 0.5), (0.52, 0.8), (1.5, 4.0), (4.1, 4.2), (6.0, 6.4))
+    samples = np.zeros(7 * RATE, np.float32)
+    for number, (start, end) in enumerate(spans):  # each has its own value; the fourth is weak
+        samples[round(start * RATE) : round(end * RATE)] = 0.01 if number == 3 else number + 1
+    found = Activity(spans, 60.0)
+    seen = set()
+    for seed in range(60):
+        piece, spoken = lone_word(np.random.default_rng(seed), samples, found, RATE)
+        values = tuple(sorted(set(piece[piece > 0].tolist())))
+        seen.add(values)
+        seconds = len(piece) / RATE
+        assert 0.15 <= seconds <= 0.9 + 0.16
+        told = np.zeros(len(piece), bool)
+        for start, end in spoken.segments:
+            told[round(start * RATE) : round(end * RATE)] = True
+        assert np.sum(told != (piece > 0)) <= 4, "the truth is where the samples are"
+    assert seen == {(1.0,), (2.0,), (1.0, 2.0), (3.0,), (5.0,)}
+    piece, spoken = lone_word(np.random.default_rng(0), samples, Activity((), 60.0), RATE)
+    assert not len(piece) and not spoken.segments
+
+
 def test_a_recording_that_is_not_clean_is_refused(speech: Path, noise: Path) -> None:
     rng = np.random.default_rng(1)
     hiss = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
     with pytest.raises(InputError, match="not clean: . dB"):
         scenes(speech, noise, silent=0.0)(rng, hiss, nothing)
+    with pytest.raises(InputError, match="not clean: . dB"):
+        scenes(speech, noise, silent=0.0, words=1.0)(rng, hiss, nothing)
 
 
 def test_labels_of_frames() -> None:
@@ -179,6 +250,7 @@ def test_filters() -> None:
     [
         ({"seconds": 0.1}, "seconds"),
         ({"silent": 1.5}, "silent"),
+        ({"words": -0.5}, "words"),
         ({"made": 0.8, "babble": 0.3}, "made"),
         ({"gap": -0.1}, "gap"),
         ({"snr": [5.0, 1.0]}, "snr"),
