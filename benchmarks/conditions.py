@@ -25,32 +25,17 @@ import soxr
 from recogniser import Hear, clips, line, ours, pocketsphinx
 
 from mynah import audio
+from mynah.audio.augment import Band, through
 from mynah.corpus import read_manifest
 from mynah.corpus.samples import load
 from mynah.evaluation import Utterance, score
 
 RATE = 16000
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TELEPHONE = Band(250, 3500, True)
 DEVELOPMENT = ("george", "jackson", "lucas")  # the speakers of digits that may be looked at
 Samples = npt.NDArray[np.float32]
 Said = list[tuple[str, Samples]]
-
-
-def band(samples: Samples, low: float, high: float) -> Samples:
-    """What lies between two frequencies, hertz."""
-    spectrum = np.fft.rfft(samples)
-    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
-    spectrum[(hertz < low) | (hertz > high)] = 0
-    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
-
-
-def telephone(samples: Samples) -> Samples:
-    """250 to 3500 Hz, and 8 bits (mu-law) a sample."""
-    narrow = band(samples, 250, 3500)
-    most = max(float(np.abs(narrow).max()), 1e-6)
-    small = np.round(127 * np.sign(narrow) * np.log1p(255 * np.abs(narrow) / most) / np.log(256))
-    expanded = np.sign(small) * (256.0 ** np.abs(small / 127) - 1) / 255 * most
-    return np.asarray(expanded, np.float32)
 
 
 def at_8_khz(samples: Samples) -> Samples:
@@ -81,11 +66,11 @@ def tight(samples: Samples) -> Samples:
 CONDITIONS: dict[str, Callable[[Samples], Samples]] = {
     "as recorded": lambda samples: samples,
     "at 8 kHz": at_8_khz,
-    "by telephone": telephone,
+    "by telephone": lambda samples: through(TELEPHONE, samples, RATE),
     "34 dB quieter": lambda samples: in_16_bits(samples * np.float32(0.02)),
     "six times too loud, clipped": lambda samples: np.clip(6 * samples, -0.5, 0.5),
     "white noise, 15 dB": noisy,
-    "without the lowest 200 Hz": lambda samples: band(samples, 200, RATE / 2),
+    "without the lowest 200 Hz": lambda samples: through(Band(200, RATE / 2, False), samples, RATE),
     "edges cut tight": tight,
 }
 

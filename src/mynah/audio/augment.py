@@ -111,8 +111,13 @@ def draw_band(rng: np.random.Generator) -> Band:
 
 
 def narrowed(rng: np.random.Generator, samples: Array, rate: int) -> Array:
-    """Through a narrow band, at times in 8 bits."""
-    band = draw_band(rng)
+    """``samples`` (S,) at ``rate`` hertz through a band drawn at random."""
+    return through(draw_band(rng), samples, rate)
+
+
+def through(band: Band, samples: Array, rate: int) -> Array:
+    """What of ``samples`` (S,) at ``rate`` hertz a ``band`` lets pass; the greatest amplitude is
+    that of the code."""
     spectrum = np.fft.rfft(samples)
     frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
     spectrum[(frequencies > band.high) | (frequencies < band.low)] = 0.0

@@ -7,7 +7,7 @@ it does not matter which process does it, or beside which others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -177,6 +177,7 @@ class ItemReader:
         self.examples = examples
         self.targets = targets
         self.views = views
+        self.ids = {unit: n for n, unit in enumerate(tokenizer.units)} if tokenizer else {}
 
     def __getitem__(self, request: Request | None) -> Loaded:
         if request is None:
@@ -280,9 +281,8 @@ class ItemReader:
         """At times only a piece of an utterance, at times with silence around it."""
         crop, silence = self.config.crop, self.config.silence
         if crop is not None and self.tokenizer and runs and rng.random() < crop.probability:
-            ids = {unit: index for index, unit in enumerate(self.tokenizer.units)}
-            samples, runs = pieces.crop(rng, samples, runs, ids, crop, self.frontend.rate)
-            tokens = [ids[name] for name, _ in runs if name in ids]
+            samples, runs = pieces.crop(rng, samples, runs, self.ids, crop, self.frontend.rate)
+            tokens = [self.ids[name] for name, _ in runs if name in self.ids]
         if silence is not None and rng.random() < silence.probability:
             samples, lead, tail = pieces.surround(rng, samples, silence, self.frontend.rate)
             runs = ((pieces.SILENCE, lead), *runs, (pieces.SILENCE, tail)) if runs else ()
@@ -314,7 +314,7 @@ class ItemReader:
         """What the manifest says of each frame, where the recipe asks for it."""
         if not self.config.alignment or self.tokenizer is None:
             return None
-        return frame_labels(runs, self.tokenizer, frames, factor)
+        return frame_labels(runs, self.ids, self.tokenizer.blank, frames, factor)
 
     def _example(
         self, cut: Cut, item: Item, epoch: int, rejected: list[tuple[str, str]], view: list[int]
@@ -372,18 +372,18 @@ def shape_text(text: str, form: TextForm, language: str) -> str:
 
 
 def frame_labels(
-    runs: Sequence[Run], tokenizer: Tokenizer, frames: int, factor: float = 1.0
+    runs: Sequence[Run], ids: Mapping[str, int], blank: int, frames: int, factor: float = 1.0
 ) -> npt.NDArray[np.int64]:
-    """The unit ids of ``frames`` frames of 10 ms from the runs of an alignment.
+    """The unit ids of ``frames`` frames of 10 ms, (T,), from the runs of an alignment.
 
-    ``factor`` is how much faster the speech has become. What is no unit is silence, the blank;
-    frames beyond the end, or all if there are no runs, are -1.
+    ``ids`` are those of the units by name, ``factor`` is how much faster the speech has become.
+    What is no unit is silence, the blank; frames beyond the end, or all if there are no runs, are
+    -1.
     """
     labels = np.full(frames, -1, np.int64)
     if not runs:
         return labels
-    ids = {unit: index for index, unit in enumerate(tokenizer.units)}
-    units = np.array([ids.get(name, tokenizer.blank) for name, _ in runs], np.int64)
+    units = np.array([ids.get(name, blank) for name, _ in runs], np.int64)
     places = np.repeat(units, np.array([length for _, length in runs]))
     at = ((np.arange(frames) + 0.5) * factor).astype(np.int64)
     inside = at < len(places)

@@ -125,7 +125,7 @@ class _Store:
     known: Tensor | None  # int16, the labels of all frames
     frames: npt.NDArray[np.int64]  # label_lens, on the host
     runs: list[tuple[Run, ...]]
-    ids_of_units: dict[str, int]
+    unit_ids: dict[str, int]  # by name
     blank: int
 
     def has(self, item: Item) -> bool:
@@ -143,7 +143,7 @@ class _Store:
         config = DataConfig() if vary is None else vary.config
         runs = [self.runs[row] for row in rows]
         frames = self.frames[rows]
-        return draw_stretches(rng, self.lens[rows], frames, runs, self.ids_of_units, config, rate)
+        return draw_stretches(rng, self.lens[rows], frames, runs, self.unit_ids, config, rate)
 
     def samples(self, rows: npt.NDArray[np.int64], cut: Stretches) -> Tensor:
         """The stretches (B, S), zeros before and after them."""
@@ -226,7 +226,7 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
         else None,
         frames=label_lens,
         runs=[u.runs for u in utterances],
-        ids_of_units={} if tokenizer is None else {x: n for n, x in enumerate(tokenizer.units)},
+        unit_ids=loader.reader.ids,
         blank=0 if tokenizer is None else tokenizer.blank,
     )
 

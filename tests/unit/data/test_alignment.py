@@ -19,15 +19,16 @@ from mynah.text import Tokenizer
 
 def test_labels_of_frames(tokenizer: Tokenizer) -> None:
     a, c = tokenizer.encode("A") + tokenizer.encode("c")
-    found = frame_labels((("sil", 2), ("A", 3), ("c", 1)), tokenizer, 8)
+    ids = {"A": a, "c": c}
+    found = frame_labels((("sil", 2), ("A", 3), ("c", 1)), ids, 0, 8)
     assert found.tolist() == [0, 0, a, a, a, c, -1, -1]
-    assert frame_labels((("sil", 2), ("A", 4), ("c", 2)), tokenizer, 4, 2.0).tolist() == [
+    assert frame_labels((("sil", 2), ("A", 4), ("c", 2)), ids, 0, 4, 2.0).tolist() == [
         0,
         a,
         a,
         c,
     ]
-    assert frame_labels((), tokenizer, 2).tolist() == [-1, -1]
+    assert frame_labels((), ids, 0, 2).tolist() == [-1, -1]
     for wrong in ("A", "A 1 c", "A x", "1 A"):
         with pytest.raises(InputError, match="no list of units"):
             parse_runs(wrong)

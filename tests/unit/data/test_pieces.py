@@ -115,6 +115,21 @@ def test_channels(make: Callable[..., Loader]) -> None:
     assert top({"narrow": 0.0, "clipped": 1.0}) != plain
 
 
+def test_noise_that_is_made(make: Callable[..., Loader], corpus: Path, tmp_path: Path) -> None:
+    lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()[:2]
+    (tmp_path / "one.tsv").write_text("\n".join(lines).replace("\tu", f"\t{corpus}/u") + "\n")
+
+    def heard(made: float) -> list[float]:
+        noise = {"manifest": str(tmp_path / "one.tsv"), "probability": 1.0, "made": made}
+        batches = [b for b in make({"noise": noise}).epoch(0) if b is not None]
+        return [float(row.mean()) for batch in batches for row in batch.feats]
+
+    recorded = heard(0.0)
+    assert heard(1.0) == heard(1.0) != recorded
+    # one recording alone or noise of many kinds: few are alike
+    assert sum(a == b for a, b in zip(heard(0.5), recorded, strict=True)) < len(recorded)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ConfigError, match="crop: alignment"):
         DataConfig(crop=CropConfig())
