@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_summary(actions)
     _add_cmvn(actions)
     _add_tokenizer(actions)
+    from mynah.cli.data_align import add_align_arguments
     from mynah.cli.data_label import add_label_arguments
     from mynah.cli.data_pronounce import add_graphones_arguments, add_pronounce_arguments
     from mynah.cli.data_synthesize import add_synthesize_arguments
+    from mynah.cli.data_units import add_units_arguments
 
     add_synthesize_arguments(
         actions.add_parser("synthesize", help="synthetic speech from a text, to train with")
@@ -34,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_label_arguments(
         actions.add_parser("label", help="what a model hears becomes the text, to train with")
+    )
+    add_align_arguments(
+        actions.add_parser("align", help="which unit of a model sounds when, to train with")
+    )
+    add_units_arguments(
+        actions.add_parser("units", help="the texts of manifests in a model's units")
     )
     add_graphones_arguments(
         actions.add_parser("graphones", help="letters with their phones, for a model of spelling")
@@ -148,6 +156,14 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli.data_label import run_label
 
         return run_label(args)
+    if args.action == "align":
+        from mynah.cli.data_align import run_align
+
+        return run_align(args)
+    if args.action == "units":
+        from mynah.cli.data_units import run_units
+
+        return run_units(args)
     if args.action == "graphones":
         from mynah.cli.data_pronounce import run_graphones
 

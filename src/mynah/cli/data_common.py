@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -71,3 +73,14 @@ def count(args: argparse.Namespace, manifests: Iterable[str]) -> int | None:
     if not sys.stderr.isatty():
         return None
     return sum(1 for _ in cuts_of(args, manifests, Refused(shown=0)))
+
+
+def absolute(cut: Cut) -> Cut:
+    """The cut with the whole path of its recording, where that is a file."""
+    from mynah.corpus.storage import is_url
+
+    source = cut.recording.source
+    if is_url(source):
+        return cut
+    recording = dataclasses.replace(cut.recording, source=os.path.abspath(source))
+    return dataclasses.replace(cut, recording=recording)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -49,7 +48,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_label(args: argparse.Namespace) -> int:
     """Write the manifest; 1 when some recordings could not be read, 2 when nothing is left."""
-    from mynah.cli.data_common import Refused, count, cuts_of, progress
+    from mynah.cli.data_common import Refused, absolute, count, cuts_of, progress
     from mynah.corpus import row_from_cut, write_tsv
 
     company.refuse(args, [common.HOTWORDS])
@@ -72,7 +71,7 @@ def run_label(args: argparse.Namespace) -> int:
             heard += 1
             enough = label["rate"] >= args.min_rate
             if label["text"] and enough and label["confidence"] >= args.min_confidence:
-                rows.append({**row_from_cut(_absolute(cut), base), **_columns(label)})
+                rows.append({**row_from_cut(absolute(cut), base), **_columns(label)})
                 seconds += label["seconds"]
     code = refused.code(len(rows), args.manifest)
     write_tsv(out, rows)
@@ -104,16 +103,6 @@ def _confidence(transcript: Transcript) -> float:
 
 def _columns(label: dict[str, Any]) -> dict[str, Any]:
     return {"text": label["text"], "confidence": label["confidence"]}
-
-
-def _absolute(cut: Cut) -> Cut:
-    from mynah.corpus.storage import is_url
-
-    source = cut.recording.source
-    if is_url(source):
-        return cut
-    recording = dataclasses.replace(cut.recording, source=os.path.abspath(source))
-    return dataclasses.replace(cut, recording=recording)
 
 
 def _facts(args: argparse.Namespace, recognizer: Recognizer) -> str:

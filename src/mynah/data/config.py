@@ -203,8 +203,6 @@ class DataConfig:
         for name in _NOT_ON_DEVICE if self.resident else ():
             if getattr(self, name) is not None:
                 raise ConfigError(f"resident: {name} is not made on the device")
-        if self.resident and self.noise is not None and self.noise.made:
-            raise ConfigError("resident: noise.made is not made on the device")
         if self.crop is not None and not self.alignment:
             raise ConfigError("crop: alignment must name the column that says which unit is where")
         if self.workers < 0:

@@ -254,9 +254,11 @@ class ItemReader:
     ) -> _Ready:
         text, tokens = self._text(cut, item, epoch)
         samples, runs = self._samples(cut), self._runs(cut)
-        rng = np.random.default_rng([self.seed, epoch, item.key, *view])
+        rng = np.random.default_rng([self.seed, epoch, item.key])
         if self.augmenter is not None:
             samples, runs, tokens = self._piece(rng, samples, runs, tokens)
+            if view:  # of the same piece
+                rng = np.random.default_rng([self.seed, epoch, item.key, *view])
             samples = self.augmenter.samples(
                 rng, samples, item.factor, lambda name, reason: rejected.append((name, reason))
             )

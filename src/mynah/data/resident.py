@@ -20,6 +20,7 @@ from torch import Tensor
 from mynah.audio import augment
 from mynah.audio.features import Frontend
 from mynah.audio.frontend_config import FbankConfig
+from mynah.audio.noises import made_noise
 from mynah.data import device as on_device
 from mynah.data.augment import Array, Augmenter, Recordings
 from mynah.data.config import DataConfig
@@ -31,6 +32,8 @@ from mynah.errors import ConfigError, InputError
 from mynah.nn.mask import valid_mask
 
 log = logging.getLogger(__name__)
+
+_MADE, _MADE_SECONDS = 256, 20.0  # noises that are made once, and how long each is
 
 
 class Resident:
@@ -76,10 +79,10 @@ class Resident:
 
     def _batch(self, store: _Store, items: Sequence[Item], place: tuple[int, int]) -> Batch:
         views = self.loader.reader.views
-        rows = np.array([store.rows[i.source, i.position] for i in items]).repeat(views)
-        factors = np.array([i.factor for i in items]).repeat(views)
+        rows = np.array([store.rows[i.source, i.position] for i in items])
         rng = np.random.default_rng([self.loader.reader.seed, *place])
-        cut = store.stretches(rng, rows, self._vary, self.rate)
+        cut = store.stretches(rng, rows, self._vary, self.rate).repeated(views)
+        rows, factors = rows.repeat(views), np.array([i.factor for i in items]).repeat(views)
         samples = store.samples(rows, cut)
         if self._vary is not None:
             samples = self._vary.floor(rng, samples, cut)
@@ -259,8 +262,12 @@ class _Variation:
 
     def __init__(self, augmenter: Augmenter, loader: Loader, device: torch.device) -> None:
         self.config: DataConfig = augmenter.config
+        config = self.config
         self.rate, self.device = augmenter.rate, device
         self.noise = self._sounds(augmenter.noise, loader)
+        self._recorded = len(self.noise)
+        if config.noise is not None and config.noise.made:
+            self.noise += _made(self.rate, loader.reader.seed)
         rooms = self._sounds(augmenter.rooms, loader)
         self.rooms = None if not rooms else _circles(rooms).to(device)
         if self.noise:
@@ -304,7 +311,7 @@ class _Variation:
             rows = np.flatnonzero(rng.random(len(samples)) < noise.probability)
             if len(rows):
                 index = self._to(rows)
-                drawn = self._stretches(rng, len(rows), samples.shape[1])
+                drawn = self._stretches(rng, len(rows), samples.shape[1], noise.made)
                 snr = self._to(rng.uniform(*noise.snr, size=len(rows)).astype(np.float32))
                 noisy = on_device.add_noise(samples[index], lens[index], drawn, snr)
                 samples = samples.index_copy(0, index, noisy)
@@ -333,9 +340,15 @@ class _Variation:
             samples = samples.index_copy(0, index, narrow)
         return samples
 
-    def _stretches(self, rng: np.random.Generator, count: int, size: int) -> Tensor:
-        """Noise from random places, repeated when too short: (count, size)."""
-        which = rng.integers(len(self.noise), size=count)
+    def _stretches(
+        self, rng: np.random.Generator, count: int, size: int, made: float = 0.0
+    ) -> Tensor:
+        """Noise from random places, repeated when too short, ``made`` of it what was made:
+        (count, size)."""
+        which = rng.integers(max(self._recorded, 1), size=count)
+        if made:
+            another = rng.integers(self._recorded, len(self.noise), size=count)
+            which = np.where((rng.random(count) < made) | (not self._recorded), another, which)
         lens = np.diff(self._noise_starts)[which]
         places = np.where(lens > size, lens - size + 1, lens)
         first = (rng.random(count) * places).astype(np.int64)
@@ -372,6 +385,16 @@ class _Variation:
 
     def _to(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+
+def _made(rate: int, seed: int) -> list[Array]:
+    """A stock of noises that are made, from which a training on a device takes stretches."""
+
+    def make(number: int) -> Array:
+        return made_noise(np.random.default_rng([seed, number]), round(_MADE_SECONDS * rate), rate)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(make, range(_MADE)))
 
 
 def _stretches(

@@ -7,7 +7,7 @@ is drawn is gathered there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,12 @@ class Stretches:
     def lens(self) -> Ints:
         """Of each recording with its silence."""
         return self.lead + self.count + self.tail
+
+    def repeated(self, times: int) -> Stretches:
+        """Each so many times, one beside the other: views of a recording hear the same of it."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "units"}
+        units = {r * times + i: ids for r, ids in self.units.items() for i in range(times)}
+        return Stretches(**{n: a.repeat(times) for n, a in arrays.items()}, units=units)
 
 
 def draw_stretches(

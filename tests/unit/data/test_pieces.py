@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mynah.corpus import read_manifest, write_tsv
-from mynah.data.config import CropConfig, DataConfig, NoiseConfig, SilenceConfig
+from mynah.data.config import CropConfig, DataConfig, SilenceConfig
 from mynah.data.loader import Loader
 from mynah.data.pieces import FRAME, crop, parse_runs, surround
 from mynah.errors import ConfigError
@@ -139,6 +139,3 @@ def test_what_is_refused() -> None:
         SilenceConfig(seconds=(-1.0, 1.0))
     with pytest.raises(ConfigError, match="margin"):
         CropConfig(margin=-0.1)
-    made = NoiseConfig("noise.tsv", made=0.5)
-    with pytest.raises(ConfigError, match=r"resident: noise\.made is not made on the device"):
-        DataConfig(resident=True, noise=made)

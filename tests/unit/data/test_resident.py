@@ -78,6 +78,52 @@ def test_views_are_beside_one_another(both: Make) -> None:
         assert (b.feats[::2] - b.feats[1::2]).abs().amax((1, 2)).min() > 0.01
 
 
+def test_views_are_of_the_same_piece(corpus: Path, both: Make, tmp_path: Path) -> None:
+    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
+    table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
+    (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
+    values: dict[str, Any] = {
+        "train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds",
+        "crop": {"probability": 0.7, "seconds": [0.05, 0.15]}, "color": {}, "views": 2,
+        "silence": {"probability": 0.7, "seconds": [0.0, 0.2]}, "max_frames": 200,
+    }  # fmt: skip
+    for made in both(**values):
+        batches = full(made.epoch(0))
+        for batch in batches:
+            assert torch.equal(batch.feat_lens[::2], batch.feat_lens[1::2])
+            assert torch.equal(batch.tokens[::2], batch.tokens[1::2])
+            assert batch.labels is not None
+            assert torch.equal(batch.labels[::2], batch.labels[1::2])
+            assert not torch.equal(batch.feats[::2], batch.feats[1::2])
+        assert len({size for batch in batches for size in batch.feat_lens.tolist()}) > 3
+
+
+def test_noise_that_is_made(
+    corpus: Path, both: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mynah.data.resident._MADE", 3)
+    monkeypatch.setattr("mynah.data.resident._MADE_SECONDS", 2.0)
+    manifest = str(corpus / "manifest.tsv")
+    noise = {"manifest": manifest, "probability": 1.0, "snr": [0.0, 0.0]}
+    _, clean = both()
+    _, made = both(noise={**noise, "made": 1.0})
+    _, again = both(noise={**noise, "made": 1.0})
+    _, recorded = both(noise=noise)
+    noisy = [full(x.epoch(0)) for x in (clean, made, again, recorded)]
+    for a, b, c, d in zip(*noisy, strict=True):
+        assert torch.equal(b.feats, c.feats)
+        assert (a.feats - b.feats).abs().mean() > 0.1 < (b.feats - d.feats).abs().mean()
+    vary = made._vary
+    assert vary is not None
+    rng = np.random.default_rng(0)
+    stock = np.concatenate(vary.noise[vary._recorded :])
+    for row in vary._stretches(rng, 8, 500, made=1.0).numpy():
+        starts = np.flatnonzero(stock == row[0])
+        assert any(np.array_equal(stock[s : s + 500], row) for s in starts)
+    of_both = vary._stretches(rng, 400, 1, made=0.5).numpy()[:, 0]
+    assert 0.35 < np.isin(of_both, stock).mean() < 0.75
+
+
 def test_a_batch_is_varied_by_its_place_alone(both: Make) -> None:
     varied = {"spec_augment": {"time_width": 9}, "color": {}, "warp": {}}
     _, resident = both(**varied)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mynah.config import build
 from mynah.data.loader import Batch
+from mynah.decoding.ngram import load_ngram
 from mynah.errors import ConfigError
 from mynah.losses import consistency_loss
+from mynah.losses.lfmmi import denominator, grammar_from
 from mynah.models.u2.model import U2, U2Config
 from mynah.text import char_tokenizer
 from mynah.training.config import EvaluateConfig
@@ -126,6 +129,29 @@ def test_views_of_an_utterance_are_drawn_to_one_another() -> None:
         assert task.evaluate(make_batch())["utterances"] == 2.0  # the development set has no views
     with pytest.raises(ConfigError, match="consistency_weight"):
         Options(consistency_weight=-1.0)
+
+
+def test_mmi_takes_all_texts_against_the_right_one(tmp_path: Path) -> None:
+    path, place = tmp_path / "units.arpa", Place(1, 1, 0)
+    units = "-0.4\t</s>\n-99\t<s>\n-9\t<unk>\n-0.5\ta\n-0.6\tb\n"
+    path.write_text(f"\\data\\\nngram 1=5\n\n\\1-grams:\n{units}\n\\end\\\n", "utf-8")
+    task, batch = make_task(mmi_weight=0.9, grammar=str(path)), make_batch()
+    assert task.parts == ("ctc", "mmi")
+    found = task.losses(batch, "recognizer", place)
+    encoded, lens, _ = task.model(batch.feats, batch.feat_lens)
+    grammar = grammar_from(load_ngram(path), task.tokenizer.units, task.tokenizer.blank)
+    expected = float(denominator(task.model.ctc(encoded), lens, grammar).detach())
+    assert float(found.parts["mmi"]) == pytest.approx(expected, rel=1e-5) and expected < 0
+    assert float(found.total.detach()) == pytest.approx(
+        float(found.parts["ctc"]) + 0.9 * expected, rel=1e-5
+    )
+    # no text is worth more than all together, and its own probability is what it is by the grammar
+    said = [[u for u in row if u] for row in batch.tokens.tolist()]
+    of_text = sum(math.log(10) * (-0.4 - sum(0.5 if u == A else 0.6 for u in row)) for row in said)
+    assert of_text - float(found.parts["ctc"]) < expected
+    for wrong in ({"mmi_weight": 0.5}, {"grammar": "x"}, {"mmi_weight": -1.0, "grammar": "x"}):
+        with pytest.raises(ConfigError, match="mmi_weight"):
+            Options(**wrong)  # type: ignore[arg-type]
 
 
 def test_chunks_are_drawn_from_their_range() -> None:

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from mynah.config import build
 from mynah.data.loader import Batch
 from mynah.decoding import Hypothesis, PrefixBeamSearch, ctc_greedy, rescore
+from mynah.decoding.ngram import load_ngram
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import consistency_loss, ctc_loss, label_smoothing_loss
+from mynah.losses.lfmmi import denominator, grammar_from
 from mynah.models.u2.deepen import count_layers, deepen
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.nn.mask import valid_mask
@@ -59,6 +61,10 @@ class Options:
     # of the divergence of two views of an utterance (data.views = 2) from one another: CR-CTC
     # (arXiv:2410.05101), which takes 0.2
     consistency_weight: float = 0.0
+    # of the logarithm of what all sequences of units are worth together: MMI, by an n-gram of the
+    # units (`mynah data units`, `mynah lm train`), of which three are used
+    mmi_weight: float = 0.0
+    grammar: str = ""  # its file
     captured: bool = False  # on a GPU, the encoder's layers as CUDA graphs
 
     def __post_init__(self) -> None:
@@ -67,9 +73,11 @@ class Options:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 <= self.smoothing < 1.0:
             raise ConfigError(f"smoothing: must be from 0 to below 1, got {self.smoothing}")
-        for name in ("alignment_weight", "middle_weight", "consistency_weight"):
+        for name in ("alignment_weight", "middle_weight", "consistency_weight", "mmi_weight"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"{name}: is negative: {getattr(self, name)}")
+        if (self.mmi_weight > 0) != bool(self.grammar):
+            raise ConfigError("mmi_weight: goes with grammar, the file of an n-gram model of units")
         if not 1 <= self.min_chunk <= self.max_chunk:
             raise ConfigError(
                 f"min_chunk, max_chunk: {self.min_chunk} to {self.max_chunk} is no range from 1 on"
@@ -201,6 +209,11 @@ class CtcAttention:
             names.append("alignment")
         if options.consistency_weight > 0:
             names.append("consistency")
+        if options.mmi_weight > 0:
+            names.append("mmi")
+            self._grammar = grammar_from(
+                load_ngram(options.grammar), tokenizer.units, tokenizer.blank
+            )
         self._middle: Tensor | None = None
         if options.middle_weight > 0:
             names.append("middle")
@@ -232,7 +245,7 @@ class CtcAttention:
 
     def _losses(self, batch: Batch, encoded: Tensor, encoded_lens: Tensor) -> Losses:
         options, parts = self.options, {}
-        if options.ctc_weight > 0 or options.consistency_weight > 0:
+        if max(options.ctc_weight, options.consistency_weight, options.mmi_weight) > 0:
             logits = self.model.ctc(encoded)
         if options.consistency_weight > 0:
             parts["consistency"] = (
@@ -244,6 +257,9 @@ class CtcAttention:
             parts["ctc"], _ = ctc_loss(
                 logits, encoded_lens, batch.tokens, batch.token_lens, blank=self.tokenizer.blank
             )
+        if options.mmi_weight > 0:
+            self._grammar = self._grammar.to(logits.device)
+            parts["mmi"] = denominator(logits, encoded_lens, self._grammar)
         if options.alignment_weight > 0:
             parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
         if options.middle_weight > 0:
@@ -263,6 +279,7 @@ class CtcAttention:
             "alignment": options.alignment_weight,
             "middle": options.middle_weight,
             "consistency": options.consistency_weight,
+            "mmi": options.mmi_weight,
         }
         total = torch.stack([weights[name] * parts[name] for name in self.parts]).sum()
         counts = {

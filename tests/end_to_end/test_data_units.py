@@ -1,0 +1,83 @@
+"""``mynah data align`` and ``mynah data units``: which unit sounds when, and texts in units."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mynah.audio import read
+from mynah.cli import main
+from mynah.corpus import read_manifest
+from mynah.data.pieces import parse_runs
+
+Capture = pytest.CaptureFixture[str]
+ONE = "The birds come back to the garden every spring."
+TWO = "Please put the kettle on and sit down."
+PHONES = "dh ah b er d z k ah m b ae k t uw dh ah g aa r d ah n eh v er iy s p r ih ng"
+
+
+@pytest.fixture
+def manifest(speech: Path, tmp_path: Path) -> Path:
+    for name in ("slt_1.flac", "slt_2.flac"):
+        shutil.copyfile(speech / name, tmp_path / name)
+    lines = ["id\tpath\ttext\tplace", f"one\tslt_1.flac\t{ONE}\thill", f"two\tslt_2.flac\t{TWO}\t"]
+    path = tmp_path / "in.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_units_have_times(manifest: Path, capsys: Capture) -> None:
+    out = manifest.with_name("out.tsv")
+    arguments = ["data", "align", str(manifest), "--out", str(out), "--column", "phones"]
+    assert main([*arguments, "--jobs", "2"]) == 0
+    assert "2 of 2 utterances" in capsys.readouterr().out
+    one, two = read_manifest(str(out))
+    assert (one.id, one.columns["place"], two.id) == ("one", "hill", "two")
+    runs = parse_runs(one.columns["phones"])
+    said = [name for name, _ in runs if name != "sil"]
+    assert len(said) == len(PHONES.split()) and said[2:6] == ["b", "er", "d", "z"]
+    assert all(length > 0 for _, length in runs)
+    sound = read(manifest.with_name("slt_1.flac"), rate=16_000).samples
+    assert sum(length for _, length in runs) == pytest.approx(len(sound) / 160, abs=1)
+    # what is called silence has less energy than what is called speech
+    names = np.repeat([name for name, _ in runs], [length for _, length in runs])
+    frames = np.abs(sound[: len(sound) // 160 * 160]).reshape(-1, 160).mean(1)
+    count = min(len(names), len(frames))
+    silent = names[:count] == "sil"
+    assert frames[:count][~silent].mean() > 3 * frames[:count][silent].mean()
+    # a vowel is louder than the stop beside it
+    at = [i for i, (name, _) in enumerate(runs) if name == "b"][1]
+    ends = np.cumsum([0, *(length for _, length in runs)])
+    stop, vowel = (frames[ends[i] : ends[i + 1]].mean() for i in (at, at + 1))
+    assert vowel > stop
+
+
+def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
+    lines = manifest.read_text("utf-8").replace(TWO, "Nobody thought of that at all, he said.")
+    manifest.write_text(lines.replace(ONE, "??"), "utf-8")
+    out = str(manifest.with_name("out.tsv"))
+    assert main(["data", "align", str(manifest), "--out", out]) == 2
+    err = capsys.readouterr().err
+    assert "two: the text was not heard" in err and "one: the text has no words" in err
+    assert main(["data", "align", str(manifest), "--out", "x.txt"]) == 2
+    assert capsys.readouterr().err.strip().endswith("must end in .tsv")
+
+
+def test_texts_in_units(manifest: Path, capsys: Capture) -> None:
+    out = manifest.with_name("units.txt")
+    arguments = ["data", "units", str(manifest), "--out", str(out), "--language", "en"]
+    assert main(arguments) == 0
+    first, second = out.read_text("utf-8").splitlines()
+    assert first == PHONES and second.startswith("p l iy z p uh t")
+    assert main([*arguments, "--pieces", "1"]) == 0
+    for piece, whole in zip(out.read_text("utf-8").splitlines(), (first, second), strict=True):
+        assert f" {piece} " in f" {whole} "
+    ngram = manifest.with_name("units.arpa")
+    assert main(["lm", "train", str(out), "--out", str(ngram), "--order", "2"]) == 0
+    capsys.readouterr()
+    assert main([*arguments[:-2], "--where", "place=nowhere"]) == 2
+    assert main(["data", "units", str(manifest), "--out", str(out.parent / "no" / "u.txt")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
