@@ -12,6 +12,7 @@ import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,8 @@ class CtcAttention:
             names.append("consistency")
         if options.mmi_weight > 0:
             names.append("mmi")
+            if not Path(options.grammar).is_file():
+                raise ConfigError(f"task.grammar: no such file: {options.grammar}")
             self._grammar = grammar_from(
                 load_ngram(options.grammar), tokenizer.units, tokenizer.blank
             )
