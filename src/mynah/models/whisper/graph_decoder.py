@@ -118,7 +118,7 @@ def _inputs(maker: _Decoder) -> None:
         graph.input(f"cross_keys.{layer}", kind, ["R", heads, size, "T"])
         graph.input(f"cross_values.{layer}", kind, ["R", heads, "T", size])
         if maker.parts.int8:
-            graph.input(f"cross_key_scales.{layer}", "float32", ["R", heads, 1, "T"])
+            graph.input(f"cross_key_scales.{layer}", "float32", ["R", heads, 1, size])
             graph.input(f"cross_value_scales.{layer}", "float32", ["R", heads, 1, size])
 
 
@@ -172,8 +172,9 @@ def _heard_attention(
     q = node("Transpose", [node("Reshape", [q, split], f"{q}.split")], f"{q}.heads", _SWAP)
     weights = f"heard.{layer}"
     if parts.int8:
-        keys = f"cross_keys.{layer}", f"cross_key_scales.{layer}"
-        scores = parts.rows_product(q, f"{name}.scores", *keys)
+        graph.constant("one", np.float32(1))
+        q = node("Mul", [q, f"cross_key_scales.{layer}"], f"{q}.by_channel")
+        scores = parts.rows_product(q, f"{name}.scores", f"cross_keys.{layer}", "one")
         node("Softmax", [scores], weights, {"axis": -1})
         x = _weighted_sum(parts, weights, layer, name)
     else:
@@ -192,7 +193,6 @@ def _weighted_sum(parts: Parts, weights: str, layer: int, name: str) -> str:
     """Weights (R, H, G n, T') times values in int8: what 127 steps leave of a weight is a second
     row, in steps 254 times as fine."""
     graph, node = parts.graph, parts.graph.node
-    graph.constant("one", np.float32(1))
     fine = graph.constant("fine", np.float32(UNIT / _FINE))
     high = node("QuantizeLinear", [weights, "unit", "middle"], f"{name}.high")
     rest = node("DequantizeLinear", [high, "unit", "middle"], f"{name}.coarse")

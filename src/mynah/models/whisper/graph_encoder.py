@@ -5,12 +5,12 @@ Legend as in :mod:`mynah.models.whisper.graph_parts`. Inputs and outputs::
     mels                  (B, n_mels, 2 T') float32, T' up to n_audio_ctx
     output                (B, T', D)
     cross_keys.<layer>    (B, H, d, T'), cross_values.<layer> (B, H, T', d): float32 or int8
-    cross_key_scales.<layer> (B, H, 1, T'), cross_value_scales.<layer> (B, H, 1, d), with int8
+    cross_key_scales.<layer> (B, H, 1, d), cross_value_scales.<layer> (B, H, 1, d), with int8
 
-A key of a head has its scale, and so have values by channel: a scale for each of the d numbers of a
-head, over the frames of a window. Keys are of what is heard less its mean over the frames, which
-would add the same number to all scores of a query and so nothing to the attention, but take a part
-of the 8 bits.
+Keys and values have a scale for each of the d numbers of a head, over the frames of a window: that
+of the keys is multiplied into the query, which is short. Keys are of what is heard less its mean
+over the frames, which would add the same number to all scores of a query and so nothing to the
+attention, but take a part of the 8 bits.
 """
 
 from __future__ import annotations
@@ -109,8 +109,7 @@ def _cross(parts: Parts, given: Mapping[str, str], layer: int, dims: WhisperDims
         if parts.int8:
             scales = f"cross_{part}_scales.{layer}"
             _quantised_heads(parts, x, out, scales, keys=keys)
-            scale_shape: list[int | str] = ["B", heads, 1, "T" if keys else size]
-            graph.output(scales, "float32", scale_shape)
+            graph.output(scales, "float32", ["B", heads, 1, size])
         else:
             node("Transpose", [x], out, {"perm": _KEYS if keys else _VALUES})
         graph.output(out, kind, shape)
@@ -122,16 +121,17 @@ _BLOCKS = {"axis": -1, "block_size": 1 << 20, "output_dtype": _INT8}  # a block 
 
 
 def _quantised_heads(parts: Parts, x: str, out: str, scales: str, *, keys: bool) -> None:
-    """x (B, T', H, d) as int8 with a scale a key, (B, H, d, T') and (B, H, 1, T'), or a channel
-    of the values, (B, H, T', d) and (B, H, 1, d)."""
+    """x (B, T', H, d) as int8, (B, H, d, T') for keys or (B, H, T', d) for values, with a scale a
+    channel, (B, H, 1, d)."""
     node = parts.graph.node
-    if not keys:
-        x = node("Transpose", [x], f"{x}.channels", {"perm": _KEYS})
+    x = node("Transpose", [x], f"{x}.channels", {"perm": _KEYS})
     largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.largest")
     step = node("Mul", [largest, "unit"], f"{x}.step")
-    integers = node("QuantizeLinear", [x, step], f"{x}.int8", _BLOCKS)
-    node("Transpose", [integers], out, {"perm": _KEYS if keys else [0, 1, 3, 2]})
-    node("Transpose", [step], scales, {"perm": _KEYS if keys else [0, 1, 3, 2]})
+    integers = out if keys else f"{x}.int8"
+    node("QuantizeLinear", [x, step], integers, _BLOCKS)
+    if not keys:
+        node("Transpose", [integers], out, {"perm": [0, 1, 3, 2]})
+    node("Transpose", [step], scales, {"perm": [0, 1, 3, 2]})
 
 
 def query_scale(dims: WhisperDims) -> float:

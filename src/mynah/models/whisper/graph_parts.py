@@ -94,7 +94,7 @@ class Parts:
         )
 
     def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
-        """x times int8 ``integers`` (..., K, M) of ``scales`` (M,) or (..., 1, M), the rows of x
+        """x times int8 ``integers`` (..., K, M) of ``scales`` () or (M,), the rows of x
         quantised."""
         quantised, row = self.quantised(x)
         unscaled = self.graph.node(
