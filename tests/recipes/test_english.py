@@ -42,7 +42,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     header = ["id", "path", "speaker", "duration", "text", "split", "phones"]
     names = ["speechocean762", "vctk_p239", "ljspeech_145", "native"]
-    names += ["synth/train", "synth/more", "synth/words", "synth/varied"]
+    names += ["synth/train", "synth/more", "synth/words", "synth/varied", "synth/voices"]
     names.append("librispeech_untranscribed")
     for name in names:
         lines = [header]

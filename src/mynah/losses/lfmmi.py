@@ -11,8 +11,8 @@ Legend: B batch, T frames, V units with the blank, which as a history stands for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from mynah.decoding.ngram import NgramModel
 from mynah.errors import ConfigError
+
+Sums: TypeAlias = Callable[[Tensor, "Grammar"], tuple[Tensor, Tensor]]
 
 
 class Grammar(nn.Module):
@@ -72,14 +74,17 @@ def grammar_from(model: NgramModel, units: Sequence[str], blank: int = 0) -> Gra
     return Grammar(torch.from_numpy(follows).float(), torch.from_numpy(ends).float(), blank)
 
 
-def denominator(logits: Tensor, lens: Tensor, grammar: Grammar) -> Tensor:
+def denominator(logits: Tensor, lens: Tensor, grammar: Grammar, sums: Sums | None = None) -> Tensor:
     """The logarithm of the sum over all paths, times the probability of what they say, summed over
     the batch.
 
     (B, T, V) logits, normalised here, (B,). Added to :func:`mynah.losses.ctc_loss` it makes the
     loss of MMI, up to the grammar's probability of the text. Float32 whatever autocast says.
+    ``sums`` is another way to do what :func:`path_sums` does.
     """
-    total: Tensor = _Denominator.apply(logits, lens, grammar)  # type: ignore[no-untyped-call]
+    total: Tensor = _Denominator.apply(  # type: ignore[no-untyped-call]
+        logits, lens, grammar, sums or path_sums
+    )
     return total
 
 
@@ -87,7 +92,7 @@ class _Denominator(torch.autograd.Function):
     """The gradient for the logits is occupancy - softmax."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, lens: Tensor, grammar: Grammar) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, lens: Tensor, grammar: Grammar, sums: Sums) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             inside = torch.arange(logits.shape[1], device=logits.device) < lens[:, None]
             soft = logits.float().softmax(-1)
@@ -95,20 +100,20 @@ class _Denominator(torch.autograd.Function):
             sure = torch.zeros_like(soft[0, 0])
             sure[grammar.blank] = 1.0
             probs = soft.where(inside[..., None], sure)
-            total, occupancy = _forward_backward(probs, grammar)
+            total, occupancy = sums(probs, grammar)
             slope = (occupancy - soft).mul_(inside[..., None]).to(logits.dtype)
         ctx.save_for_backward(slope)
         return total.sum()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * grad, None, None
+        return slope * grad, None, None, None
 
 
-def _forward_backward(probs: Tensor, grammar: Grammar) -> tuple[Tensor, Tensor]:
-    """(B, T, V) -> the logarithms of the sums (B,), and the share (B, T, V) of the paths through
-    each unit of each frame.
+def path_sums(probs: Tensor, grammar: Grammar) -> tuple[Tensor, Tensor]:
+    """Probabilities (B, T, V) -> the logarithms of the sums (B,), and the share (B, T, V) of the
+    paths through each unit of each frame.
 
     A state tensor is (V, B, 2 V): [the last unit, utterance, the unit before it], first those that
     stand on a blank, then those that stand on the last unit.

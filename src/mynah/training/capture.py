@@ -1,4 +1,5 @@
-"""The layers of an encoder as CUDA graphs, so that a small model does not wait for its host.
+"""The layers of an encoder, and the sums of MMI, as CUDA graphs, so that a small model does not
+wait for its host.
 
 A step of a small model is some thousand kernels, each of which the host takes longer to start than
 the device to run. A graph starts all of them at once, but has one shape: batches are padded to one
@@ -9,7 +10,7 @@ Legend: B batch, T' encoder frames, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mynah.errors import ConfigError
+from mynah.losses.lfmmi import Grammar, path_sums
 from mynah.models.u2.encoder import Encoder, View
 
 _GROWTH = 1.15  # from one size to the next
@@ -24,6 +26,8 @@ _MOST = 1.6  # so many times as large as the batch a known shape may be, before 
 
 Inputs = tuple[Tensor, ...]
 Capture = Callable[[nn.Module, Inputs], Callable[..., Tensor]]
+Pair = tuple[Tensor, Tensor]
+CaptureSums = Callable[[Tensor, Grammar], Callable[[], Pair]]
 
 
 class CapturedLayers:
@@ -51,19 +55,73 @@ class CapturedLayers:
             result: Tensor = body(*_inputs(x, view))
             return result
         rows, frames = x.shape[:2]
-        shape = self._shape(rows, frames)
+        shape = _shape(self._known, rows, frames)
         inputs = _inputs(x, view, shape)
         if shape not in self._known:
             self._known[shape] = self._capture(body, inputs)
         return self._known[shape](*inputs)[:rows, :frames]
 
-    def _shape(self, rows: int, frames: int) -> tuple[int, int]:
-        """The smallest shape that is known, if it is not much too large, or the next size up."""
-        enough = [s for s in self._known if s[0] >= rows and s[1] >= frames]
-        best = min(enough, key=lambda s: s[0] * s[1], default=None)
-        if best is not None and best[0] * best[1] <= _MOST * rows * frames:
-            return best
-        return _next_size(rows, 4), _next_size(frames, 8)
+
+class CapturedSums:
+    """:func:`mynah.losses.lfmmi.path_sums` as CUDA graphs; on a CPU as it is."""
+
+    def __init__(self, capture: CaptureSums | None = None) -> None:
+        self._capture, self._always = capture or _SumGraphs(), capture is not None
+        self._known: dict[tuple[int, int], tuple[Tensor, Callable[[], Pair]]] = {}
+
+    def __call__(self, probs: Tensor, grammar: Grammar) -> Pair:
+        """(B, T, V) -> (B,), (B, T, V); what is given back is overwritten by the next call."""
+        if probs.device.type != "cuda" and not self._always:
+            return path_sums(probs, grammar)
+        rows, frames, units = probs.shape
+        shape = _shape(self._known, rows, frames)
+        if shape not in self._known:
+            given = _blanks(probs.new_empty(*shape, units), grammar)
+            self._known[shape] = given, self._capture(given, grammar)
+        given, run = self._known[shape]
+        _blanks(given, grammar)[:rows, :frames] = probs
+        total, occupancy = run()
+        return total[:rows], occupancy[:rows, :frames]
+
+
+def _blanks(probs: Tensor, grammar: Grammar) -> Tensor:
+    """Nothing but blanks, for sure."""
+    probs.zero_()[..., grammar.blank] = 1.0
+    return probs
+
+
+class _SumGraphs:
+    """Captures the sums for a shape; the graphs share their memory."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, given: Tensor, grammar: Grammar) -> Callable[[], Pair]:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            path_sums(given, grammar)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            found = path_sums(given, grammar)
+
+        def run() -> Pair:
+            graph.replay()
+            return found
+
+        return run
+
+
+def _shape(known: Collection[tuple[int, int]], rows: int, frames: int) -> tuple[int, int]:
+    """The smallest shape that is known, if it is not much too large, or the next size up."""
+    enough = [s for s in known if s[0] >= rows and s[1] >= frames]
+    best = min(enough, key=lambda s: s[0] * s[1], default=None)
+    if best is not None and best[0] * best[1] <= _MOST * rows * frames:
+        return best
+    return _next_size(rows, 4), _next_size(frames, 8)
 
 
 def _next_size(size: int, step: int) -> int:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mynah.errors import ConfigError
+from mynah.losses.lfmmi import Grammar, denominator, path_sums
 from mynah.models.u2.decoder import DecoderConfig
 from mynah.models.u2.encoder import EncoderConfig
 from mynah.models.u2.model import U2, U2Config
-from mynah.training.capture import CapturedLayers, Inputs
+from mynah.training.capture import CapturedLayers, CapturedSums, Inputs
 
 LENS = [203, 100, 150, 30, 77]
 
@@ -93,6 +94,47 @@ def test_on_a_cpu_the_layers_run_as_they_are() -> None:
 def test_distances_between_frames_cannot_be_padded() -> None:
     with pytest.raises(ConfigError, match=r"task\.captured: not with positions"):
         CapturedLayers(make(positions="relative").encoder)
+
+
+def sums(device: str, captured: CapturedSums | None, sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Sum and gradient of MMI for batches of so many rows and frames, the last row being short."""
+    generator = torch.Generator().manual_seed(3)
+    grammar = Grammar(torch.rand(6, 6, 6, generator=generator), torch.rand(6, 6)).to(device)
+    grammar.ends.fill_(0.3)
+    found = []
+    for rows, frames in sizes:
+        logits = torch.randn(rows, frames, 6, generator=generator).to(device).requires_grad_()
+        lens = torch.full((rows,), frames, device=device)
+        lens[-1] = frames // 2
+        total = denominator(logits, lens, grammar, captured)
+        total.backward()  # type: ignore[no-untyped-call]
+        assert logits.grad is not None
+        found += [total.detach(), logits.grad]
+    return found
+
+
+SIZES = [(5, 50), (3, 21), (5, 48), (9, 90), (5, 50)]
+
+
+def test_padded_sums_are_the_same() -> None:
+    shapes = []
+
+    def capture(given: Tensor, grammar: Grammar) -> Callable[[], tuple[Tensor, Tensor]]:
+        shapes.append(tuple(given.shape[:2]))
+        return lambda: path_sums(given, grammar)
+
+    plain = sums("cpu", None, SIZES)
+    for other in (CapturedSums(capture), CapturedSums()):
+        for ours, theirs in zip(sums("cpu", other, SIZES), plain, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert shapes == [(8, 56), (4, 24), (8, 48), (12, 96)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_graphs_of_sums_give_the_sums() -> None:
+    plain = sums("cpu", None, SIZES)
+    for ours, theirs in zip(sums("cuda", CapturedSums(), SIZES), plain, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

@@ -27,12 +27,12 @@ from mynah.decoding.ngram import load_ngram
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import consistency_loss, ctc_loss, label_smoothing_loss
-from mynah.losses.lfmmi import denominator, grammar_from
+from mynah.losses.lfmmi import denominator, grammar_from, path_sums
 from mynah.models.u2.deepen import count_layers, deepen
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
 from mynah.nn.mask import valid_mask
 from mynah.text import Tokenizer, normalize_for_scoring
-from mynah.training.capture import CapturedLayers
+from mynah.training.capture import CapturedLayers, CapturedSums
 from mynah.training.config import EvaluateConfig
 from mynah.training.optimisation import mix
 from mynah.training.task import Losses, Place, Turn, compile_blocks
@@ -66,7 +66,7 @@ class Options:
     # units (`mynah data units`, `mynah lm train`), of which three are used
     mmi_weight: float = 0.0
     grammar: str = ""  # its file
-    captured: bool = False  # on a GPU, the encoder's layers as CUDA graphs
+    captured: bool = False  # on a GPU, the encoder's layers, and the sums of MMI, as CUDA graphs
 
     def __post_init__(self) -> None:
         for name in ("ctc_weight", "reverse_weight", "full_context"):
@@ -224,6 +224,7 @@ class CtcAttention:
             layers[(len(layers) - 1) // 2].register_forward_hook(self._keep_middle)
         self.parts = tuple(names)
 
+        self._sums = CapturedSums() if options.captured else path_sums
         if options.captured:
             if options.middle_weight > 0:
                 raise ConfigError("task.captured: not with middle_weight")
@@ -262,7 +263,7 @@ class CtcAttention:
             )
         if options.mmi_weight > 0:
             self._grammar = self._grammar.to(logits.device)
-            parts["mmi"] = denominator(logits, encoded_lens, self._grammar)
+            parts["mmi"] = denominator(logits, encoded_lens, self._grammar, self._sums)
         if options.alignment_weight > 0:
             parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
         if options.middle_weight > 0:
