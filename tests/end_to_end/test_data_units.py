@@ -48,11 +48,14 @@ def test_units_have_times(manifest: Path, capsys: Capture) -> None:
     count = min(len(names), len(frames))
     silent = names[:count] == "sil"
     assert frames[:count][~silent].mean() > 3 * frames[:count][silent].mean()
-    # a vowel is louder than the stop beside it
-    at = [i for i, (name, _) in enumerate(runs) if name == "b"][1]
-    ends = np.cumsum([0, *(length for _, length in runs)])
-    stop, vowel = (frames[ends[i] : ends[i + 1]].mean() for i in (at, at + 1))
-    assert vowel > stop
+    # a hiss crosses zero more often than the vowel after it
+    at = next(i for i, (name, _) in enumerate(runs) if name == "s")
+    assert [name for name, _ in runs[at : at + 4]] == ["s", "p", "r", "ih"]
+    ends = 160 * np.cumsum([0, *(length for _, length in runs)])
+    hiss, vowel = (
+        (np.diff(np.sign(sound[ends[i] : ends[i + 1]])) != 0).mean() for i in (at, at + 3)
+    )
+    assert hiss > 2 * vowel
 
 
 def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
