@@ -11,7 +11,7 @@ import pytest
 from mynah.audio import read
 from mynah.cli import main
 from mynah.corpus import read_manifest
-from mynah.data.pieces import parse_runs
+from mynah.corpus.runs import parse_runs
 
 Capture = pytest.CaptureFixture[str]
 ONE = "The birds come back to the garden every spring."

@@ -86,10 +86,11 @@ def _answers(
 def _cell(model: Model, cut: Cut, args: argparse.Namespace) -> str:
     from mynah.audio import read
     from mynah.corpus import load
+    from mynah.corpus.runs import format_runs
     from mynah.runtime.unit_runs import unit_runs
 
     samples = load(cut, read, rate=model.rate)
     runs, probability = unit_runs(model, samples, cut.text, cut.language or None)
     if probability < args.min_probability:
         raise InputError(f"the text was not heard (probability {probability:.2g} a unit)")
-    return " ".join(f"{name} {frames}" for name, frames in runs)
+    return format_runs(runs)

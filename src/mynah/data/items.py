@@ -23,11 +23,11 @@ from mynah.audio.augment import speed
 from mynah.audio.features import Frontend
 from mynah.corpus.cut import Cut
 from mynah.corpus.lines import LineManifest
+from mynah.corpus.runs import SILENCE, Run, parse_runs
 from mynah.corpus.samples import load
 from mynah.data import pieces
 from mynah.data.augment import Augmenter, Reject
 from mynah.data.config import DataConfig, SourceConfig, TextForm
-from mynah.data.pieces import Run
 from mynah.errors import InputError, MissingDependency
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class ItemReader:
             tokens = [self.ids[name] for name, _ in runs if name in self.ids]
         if silence is not None and rng.random() < silence.probability:
             samples, lead, tail = pieces.surround(rng, samples, silence, self.frontend.rate)
-            runs = ((pieces.SILENCE, lead), *runs, (pieces.SILENCE, tail)) if runs else ()
+            runs = ((SILENCE, lead), *runs, (SILENCE, tail)) if runs else ()
         return samples, runs, tokens
 
     def _text(self, cut: Cut, item: Item, epoch: int) -> tuple[str, list[int]]:
@@ -308,7 +308,7 @@ class ItemReader:
     def _runs(self, cut: Cut) -> tuple[Run, ...]:
         """Which unit sounds when, where the recipe asks for it and the manifest says so."""
         column = self.config.alignment
-        return pieces.parse_runs(cut.value(column)) if column else ()
+        return parse_runs(cut.value(column)) if column else ()
 
     def _labels(
         self, runs: Sequence[Run], frames: int, factor: float

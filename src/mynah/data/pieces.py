@@ -9,27 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mynah.corpus.runs import FRAME, SILENCE, Run
 from mynah.data.config import CropConfig, SilenceConfig
-from mynah.errors import InputError
 
 Array = npt.NDArray[np.float32]
-Run = tuple[str, int]  # a unit, or what is none (silence), and for how many frames it sounds
-
-FRAME = 0.01  # seconds
-SILENCE = "sil"
-
-
-def parse_runs(alignment: str) -> tuple[Run, ...]:
-    """The runs of an alignment such as ``sil 30 dh 5 ah 7``.
-
-    Raises:
-        InputError: it is no list of units and numbers of frames.
-    """
-    parts = alignment.split()
-    names, lengths = parts[::2], parts[1::2]
-    if len(names) != len(lengths) or not all(n.isdecimal() for n in lengths):
-        raise InputError(f"has an alignment that is no list of units and frames: {alignment[:40]}")
-    return tuple((name, int(n)) for name, n in zip(names, lengths, strict=True))
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from mynah.audio import augment
 from mynah.audio.features import Frontend
 from mynah.audio.frontend_config import FbankConfig
 from mynah.audio.noises import made_noise
+from mynah.corpus.runs import Run
 from mynah.data import device as on_device
 from mynah.data.augment import Array, Augmenter, Recordings
 from mynah.data.config import DataConfig
 from mynah.data.items import Batch, Item, Request, Utterance
 from mynah.data.loader import Loader
-from mynah.data.pieces import Run
 from mynah.data.stretches import Stretches, draw_stretches
 from mynah.errors import ConfigError, InputError
 from mynah.nn.mask import valid_mask

@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from mynah.corpus.runs import FRAME, Run
 from mynah.data.config import DataConfig
-from mynah.data.pieces import FRAME, Run, draw_piece, draw_surroundings
+from mynah.data.pieces import draw_piece, draw_surroundings
 
 Ints = npt.NDArray[np.int64]
 

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from mynah.audio.features import Array
+from mynah.corpus.runs import FRAME, SILENCE, Run
 from mynah.decoding import TextAlignment, force_align
 from mynah.errors import InputError
 from mynah.runtime.align import encode_long, spell, split_words, timed_words
 from mynah.runtime.edges import Loudness
 from mynah.runtime.model import Model
-
-FRAME = 0.01  # seconds
-SILENCE = "sil"  # what is between the words; no unit
-Run = tuple[str, int]
 
 
 def unit_runs(

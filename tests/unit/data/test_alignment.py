@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mynah.corpus import read_manifest, write_tsv
+from mynah.corpus.runs import parse_runs
 from mynah.data.items import frame_labels
 from mynah.data.loader import Loader
-from mynah.data.pieces import parse_runs
 from mynah.errors import InputError
 from mynah.text import Tokenizer
 

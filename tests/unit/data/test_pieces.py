@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mynah.corpus import read_manifest, write_tsv
+from mynah.corpus.runs import FRAME, format_runs, parse_runs
 from mynah.data.config import CropConfig, DataConfig, SilenceConfig
 from mynah.data.loader import Loader
-from mynah.data.pieces import FRAME, crop, parse_runs, surround
+from mynah.data.pieces import crop, surround
 from mynah.errors import ConfigError
 from mynah.text import Tokenizer
 
@@ -53,6 +54,7 @@ def test_a_long_piece_is_all_of_it() -> None:
     piece, runs = crop(rng, marked(RUNS), RUNS, UNITS, CropConfig(1.0, (5.0, 5.0), 0.0), RATE)
     assert runs == (("sil", 0), *RUNS[1:-1], ("sil", 0))
     np.testing.assert_array_equal(piece, marked(RUNS)[30 * STEP : -41 * STEP])
+    assert format_runs(RUNS) == "sil 30 dh 5 ah 7 sil 20 k 4 ae 12 t 6 sil 41"
     silent = parse_runs("sil 30")
     assert crop(rng, marked(silent), silent, UNITS, CropConfig(), RATE)[1] == silent
 
