@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from mynah.audio import read
+from mynah.audio import read, write
 from mynah.cli import main
 from mynah.corpus import read_manifest
 from mynah.corpus.runs import parse_runs
@@ -61,9 +62,15 @@ def test_units_have_times(manifest: Path, capsys: Capture) -> None:
 def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
     lines = manifest.read_text("utf-8").replace(TWO, "Nobody thought of that at all, he said.")
     manifest.write_text(lines.replace(ONE, "??"), "utf-8")
+    write(manifest.with_name("short.wav"), np.zeros(300, np.float32), 16_000)
+    soundfile.write(manifest.with_name("none.wav"), np.zeros(0, np.float32), 16_000)
+    manifest.with_name("broken.wav").write_bytes(b"RIFF")
+    with manifest.open("a", encoding="utf-8") as file:
+        file.writelines(f"{n}\t{n}.wav\tHello there.\t\n" for n in ("short", "none", "broken"))
     out = str(manifest.with_name("out.tsv"))
     assert main(["data", "align", str(manifest), "--out", out]) == 2
     err = capsys.readouterr().err
+    assert all(f"left out: {name}: " in err for name in ("short", "none", "broken"))
     assert "two: the text was not heard" in err and "one: the text has no words" in err
     assert main(["data", "align", str(manifest), "--out", "x.txt"]) == 2
     assert capsys.readouterr().err.strip().endswith("must end in .tsv")

@@ -37,7 +37,8 @@ def unit_runs(
     if not items:
         raise InputError("the text has no words")
     units = [unit for item in items for unit in (*item.gap, *item.units)]
-    found = force_align(np.concatenate(list(encode_long(model, [samples]))), units)
+    nothing = np.zeros((0, model.tokenizer.vocab_size), np.float32)
+    found = force_align(np.concatenate([nothing, *encode_long(model, [samples])]), units)
     loudness = Loudness(model.rate)
     loudness.add(samples)
     duration = len(samples) / model.rate
