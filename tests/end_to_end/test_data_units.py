@@ -74,6 +74,10 @@ def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
     assert "two: the text was not heard" in err and "one: the text has no words" in err
     assert main(["data", "align", str(manifest), "--out", "x.txt"]) == 2
     assert capsys.readouterr().err.strip().endswith("must end in .tsv")
+    for column in ("text", "wav", ""):
+        arguments = ["data", "align", str(manifest), "--out", out, "--column", column]
+        assert main(arguments) == 2
+        assert "means something else" in capsys.readouterr().err
 
 
 def test_texts_in_units(manifest: Path, capsys: Capture) -> None:
@@ -89,5 +93,7 @@ def test_texts_in_units(manifest: Path, capsys: Capture) -> None:
     assert main(["lm", "train", str(out), "--out", str(ngram), "--order", "2"]) == 0
     capsys.readouterr()
     assert main([*arguments[:-2], "--where", "place=nowhere"]) == 2
-    assert main(["data", "units", str(manifest), "--out", str(out.parent / "no" / "u.txt")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert main(["data", "units", str(manifest), "--out", str(out.parent)]) == 2
+    assert str(out.parent) in capsys.readouterr().err
+    assert main(["data", "units", str(manifest), "--out", str(manifest)]) == 2
+    assert "would be written over" in capsys.readouterr().err

@@ -105,11 +105,14 @@ def fewer_layers(recipe: Any) -> list[str]:
 def grammar(sets: Path, model: str) -> Path:
     """The n-gram of units that a recipe of MMI takes, of the texts of a set."""
     from mynah.cli import main
+    from mynah.text.pronounce import PHONES
 
     text, out = sets / "units.txt", sets / "units.ngram"
     manifest = str(sets / "synth" / "train" / "manifest.tsv")
     units = ["data", "units", manifest, "--model", model, "--language", "en", "--out", str(text)]
     assert main([*units, "--pieces", "0.3"]) == 0
+    with text.open("a", encoding="utf-8") as file:  # few sentences have few sounds
+        file.write(" ".join(PHONES) + "\n")
     assert main(["lm", "train", str(text), "--out", str(out), "--order", "3", "--bits", "32"]) == 0
     return out
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mynah.cli import common
-from mynah.errors import ConfigError, InputError, MynahError
+from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from mynah.corpus import Cut
+    from mynah.corpus.runs import Run
     from mynah.runtime.model import Model
-
-_Answer = Future[str]
 
 
 def add_align_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,50 +43,46 @@ def run_align(args: argparse.Namespace) -> int:
     """Write the manifest; 1 when some utterances are left out, 2 when nothing is left."""
     from mynah.cli.data_common import Refused, absolute, count, cuts_of, progress
     from mynah.corpus import row_from_cut, write_tsv
+    from mynah.corpus.cut import ALIASES, KNOWN
+    from mynah.corpus.parallel import ordered_map
+    from mynah.corpus.runs import FRAME, format_runs
 
     out = Path(args.out)
     if out.suffix != ".tsv":
         raise ConfigError(f"{out}: the name must end in .tsv")
+    if not args.column or args.column in KNOWN or args.column in ALIASES:
+        raise ConfigError(f"--column: {args.column!r} means something else in a manifest")
     model = common.choice(args).load().model
     refused = Refused()
     total = count(args, [args.manifest])
     rows: list[dict[str, Any]] = []
-    seconds = 0.0
+    frames, base = 0, os.path.abspath(out.parent)
     cuts = progress(cuts_of(args, [args.manifest], refused), "aligning", total)
-    for cut, answer in _answers(cuts, model, args):
-        try:
-            cell = answer.result()
-        except MynahError as error:
-            refused(cut.id, str(error))
+    least = args.min_probability
+    for cut, found in ordered_map(lambda cut: (cut, _runs(model, cut, least)), cuts, args.jobs):
+        if isinstance(found, InputError):
+            refused(cut.id, str(found))
             continue
-        rows.append({**row_from_cut(absolute(cut), os.path.abspath(out.parent)), args.column: cell})
-        seconds += cut.duration or 0.0
+        rows.append({**row_from_cut(absolute(cut), base), args.column: format_runs(found)})
+        frames += sum(length for _, length in found)
     code = refused.code(len(rows), args.manifest)
     write_tsv(out, rows)
-    print(f"{out}: {len(rows)} of {len(rows) + refused.count} utterances, {seconds / 3600:.2f} h")
+    hours = frames * FRAME / 3600
+    print(f"{out}: {len(rows)} of {len(rows) + refused.count} utterances, {hours:.2f} h")
     return code
 
 
-def _answers(
-    cuts: Iterable[Cut], model: Model, args: argparse.Namespace
-) -> Iterator[tuple[Cut, _Answer]]:
-    """The cuts in their order, each with the cell that it will have; a few are ahead."""
-    with ThreadPoolExecutor(args.jobs) as pool:
-        rest = iter(cuts)
-        ahead = [(cut, pool.submit(_cell, model, cut, args)) for cut in islice(rest, 4 * args.jobs)]
-        while ahead:
-            yield ahead.pop(0)
-            ahead += [(cut, pool.submit(_cell, model, cut, args)) for cut in islice(rest, 1)]
-
-
-def _cell(model: Model, cut: Cut, args: argparse.Namespace) -> str:
+def _runs(model: Model, cut: Cut, least: float) -> list[Run] | InputError:
+    """Those of an utterance, or why there are none."""
     from mynah.audio import read
     from mynah.corpus import load
-    from mynah.corpus.runs import format_runs
     from mynah.runtime.unit_runs import unit_runs
 
-    samples = load(cut, read, rate=model.rate)
-    runs, probability = unit_runs(model, samples, cut.text, cut.language or None)
-    if probability < args.min_probability:
-        raise InputError(f"the text was not heard (probability {probability:.2g} a unit)")
-    return format_runs(runs)
+    try:
+        samples = load(cut, read, rate=model.rate)
+        runs, probability = unit_runs(model, samples, cut.text, cut.language or None)
+    except InputError as error:
+        return error
+    if probability < least:
+        return InputError(f"the text was not heard (probability {probability:.2g} a unit)")
+    return runs

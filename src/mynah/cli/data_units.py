@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import random
-from pathlib import Path
 
 from mynah.cli import common
-from mynah.errors import ConfigError
 
 
 def add_units_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +19,7 @@ def add_units_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", metavar="CODE", help="normalise as for scoring in it")
     parser.add_argument(
         "--pieces", type=common.within(0.0, 1.0), default=0.0, metavar="P",
-        help="share that is cut to a run of 2 to 40 units, for recipes with data.crop (0)",
+        help="share that is cut to a run of up to 40 units, for recipes with data.crop (0)",
     )  # fmt: skip
     parser.add_argument("--root", help="folder of the sets (MYNAH_DATA)")
     parser.add_argument("--where", action="append", default=[], metavar="CONDITION",
@@ -37,7 +35,9 @@ def run_units(args: argparse.Namespace) -> int:
     from mynah.cli.data_common import Refused, cuts_of
     from mynah.model_folder import find_model, read_model_folder
     from mynah.text import load_tokenizer, normalize_for_scoring
+    from mynah.whole import write_whole
 
+    common.keep("--out", args.out, args.manifests)
     folder = read_model_folder(find_model(args.model))
     tokenizer = load_tokenizer(folder.path / "tokenizer", folder.info.tokenizer)
     rng, refused, lines = random.Random(0), Refused(), list[str]()
@@ -52,9 +52,6 @@ def run_units(args: argparse.Namespace) -> int:
             ids = ids[first : first + rng.randint(2, 40)]
         lines.append(" ".join(tokenizer.units[unit] for unit in ids))
     code = refused.code(len(lines), args.manifests[0])
-    try:
-        Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{args.out}: cannot be written ({error.strerror})") from None
+    write_whole(args.out, "\n".join(lines) + "\n")
     print(f"{args.out}: {len(lines)} lines")
     return code

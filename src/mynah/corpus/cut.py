@@ -113,7 +113,7 @@ _NUMBERS = frozenset(
     ("start", "end", "duration", "channel", "rate", "byte_start", "byte_size", "recording_duration")
 )
 _WORDS = frozenset(("id", "path", "speaker", "text", "language", "supervisions"))
-_KNOWN = _NUMBERS | _WORDS
+KNOWN = _NUMBERS | _WORDS  # columns that mean something
 
 
 def cut_from_row(row: Mapping[str, Any], base: str = "") -> Cut:
@@ -155,7 +155,7 @@ def cut_from_row(row: Mapping[str, Any], base: str = "") -> Cut:
         duration=duration,
         channel=_whole(number.get("channel")),
         supervisions=_supervisions(values),
-        columns={k: _text(values[k]) for k in values if k not in _KNOWN and values[k] is not None},
+        columns={k: _text(values[k]) for k in values if k not in KNOWN and values[k] is not None},
     )
 
 

@@ -20,7 +20,7 @@ def parse_runs(cell: str) -> tuple[Run, ...]:
     """
     parts = cell.split()
     names, lengths = parts[::2], parts[1::2]
-    if len(names) != len(lengths) or not all(n.isdecimal() for n in lengths):
+    if len(names) != len(lengths) or not all(n.isdecimal() and len(n) < 8 for n in lengths):
         raise InputError(f"has an alignment that is no list of units and frames: {cell[:40]}")
     return tuple((name, int(n)) for name, n in zip(names, lengths, strict=True))
 

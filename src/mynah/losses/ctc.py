@@ -28,6 +28,13 @@ def ctc_loss(
     return loss, Counts(lens.numel(), int(token_lens.sum()), int(lens.sum()))
 
 
+def room_for(tokens: Tensor, token_lens: Tensor) -> Tensor:
+    """The frames (B,) that ``tokens`` (B, U) need: one each, and a blank between equal ones."""
+    place = torch.arange(1, tokens.shape[1], device=tokens.device)
+    again = (tokens[:, 1:] == tokens[:, :-1]) & (place < token_lens[:, None])
+    return token_lens + again.sum(1)
+
+
 class _Ctc(torch.autograd.Function):
     """The gradient for the logits is softmax - occupancy, computed a few utterances at a time."""
 

@@ -11,7 +11,7 @@ Legend: B batch, T frames, V units with the blank, which as a history stands for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mynah.decoding.ngram import NgramModel
 from mynah.errors import ConfigError
 
+MOST = 256  # units; the tables grow with their third power
 Sums: TypeAlias = Callable[[Tensor, "Grammar"], tuple[Tensor, Tensor]]
 
 
@@ -48,17 +49,23 @@ class Grammar(nn.Module):
         self.register_buffer("ends", torch.cat((ends.T, ends.T), 1), persistent=False)
 
 
-def grammar_from(model: NgramModel, units: Sequence[str], blank: int = 0) -> Grammar:
+def grammar_from(
+    model: NgramModel, units: Sequence[str], blank: int = 0, never: Collection[int] = ()
+) -> Grammar:
     """The tables of an n-gram model over the names of units; longer histories than two are cut.
+    ``never`` are units that no text has.
 
     Raises:
-        ConfigError: the model knows none of the units.
+        ConfigError: the model lacks one of the others, or they are too many for tables.
     """
-    known = [i for i, unit in enumerate(units) if i != blank and unit in model.vocab]
-    if not known:
-        raise ConfigError("task.grammar: it has none of the units")
-    words = np.array([model.word_id(units[i]) for i in known])
     size = len(units)
+    known = [i for i in range(size) if i != blank and i not in never and units[i]]
+    missing = [units[i] for i in known if units[i] not in model.vocab]
+    if missing:
+        raise ConfigError(f"task.grammar: it lacks {len(missing)} units: {' '.join(missing[:8])}")
+    if size > MOST:
+        raise ConfigError(f"task.grammar: of at most {MOST} units; the model has {size}")
+    words = np.array([model.word_id(units[i]) for i in known])
     follows, ends = np.zeros((size, size, size), np.float64), np.zeros((size, size))
 
     def fill(before: int, last: int, state: Any) -> None:
@@ -79,7 +86,8 @@ def denominator(logits: Tensor, lens: Tensor, grammar: Grammar, sums: Sums | Non
     the batch.
 
     (B, T, V) logits, normalised here, (B,). Added to :func:`mynah.losses.ctc_loss` it makes the
-    loss of MMI, up to the grammar's probability of the text. Float32 whatever autocast says.
+    loss of MMI, up to the grammar's probability of the text. Float32 whatever autocast says. An
+    utterance without frames counts as 0.
     ``sums`` is another way to do what :func:`path_sums` does.
     """
     total: Tensor = _Denominator.apply(  # type: ignore[no-untyped-call]
@@ -97,13 +105,13 @@ class _Denominator(torch.autograd.Function):
             inside = torch.arange(logits.shape[1], device=logits.device) < lens[:, None]
             soft = logits.float().softmax(-1)
             # behind its end an utterance says blanks for sure, which changes nothing
-            sure = torch.zeros_like(soft[0, 0])
+            sure = soft.new_zeros(soft.shape[-1])
             sure[grammar.blank] = 1.0
             probs = soft.where(inside[..., None], sure)
             total, occupancy = sums(probs, grammar)
-            slope = (occupancy - soft).mul_(inside[..., None]).to(logits.dtype)
+            slope = (occupancy - soft).where(inside[..., None], 0.0).to(logits.dtype)
         ctx.save_for_backward(slope)
-        return total.sum()
+        return total.where(lens > 0, 0.0).sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:

@@ -9,7 +9,7 @@ import numpy as np
 from mynah.audio.features import Array
 from mynah.corpus.runs import FRAME, SILENCE, Run
 from mynah.decoding import TextAlignment, force_align
-from mynah.errors import InputError
+from mynah.errors import ConfigError, InputError
 from mynah.runtime.align import encode_long, spell, split_words, timed_words
 from mynah.runtime.edges import Loudness
 from mynah.runtime.model import Model
@@ -27,13 +27,16 @@ def unit_runs(
 
     Raises:
         InputError: a word has no units of the model, or the recording is too short for them.
-        ConfigError: the model does not know ``language``.
+        ConfigError: the model does not know ``language``, or has units for the space between words.
     """
     words = split_words(text)
     items = spell(model.tokenizer, words, model.language(language) or "en")
     for item in items:
         if not item.units:
             raise InputError(f"no units of the model spell {item.text!r}")
+        if item.gap:
+            raise ConfigError(f"{model.name}: has a unit for the space between words, which no time"
+                              " can be given")  # fmt: skip
     if not items:
         raise InputError("the text has no words")
     units = [unit for item in items for unit in (*item.gap, *item.units)]

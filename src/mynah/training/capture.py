@@ -67,12 +67,21 @@ class CapturedSums:
 
     def __init__(self, capture: CaptureSums | None = None) -> None:
         self._capture, self._always = capture or _SumGraphs(), capture is not None
+        self._grammar: Grammar | None = None  # its tables are in the graphs
         self._known: dict[tuple[int, int], tuple[Tensor, Callable[[], Pair]]] = {}
 
     def __call__(self, probs: Tensor, grammar: Grammar) -> Pair:
-        """(B, T, V) -> (B,), (B, T, V); what is given back is overwritten by the next call."""
+        """(B, T, V) -> (B,), (B, T, V); what is given back is overwritten by the next call.
+
+        Raises:
+            ValueError: the grammar is not that of the first call.
+        """
         if probs.device.type != "cuda" and not self._always:
             return path_sums(probs, grammar)
+        if self._grammar is None:
+            self._grammar = grammar
+        if grammar is not self._grammar:
+            raise ValueError("the graphs are of another grammar")
         rows, frames, units = probs.shape
         shape = _shape(self._known, rows, frames)
         if shape not in self._known:

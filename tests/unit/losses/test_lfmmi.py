@@ -106,7 +106,7 @@ ngram 3=2
 """
     (tmp_path / "units.arpa").write_text(arpa, encoding="utf-8")
     model = load_ngram(tmp_path / "units.arpa")
-    grammar = grammar_from(model, ["<blank>", "a", "b", "never"])
+    grammar = grammar_from(model, ["<blank>", "a", "b", "never"], never=[3])
     moves = grammar.moves.log10()
     a, b = 1, 2
     assert moves[0, 0, a].item() == pytest.approx(-0.2, abs=1e-3)
@@ -117,5 +117,17 @@ ngram 3=2
     assert grammar.moves[a, 4 + b, a] == 0.0  # at once, without a blank
     assert grammar.ends[b, a].log10().item() == pytest.approx(-0.15 - 0.8, abs=1e-3)
     assert not grammar.moves[..., 3].any() and not grammar.moves[..., 0].any()
-    with pytest.raises(ConfigError, match="grammar"):
-        grammar_from(model, ["<blank>", "x"])
+    with pytest.raises(ConfigError, match="lacks 1 units: x"):
+        grammar_from(model, ["<blank>", "a", "x"])
+    with pytest.raises(ConfigError, match="at most 256"):
+        grammar_from(model, ["<blank>", "a", *(f"u{i}" for i in range(300))], never=range(2, 302))
+
+
+def test_what_has_no_frames_counts_nothing() -> None:
+    _, _, grammar = made_grammar()
+    grammar.ends.zero_()  # not even the text without units
+    logits = torch.randn(2, 3, UNITS, requires_grad=True)
+    total = denominator(logits, torch.tensor([0, 0]), grammar)
+    total.backward()  # type: ignore[no-untyped-call]
+    assert total.item() == 0.0 and logits.grad is not None and not logits.grad.any()
+    assert denominator(torch.zeros(0, 3, UNITS), torch.zeros(0), grammar).item() == 0.0

@@ -131,6 +131,15 @@ def test_views_of_an_utterance_are_drawn_to_one_another() -> None:
         Options(consistency_weight=-1.0)
 
 
+def first_of(batch: Batch) -> Batch:
+    """The first row alone."""
+    return replace(
+        batch, ids=batch.ids[:1], feats=batch.feats[:1], feat_lens=batch.feat_lens[:1],
+        tokens=batch.tokens[:1], token_lens=batch.token_lens[:1], texts=batch.texts[:1],
+        labels=None,
+    )  # fmt: skip
+
+
 def test_mmi_takes_all_texts_against_the_right_one(tmp_path: Path) -> None:
     path, place = tmp_path / "units.arpa", Place(1, 1, 0)
     units = "-0.4\t</s>\n-99\t<s>\n-9\t<unk>\n-0.5\ta\n-0.6\tb\n"
@@ -139,7 +148,7 @@ def test_mmi_takes_all_texts_against_the_right_one(tmp_path: Path) -> None:
     assert task.parts == ("ctc", "mmi")
     found = task.losses(batch, "recognizer", place)
     encoded, lens, _ = task.model(batch.feats, batch.feat_lens)
-    grammar = grammar_from(load_ngram(path), task.tokenizer.units, task.tokenizer.blank)
+    grammar = grammar_from(load_ngram(path), task.tokenizer.units, never=[1, 4])
     expected = float(denominator(task.model.ctc(encoded), lens, grammar).detach())
     assert float(found.parts["mmi"]) == pytest.approx(expected, rel=1e-5) and expected < 0
     assert float(found.total.detach()) == pytest.approx(
@@ -149,6 +158,16 @@ def test_mmi_takes_all_texts_against_the_right_one(tmp_path: Path) -> None:
     said = [[u for u in row if u] for row in batch.tokens.tolist()]
     of_text = sum(math.log(10) * (-0.4 - sum(0.5 if u == A else 0.6 for u in row)) for row in said)
     assert of_text - float(found.parts["ctc"]) < expected
+    # a text that does not fit counts nothing, as with CTC
+    cut = replace(batch, feat_lens=torch.tensor([40, 12]), tokens=torch.tensor([[A, B], [A, A]]))
+    cut = replace(cut, token_lens=torch.tensor([2, 2]))
+    short, alone = (task.losses(b, "recognizer", place) for b in (cut, first_of(cut)))
+    for part in ("ctc", "mmi"):
+        assert float(short.parts[part]) == pytest.approx(float(alone.parts[part]), rel=1e-4)
+    with pytest.raises(ConfigError, match=r"task\.grammar: no such file"):
+        make_task(mmi_weight=0.9, grammar=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="at most ctc_weight"):
+        Options(ctc_weight=0.5, mmi_weight=0.6, grammar="x")
     for wrong in ({"mmi_weight": 0.5}, {"grammar": "x"}, {"mmi_weight": -1.0, "grammar": "x"}):
         with pytest.raises(ConfigError, match="mmi_weight"):
             Options(**wrong)  # type: ignore[arg-type]

@@ -128,6 +128,10 @@ def test_padded_sums_are_the_same() -> None:
         for ours, theirs in zip(sums("cpu", other, SIZES), plain, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert shapes == [(8, 56), (4, 24), (8, 48), (12, 96)]
+    with pytest.raises(ValueError, match="another grammar"):
+        captured = CapturedSums(capture)
+        for _ in range(2):
+            sums("cpu", captured, SIZES[:1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

@@ -27,6 +27,7 @@ from mynah.decoding.ngram import load_ngram
 from mynah.errors import ConfigError
 from mynah.evaluation.error_rate import ErrorRate, error_rate
 from mynah.losses import consistency_loss, ctc_loss, label_smoothing_loss
+from mynah.losses.ctc import room_for
 from mynah.losses.lfmmi import denominator, grammar_from, path_sums
 from mynah.models.u2.deepen import count_layers, deepen
 from mynah.models.u2.model import NOT_LIVE, U2, U2Config
@@ -79,6 +80,10 @@ class Options:
                 raise ConfigError(f"{name}: is negative: {getattr(self, name)}")
         if (self.mmi_weight > 0) != bool(self.grammar):
             raise ConfigError("mmi_weight: goes with grammar, the file of an n-gram model of units")
+        if self.mmi_weight > self.ctc_weight:  # units that no text has would be worth more and more
+            raise ConfigError(
+                f"mmi_weight: is at most ctc_weight ({self.ctc_weight}), got {self.mmi_weight}"
+            )
         if not 1 <= self.min_chunk <= self.max_chunk:
             raise ConfigError(
                 f"min_chunk, max_chunk: {self.min_chunk} to {self.max_chunk} is no range from 1 on"
@@ -214,8 +219,9 @@ class CtcAttention:
             names.append("mmi")
             if not Path(options.grammar).is_file():
                 raise ConfigError(f"task.grammar: no such file: {options.grammar}")
+            never = {tokenizer.unk, tokenizer.sos, tokenizer.eos}
             self._grammar = grammar_from(
-                load_ngram(options.grammar), tokenizer.units, tokenizer.blank
+                load_ngram(options.grammar), tokenizer.units, tokenizer.blank, never
             )
         self._middle: Tensor | None = None
         if options.middle_weight > 0:
@@ -263,7 +269,10 @@ class CtcAttention:
             )
         if options.mmi_weight > 0:
             self._grammar = self._grammar.to(logits.device)
-            parts["mmi"] = denominator(logits, encoded_lens, self._grammar, self._sums)
+            # what CTC leaves out is left out here, too
+            fits = room_for(batch.tokens, batch.token_lens) <= encoded_lens
+            lens = encoded_lens.where(fits, 0)
+            parts["mmi"] = denominator(logits, lens, self._grammar, self._sums)
         if options.alignment_weight > 0:
             parts["alignment"] = self._alignment(batch, encoded, encoded_lens)
         if options.middle_weight > 0:
