@@ -74,6 +74,11 @@ def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
     assert "two: the text was not heard" in err and "one: the text has no words" in err
     assert main(["data", "align", str(manifest), "--out", "x.txt"]) == 2
     assert capsys.readouterr().err.strip().endswith("must end in .tsv")
+    before = manifest.read_bytes()
+    for verb in ("align", "label"):
+        assert main(["data", verb, str(manifest), "--out", str(manifest)]) == 2
+        assert "would be written over" in capsys.readouterr().err
+    assert manifest.read_bytes() == before
     for column in ("text", "wav", ""):
         arguments = ["data", "align", str(manifest), "--out", out, "--column", column]
         assert main(arguments) == 2

@@ -50,6 +50,7 @@ def run_align(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.suffix != ".tsv":
         raise ConfigError(f"{out}: the name must end in .tsv")
+    common.keep("--out", out, [args.manifest])
     if not args.column or args.column in KNOWN or args.column in ALIASES:
         raise ConfigError(f"--column: {args.column!r} means something else in a manifest")
     model = common.choice(args).load().model

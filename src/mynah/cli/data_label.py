@@ -55,6 +55,7 @@ def run_label(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.suffix != ".tsv":
         raise ConfigError(f"{out}: the name must end in .tsv")
+    common.keep("--out", out, [args.manifest])
     recognizer = common.choice(args).load()
     refused = Refused()
     total = count(args, [args.manifest])

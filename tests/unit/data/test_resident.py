@@ -42,6 +42,15 @@ def both(corpus: Path, frontend: Frontend, tokenizer: Tokenizer) -> Make:
     return make
 
 
+@pytest.fixture
+def known(corpus: Path, tmp_path: Path) -> dict[str, Any]:
+    """The options of a set that says which unit sounds when."""
+    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
+    table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
+    (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
+    return {"train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds"}
+
+
 def full(batches: Any) -> list[Batch]:
     return [batch for batch in batches if batch is not None]
 
@@ -78,13 +87,9 @@ def test_views_are_beside_one_another(both: Make) -> None:
         assert (b.feats[::2] - b.feats[1::2]).abs().amax((1, 2)).min() > 0.01
 
 
-def test_views_are_of_the_same_piece(corpus: Path, both: Make, tmp_path: Path) -> None:
-    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
-    table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
-    (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
+def test_views_are_of_the_same_piece(both: Make, known: dict[str, Any]) -> None:
     values: dict[str, Any] = {
-        "train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds",
-        "crop": {"probability": 0.7, "seconds": [0.05, 0.15]}, "color": {}, "views": 2,
+        **known, "crop": {"probability": 0.7, "seconds": [0.05, 0.15]}, "color": {}, "views": 2,
         "silence": {"probability": 0.7, "seconds": [0.0, 0.2]}, "max_frames": 200,
     }  # fmt: skip
     for made in both(**values):
@@ -160,13 +165,9 @@ def test_known_sounds_follow_the_speed(corpus: Path, both: Make, tmp_path: Path)
         assert (a.labels != b.labels).sum(1).max() <= 1
 
 
-def test_pieces_and_silence(corpus: Path, both: Make, tmp_path: Path) -> None:
-    head, *lines = (corpus / "manifest.tsv").read_text("utf-8").splitlines()
-    table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
-    (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
+def test_pieces_and_silence(both: Make, known: dict[str, Any]) -> None:
     values: dict[str, Any] = {
-        "train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds",
-        "crop": {"probability": 1.0, "seconds": [0.05, 0.1], "margin": 0.02},
+        **known, "crop": {"probability": 1.0, "seconds": [0.05, 0.1], "margin": 0.02},
         "silence": {"probability": 1.0, "seconds": [0.2, 0.2], "level": [-90.0, -90.0]},
     }  # fmt: skip
     _, resident = both(**values)
