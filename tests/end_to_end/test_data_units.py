@@ -13,6 +13,7 @@ from mynah.audio import read, write
 from mynah.cli import main
 from mynah.corpus import read_manifest
 from mynah.corpus.runs import parse_runs
+from mynah.runtime.unit_runs import _runs
 
 Capture = pytest.CaptureFixture[str]
 ONE = "The birds come back to the garden every spring."
@@ -57,6 +58,12 @@ def test_units_have_times(manifest: Path, capsys: Capture) -> None:
         (np.diff(np.sign(sound[ends[i] : ends[i + 1]])) != 0).mean() for i in (at, at + 3)
     )
     assert hiss > 2 * vowel
+
+
+def test_no_unit_is_without_a_frame() -> None:
+    borders = np.array([0.0, 0.1, 0.1, 0.104, 0.3, 0.3])
+    found = list(_runs(borders, ["sil", "k", "t", "ah", "sil"]))
+    assert found == [("sil", 10), ("k", 1), ("t", 1), ("ah", 18)]
 
 
 def test_what_was_not_said_is_left_out(manifest: Path, capsys: Capture) -> None:
