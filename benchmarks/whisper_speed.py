@@ -1,6 +1,6 @@
 """Whisper on the CPU: ours in int8 and its peers, the same random checkpoints and the same audio.
 
-    python benchmarks/whisper_speed.py --sizes tiny base small --threads 2 --work /tmp/whisper
+    python benchmarks/whisper_speed.py --sizes tiny base small --threads 2 --work whisper
 
 Every system hears the same noise and says 100 tokens (the end of the text is forbidden), its own
 front end included, in a process of its own that first does all once; shown are medians. What a
@@ -20,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -384,7 +385,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[c.name for c in CASES])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/whisper"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "whisper")
     parser.add_argument("--prepare", action="store_true", help="only write the checkpoints")
     parser.add_argument("--system", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,7 +1,8 @@
-"""The recipe of the English language model, two steps, on the small text of our own."""
+"""The recipes of the English language model, two steps each, on the small text of our own."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ pytest.importorskip("safetensors")
 pytest.importorskip("sentencepiece")
 
 
-def test_two_steps(repository: Path, tmp_path: Path) -> None:
+def test_two_steps_and_two_of_everyday_speech(repository: Path, tmp_path: Path) -> None:
     from mynah.training.config import read_recipe
     from mynah.training.run import train
 
+    recipes = repository / "recipes" / "english"
     text = repository / "tests" / "data" / "prose" / "en.txt"
     sources = f'[{{ manifest = "{text}" }}]'
     config = read_recipe(
-        repository / "recipes" / "english" / "lm.toml",
+        recipes / "lm.toml",
         [f"data.train={sources}", f"data.dev={sources}", "loop.max_steps=2", "schedule.warmup=1",
          "loop.tensorboard=false", "tokenizer.vocab_size=150", "task.tokenizer_every=1"],
     )  # fmt: skip
@@ -32,13 +34,26 @@ def test_two_steps(repository: Path, tmp_path: Path) -> None:
         key: config.model[key] for key in ("dim", "layers", "context")
     }
 
+    shutil.copy(recipes / "everyday.txt", tmp_path)
+    (tmp_path / "read.txt").write_text("one two three\n", "utf-8")
+    own = [f'{{ manifest = "{name}.txt", repeat = 2 }}' for name in ("read", "everyday")]
+    everyday = read_recipe(
+        recipes / "lm_everyday.toml",
+        [f"init={tmp_path / 'run' / 'model'}", f"data.root={tmp_path}", f"data.dev={sources}",
+         f"data.train=[{', '.join(own)}]", "loop.max_steps=2", "schedule.warmup=1"],
+    )  # fmt: skip
+    assert train(everyday, tmp_path / "everyday", device="cpu", threads=1)
+    found = read_model_folder(tmp_path / "everyday" / "model").info
+    assert (found.name, found.config) == (info.name, info.config)
 
-def test_what_is_watched_is_not_trained_on(repository: Path) -> None:
+
+@pytest.mark.parametrize("recipe", ["lm.toml", "lm_everyday.toml"])
+def test_what_is_watched_is_not_trained_on(repository: Path, recipe: str) -> None:
     from mynah.corpus.select import matcher
     from mynah.text.prose import Line
     from mynah.training.config import read_recipe
 
-    data = read_recipe(repository / "recipes" / "english" / "lm.toml").data
+    data = read_recipe(repository / "recipes" / "english" / recipe).data
     (dev,) = data.dev
     used = matcher(dev.where, dev.exclude)
     prose = [

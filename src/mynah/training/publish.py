@@ -36,7 +36,8 @@ def publish(
 def card_text(
     info: ModelInfo, card: CardConfig, parameters: int, averaged: list[Checkpoint], init: str
 ) -> str:
-    """The card: every figure is of this run."""
+    """The card: every figure is of this run. A card is read elsewhere: of an absolute path ``init``
+    it has the last two parts."""
     lines = [f"# {info.name}", ""]
     if card.summary:
         lines += [card.summary, ""]
@@ -49,7 +50,8 @@ def card_text(
         + ", ".join(str(c.step) for c in sorted(averaged, key=lambda c: c.step)),
     ]
     if init:
-        lines.append(f"- started from: {init}")
+        path = Path(init)
+        lines.append(f"- started from: {Path(*path.parts[-2:]) if path.is_absolute() else init}")
     if info.streaming.get("chunk"):
         setting = ", ".join(f"{key} {value}" for key, value in info.streaming.items())
         lines.append(f"- live: {setting}")

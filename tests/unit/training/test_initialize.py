@@ -70,6 +70,8 @@ def test_fine_tuning_without_a_step_keeps_every_weight(
     for name, value in old.items():
         torch.testing.assert_close(new[name], value, rtol=0, atol=1e-7)
     assert any(f"{len(old)} tensors from {base}" in line for line in lines)
+    card = (out / "model" / "CARD.md").read_text("utf-8")
+    assert f"started from: {base.parent.name}/{base.name}\n" in card, "no path of this machine"
 
 
 def test_another_vocabulary_keeps_the_encoder(speech: Path, base: Path, tmp_path: Path) -> None:
