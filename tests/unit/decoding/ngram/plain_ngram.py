@@ -11,6 +11,7 @@ from dataclasses import dataclass
 Gram = tuple[str, ...]
 SPECIAL = ("<unk>", "<s>", "</s>")
 FALLBACK = (0.5, 1.0, 1.5)
+SMALL = 1e-9  # of what is outside a context's n-grams: rounding
 
 
 @dataclass
@@ -118,8 +119,9 @@ def prune(model: Plain, threshold: float, joint: dict[Gram, float]) -> Plain:
             if len(gram) == n:
                 contexts[gram[:-1]].append(gram)
         for h, grams in contexts.items():
-            left = 1 - sum(math.exp(model.log_probs[g]) for g in grams)
-            free = 1 - sum(math.exp(model.score(h[1:], g[-1])) for g in grams)
+            # single precision can leave nothing, or less, to back off to
+            left = max(1 - sum(math.exp(model.log_probs[g]) for g in grams), SMALL)
+            free = max(1 - sum(math.exp(model.score(h[1:], g[-1])) for g in grams), SMALL)
             for g in grams:
                 log_p, log_q = model.log_probs[g], model.score(h[1:], g[-1])
                 now = math.log(left / free)
@@ -135,7 +137,8 @@ def prune(model: Plain, threshold: float, joint: dict[Gram, float]) -> Plain:
             grams = [g for g in kept if g[:-1] == h]
             left = 1 - sum(math.exp(kept[g]) for g in grams)
             free = 1 - sum(math.exp(smaller.score(h[1:], g[-1])) for g in grams)
-            smaller.backoffs[h] = math.log(left / free)
+            sound = left > SMALL and free > SMALL
+            smaller.backoffs[h] = math.log(left / free) if sound else model.backoffs[h]
     return smaller
 
 
