@@ -24,9 +24,7 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "mel", "pad": 384, "power": 1, "log": "log10"},
     {"kind": "mel", "pad": 900, "pad_mode": "constant"},
 ]
-LIVE = KINDS[:2] + [{"kind": "mfcc"}]  # by the code for a few frames at a time
 FRONTENDS = [make_frontend(values) for values in KINDS]
-FRONTENDS += [make_frontend(values, live=True) for values in LIVE]
 
 
 def speech_like(size: int) -> np.ndarray:
@@ -60,7 +58,7 @@ def streamed(frontend: Frontend, samples: np.ndarray, cuts: list[int]) -> np.nda
 @example(which=4, size=161, cuts=[160])
 @example(which=1, size=121, cuts=[121])
 @example(which=9, size=1_000, cuts=[901])
-@example(which=11, size=12_000, cuts=[500] * 12)
+@example(which=3, size=12_000, cuts=[500] * 12)
 def test_ragged_chunks_give_the_whole(which: int, size: int, cuts: list[int]) -> None:
     frontend = FRONTENDS[which]
     samples = SAMPLES[:size]
@@ -69,13 +67,6 @@ def test_ragged_chunks_give_the_whole(which: int, size: int, cuts: list[int]) ->
     got = streamed(frontend, samples, cuts)
     assert got.shape == whole.shape
     np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("values", LIVE, ids=lambda v: "-".join(map(str, v.values())))
-def test_the_code_for_a_few_frames_gives_the_same(values: dict[str, Any], speech: Path) -> None:
-    samples = read(speech / "slt_1.flac", rate=16_000).samples
-    expected, got = (make_frontend(values, live=live)(samples) for live in (False, True))
-    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-4)
 
 
 @pytest.mark.parametrize("values", KINDS[:5], ids=lambda v: "-".join(map(str, v.values())))

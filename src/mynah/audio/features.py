@@ -33,7 +33,7 @@ from mynah.audio.frontend_config import (
     WhisperMelConfig,
     Window,
 )
-from mynah.audio.spectrum import ROWS, FftSpectrum, MelSpectrum, strided
+from mynah.audio.spectrum import ROWS, MelSpectrum, strided
 from mynah.config import build
 from mynah.errors import ConfigError, InputError, nearest
 
@@ -42,24 +42,21 @@ Array = npt.NDArray[np.float32]
 _FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor under the logarithm
 
 
-def make_frontend(values: Mapping[str, Any] | FrontendConfig, *, live: bool = False) -> Frontend:
+def make_frontend(values: Mapping[str, Any] | FrontendConfig) -> Frontend:
     """The front end for a config, or for a mapping whose ``kind`` names one (default fbank).
-
-    ``live`` is for fbank and MFCC of a few frames at a time: the same to rounding, in half
-    the time.
 
     Raises:
         ConfigError: an unknown kind or key, or values that do not fit together.
     """
     if not isinstance(values, Mapping):
-        return Frontend(values, live)
+        return Frontend(values)
     kind = values.get("kind", "fbank")
     if kind not in CONFIGS:
         known = ", ".join(CONFIGS)
         raise ConfigError(
             f"frontend.kind: {kind!r} is none of {known}{nearest(str(kind), CONFIGS)}"
         )
-    return Frontend(build(CONFIGS[kind], values, "frontend"), live)
+    return Frontend(build(CONFIGS[kind], values, "frontend"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class _Plan:
     extra: int
     pad_mode: Literal["reflect", "symmetric", "constant"]
     window: npt.NDArray[np.float64]
-    spectrum: MelSpectrum | FftSpectrum
+    spectrum: MelSpectrum
     log: Literal["none", "ln", "log10", "db"]
     floor: float
     preemphasis: float = 0.0
@@ -105,14 +102,14 @@ class Frontend:
         window: seconds that every signal is cut or filled up to; 0: it keeps its own length.
     """
 
-    def __init__(self, config: FrontendConfig, live: bool = False) -> None:
+    def __init__(self, config: FrontendConfig) -> None:
         self.config = config
         if isinstance(config, WhisperMelConfig):
             self._plan = _plan_whisper(config)
         elif isinstance(config, MelConfig):
             self._plan = _plan_mel(config)
         else:
-            self._plan = _plan_kaldi(config, live)
+            self._plan = _plan_kaldi(config)
         plan = self._plan
         self.rate = plan.rate
         self.frame_shift = plan.shift / plan.rate
@@ -315,7 +312,7 @@ def _block(plan: _Plan, signal: Array, first: int, feats: Array) -> None:
     feats[:, 0] = np.log(np.maximum(energies, np.float32(_FLOOR)))
 
 
-def _plan_kaldi(config: FbankConfig | MfccConfig, live: bool) -> _Plan:
+def _plan_kaldi(config: FbankConfig | MfccConfig) -> _Plan:
     _positive(config, "rate", "num_mels", "frame_length", "frame_shift", "scale")
     length = int(config.rate * 0.001 * config.frame_length)
     shift = int(config.rate * 0.001 * config.frame_shift)
@@ -342,11 +339,7 @@ def _plan_kaldi(config: FbankConfig | MfccConfig, live: bool) -> _Plan:
         extra=shift - length if snip else shift // 2,
         pad_mode="symmetric",
         window=window,
-        spectrum=(
-            FftSpectrum(window, n_fft, bank)
-            if live
-            else MelSpectrum(window, n_fft, bank, periodic=False)
-        ),
+        spectrum=MelSpectrum(window, n_fft, bank),
         log="ln",
         floor=_FLOOR,
         preemphasis=config.preemphasis,
@@ -385,7 +378,7 @@ def _plan_whisper(config: WhisperMelConfig) -> _Plan:
         extra=0,  # the frame centred on the end is left out
         pad_mode="reflect",
         window=window,
-        spectrum=MelSpectrum(window, n_fft, bank, periodic=True),
+        spectrum=MelSpectrum(window, n_fft, bank),
         log="log10",
         floor=1e-10,
         window_samples=round(config.window_seconds * config.rate),
@@ -421,7 +414,7 @@ def _plan_mel(config: MelConfig) -> _Plan:
         extra=2 * pad - config.n_fft + config.hop,
         pad_mode=config.pad_mode,
         window=window,
-        spectrum=MelSpectrum(window, config.n_fft, bank, periodic=True, power=float(config.power)),
+        spectrum=MelSpectrum(window, config.n_fft, bank, power=float(config.power)),
         log=config.log,
         floor=config.floor,
     )

@@ -51,7 +51,7 @@ class Vad:
         if info.family != FAMILY:
             raise ModelError(f"{info.name}: a model of the family {info.family}, no voice detector")
         try:
-            self.frontend: Frontend = make_frontend(info.frontend, live=True)
+            self.frontend: Frontend = make_frontend(info.frontend)
             self.options = build(SegmentOptions, info.decoding, "decoding")
         except ConfigError as error:
             raise ModelError(f"{folder.path}: {error}") from None

@@ -121,7 +121,8 @@ def test_views_of_an_utterance_are_drawn_to_one_another() -> None:
         float(found.parts["ctc"]) + 0.2 * float(expected.detach()), rel=1e-5
     )
     same = replace(batch, feats=batch.feats[[0, 0]])
-    assert float(task.losses(same, "recognizer", place).parts["consistency"]) == 0.0
+    alike = float(task.losses(same, "recognizer", place).parts["consistency"])
+    assert alike == pytest.approx(0.0, abs=1e-9)  # rows of a batch may round differently
     with pytest.raises(ConfigError, match=r"needs data\.views = 2"):
         task.losses(make_batch(), "recognizer", place)
     task.model.eval()
