@@ -10,11 +10,12 @@ Legend as in :mod:`mynah.models.whisper.graph_parts`; C capacity of the past, G 
     keep                  (1,) int64, logits are given from here on: -1 the last token, -n all
     past_keys.<layer>     (N, H, C, d) float32, and past_values.<layer>
     cross_*.<layer>       (R, ...): see the encoder's graph
+    unheard               (T+,) float32, 0 for a frame and UNHEARD beyond; with int8 alone
 
     logits                (N, kept, V)
     next_keys.<layer>, next_values.<layer>  to be bound to the past's own buffers, where only the
                           new slice is written
-    heard.<layer>         (R, H, G n, T') softmax of the attention to what is heard
+    heard.<layer>         (R, H, G n, T' or T+) softmax of the attention to what is heard
 
 The attention to the past takes n > 1 tokens of N > 1 hypotheses only where there is no past.
 With int8 the weights of the attention to what is heard go into their sum in two parts of 8 bits,
@@ -111,12 +112,14 @@ def _inputs(maker: _Decoder) -> None:
     graph.input("total", "int32", [])
     graph.input("place", "int64", [1])
     graph.input("keep", "int64", [1])
-    kind = "int8" if maker.parts.int8 else "float32"
+    kind, length = ("int8", "T+") if maker.parts.int8 else ("float32", "T")
+    if maker.parts.int8:
+        graph.input("unheard", "float32", [length])
     for layer in range(maker.dims.n_text_layer):
         for part in ("keys", "values"):
             graph.input(f"past_{part}.{layer}", "float32", ["N", heads, "C", size])
-        graph.input(f"cross_keys.{layer}", kind, ["R", heads, size, "T"])
-        graph.input(f"cross_values.{layer}", kind, ["R", heads, "T", size])
+        graph.input(f"cross_keys.{layer}", kind, ["R", heads, size, length])
+        graph.input(f"cross_values.{layer}", kind, ["R", heads, length, size])
         if maker.parts.int8:
             graph.input(f"cross_key_scales.{layer}", "float32", ["R", heads, 1, size])
             graph.input(f"cross_value_scales.{layer}", "float32", ["R", heads, 1, size])
@@ -174,14 +177,16 @@ def _heard_attention(
     if parts.int8:
         graph.constant("one", np.float32(1))
         q = node("Mul", [q, f"cross_key_scales.{layer}"], f"{q}.by_channel")
-        scores = parts.rows_product(q, f"{name}.scores", f"cross_keys.{layer}", "one")
+        scores = parts.rows_product(q, f"{name}.scores", f"cross_keys.{layer}", "one", "unheard")
         node("Softmax", [scores], weights, {"axis": -1})
         x = _weighted_sum(parts, weights, layer, name)
     else:
         scores = node("MatMul", [q, f"cross_keys.{layer}"], f"{name}.scores")
         node("Softmax", [scores], weights, {"axis": -1})
         x = node("MatMul", [weights, f"cross_values.{layer}"], f"{name}.sum")
-    graph.output(weights, "float32", ["R", maker.dims.n_text_head, "Gn", "T"])
+    graph.output(
+        weights, "float32", ["R", maker.dims.n_text_head, "Gn", "T+" if parts.int8 else "T"]
+    )
     x = node("Reshape", [node("Transpose", [x], f"{x}.rows", _SWAP), shape], f"{name}.seen")
     return parts.product(x, f"{name}.out", [f"{name}.out.weight"]), parts.output_bias(name)
 

@@ -4,9 +4,11 @@ Legend as in :mod:`mynah.models.whisper.graph_parts`. Inputs and outputs::
 
     mels                  (B, n_mels, 2 T') float32, T' up to n_audio_ctx
     output                (B, T', D)
-    cross_keys.<layer>    (B, H, d, T'), cross_values.<layer> (B, H, T', d): float32 or int8
+    cross_keys.<layer>    (B, H, d, T'), cross_values.<layer> (B, H, T', d): float32; or int8 with
+                          T+, T' rounded up to a multiple of FRAMES, in place of T'
     cross_key_scales.<layer> (B, H, 1, d), cross_value_scales.<layer> (B, H, 1, d), with int8
 
+Beyond T' there are zeros: the products with them are twice as fast where rows have a round length.
 Keys and values have a scale for each of the d numbers of a head, over the frames of a window: that
 of the keys is multiplied into the query, which is short. Keys are of what is heard less its mean
 over the frames, which would add the same number to all scores of a query and so nothing to the
@@ -22,7 +24,7 @@ import numpy as np
 
 from mynah.models.whisper.graph_parts import Array, Parts
 from mynah.runtime.onnx_writer import MICROSOFT, GraphWriter
-from mynah.runtime.whisper.config import WhisperDims
+from mynah.runtime.whisper.config import FRAMES, WhisperDims
 
 
 def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool) -> GraphWriter:
@@ -48,6 +50,9 @@ def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
         axis = graph.constant("frame_axis", np.array([1], np.int64))
         mean = graph.node("ReduceMean", [h, axis], "encoder.mean")
         centred = graph.node("Sub", [h, mean], "encoder.centred")
+        fill = _fill(graph)
+        centred, h = (graph.node("Pad", [x, fill], f"{x}.filled") for x in (centred, h))
+        parts.other_rows()
     for layer in range(dims.n_text_layer):
         _cross(parts, {"key": centred, "value": h}, layer, dims)
     return graph
@@ -68,6 +73,15 @@ def _convolutions(parts: Parts, mels: str) -> str:
     table = parts.tensor("encoder.positional_embedding")
     positions = node("Slice", [table, zero, count, zero], "encoder.positions")
     return node("Add", [x, positions], "encoder.placed")
+
+
+def _fill(graph: GraphWriter) -> str:
+    """What makes T' frames T+: how much is put before and behind each axis of (B, T', D)."""
+    frames = graph.constant("fill.frames", np.array([FRAMES], np.int64))
+    less = graph.node("Neg", ["encoder.count"], "fill.less")
+    lacking = graph.node("Mod", [less, frames], "fill.lacking")
+    nothing = graph.constant("fill.nothing", np.zeros(4, np.int64))
+    return graph.node("Concat", [nothing, lacking, "zero"], "fill", {"axis": 0})
 
 
 def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple[str, str]:
@@ -100,12 +114,12 @@ def _cross(parts: Parts, given: Mapping[str, str], layer: int, dims: WhisperDims
     heads, size = dims.n_text_head, dims.n_text_state // dims.n_text_head
     name = f"decoder.blocks.{layer}.cross_attn"
     split = graph.constant("split_heads", np.array([0, 0, heads, size], np.int64))
-    kind = "int8" if parts.int8 else "float32"
+    kind, length = ("int8", "T+") if parts.int8 else ("float32", "T")
     for part, h in given.items():
         out, keys = f"cross_{part}s.{layer}", part == "key"
         x = parts.product(h, f"{name}.{part}", [f"{name}.{part}.weight"])
         x = node("Reshape", [x, split], f"{x}.split")
-        shape: list[int | str] = ["B", heads, size, "T"] if keys else ["B", heads, "T", size]
+        shape: list[int | str] = ["B", heads, size, length] if keys else ["B", heads, length, size]
         if parts.int8:
             scales = f"cross_{part}_scales.{layer}"
             _quantised_heads(parts, x, out, scales, keys=keys)
@@ -121,17 +135,20 @@ _BLOCKS = {"axis": -1, "block_size": 1 << 20, "output_dtype": _INT8}  # a block 
 
 
 def _quantised_heads(parts: Parts, x: str, out: str, scales: str, *, keys: bool) -> None:
-    """x (B, T', H, d) as int8, (B, H, d, T') for keys or (B, H, T', d) for values, with a scale a
+    """x (B, T+, H, d) as int8, (B, H, d, T+) for keys or (B, H, T+, d) for values, with a scale a
     channel, (B, H, 1, d)."""
     node = parts.graph.node
-    x = node("Transpose", [x], f"{x}.channels", {"perm": _KEYS})
-    largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), "last_axis"], f"{x}.largest")
-    step = node("Mul", [largest, "unit"], f"{x}.step")
-    integers = out if keys else f"{x}.int8"
-    node("QuantizeLinear", [x, step], integers, _BLOCKS)
-    if not keys:
-        node("Transpose", [integers], out, {"perm": [0, 1, 3, 2]})
-    node("Transpose", [step], scales, {"perm": [0, 1, 3, 2]})
+    x = node("Transpose", [x], f"{x}.heads", {"perm": _KEYS if keys else _VALUES})
+    over = "last_axis" if keys else parts.graph.constant("places_axis", np.array([2], np.int64))
+    largest = node("ReduceMax", [node("Abs", [x], f"{x}.abs"), over], f"{x}.largest")
+    if keys:  # a channel is a row, which one operator quantises
+        step = node("Mul", [largest, "unit"], f"{x}.step")
+        node("QuantizeLinear", [x, step], out, _BLOCKS)
+        node("Transpose", [step], scales, {"perm": [0, 1, 3, 2]})
+    else:
+        signed = parts.graph.constant("signed", np.int8(0))
+        node("QuantizeLinear", [node("Div", [x, largest], f"{x}.unit"), "unit", signed], out)
+        node("Mul", [largest, "unit"], scales)
 
 
 def query_scale(dims: WhisperDims) -> float:

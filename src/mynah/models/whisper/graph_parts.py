@@ -93,13 +93,15 @@ class Parts:
             self.made(f"{name}.scale", (outputs,), scales),
         )
 
-    def rows_product(self, x: str, name: str, integers: str, scales: str) -> str:
-        """x times int8 ``integers`` (..., K, M) of ``scales`` () or (M,), the rows of x
-        quantised."""
+    def rows_product(
+        self, x: str, name: str, integers: str, scales: str, more: str | None = None
+    ) -> str:
+        """x times int8 ``integers`` (..., K, M) of ``scales`` () or (M,), the rows of x quantised;
+        ``more`` (M,) is added before a row's magnitude is multiplied."""
         quantised, row = self.quantised(x)
         unscaled = self.graph.node(
             "MatMulIntegerToFloat",
-            [quantised, integers, "unit", scales, "middle"],
+            [quantised, integers, "unit", scales, "middle", *(["", more] if more else [])],
             f"{name}.unscaled",
             domain=MICROSOFT,
         )
@@ -121,11 +123,15 @@ class Parts:
         return self._rows[x]
 
     def _middles(self, row: str) -> str:
-        """The middle of uint8 for each of the rows, which are the same for all products."""
+        """The middle of uint8 for each of the rows, as many for all products."""
         if self._middle_of_rows is None:
-            shape = self.graph.node("Shape", [row], "rows_shape")
-            self._middle_of_rows = self.graph.node("Expand", ["middle", shape], "middles")
+            shape = self.graph.node("Shape", [row], f"{row}.shape")
+            self._middle_of_rows = self.graph.node("Expand", ["middle", shape], f"{row}.middles")
         return self._middle_of_rows
+
+    def other_rows(self) -> None:
+        """From here on products are of another number of rows."""
+        self._middle_of_rows = None
 
     def _largest(self, x: str) -> str:
         """The largest magnitude of each row of x."""
@@ -148,14 +154,9 @@ class Parts:
     def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
         """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
         node, total = self.graph.node, f"{out}.sum"
-        if self.many:  # one operator is slower than three
-            node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
-            return self.norm(total, name, out), total
-        weights = [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), bias]
-        attributes = {"epsilon": _EPSILON}
-        made = [out, "", "", total]
-        node("SkipLayerNormalization", [x, y, *weights], made, attributes, domain=MICROSOFT)
-        return out, total
+        # SkipLayerNormalization, one operator, takes as long for a row and four times for forty
+        node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
+        return self.norm(total, name, out), total
 
     def feed_forward(self, x: str, block: str) -> tuple[str, str]:
         """The feed-forward layer of ``block``, but for its last bias -> (value, bias)."""

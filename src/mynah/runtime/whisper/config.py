@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from mynah.errors import ConfigError
+
+FRAMES = 64
+"""Keys and values in int8 of what is heard have a multiple of so many frames."""
+UNHEARD = np.float32(-3e38)
+"""Added to the scores of frames beyond what is heard."""
 
 _LIMITS = {
     "n_mels": 1024,

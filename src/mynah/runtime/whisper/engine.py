@@ -27,7 +27,7 @@ from mynah.runtime.engine import (
     open_session,
     verified_graph,
 )
-from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
+from mynah.runtime.whisper.config import FRAMES, UNHEARD, WhisperConfig, WhisperDims
 
 # an engine's name -> the module whose load(folder, *, precision, threads, device) makes it
 ENGINES = {"onnx": "mynah.runtime.whisper.engine", "torch": "mynah.export.whisper_torch"}
@@ -153,6 +153,11 @@ class OnnxHeard:
     frames: int  # T'
     cross: dict[str, Array]  # of each input "cross_*" of the decoder, (B, ...)
 
+    @property
+    def places(self) -> int:
+        """How many frames there are keys and values of: T' and, with int8, some of zeros."""
+        return int(self.cross["cross_values.0"].shape[2])
+
 
 class OnnxWhisper:
     """A Whisper in two ONNX graphs (``mynah.models.whisper.graph_encoder`` and ``_decoder``)."""
@@ -170,6 +175,7 @@ class OnnxWhisper:
         self.helpers = Helpers(threads - 1) if threads > 1 else None
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
+        self.fills = precision == "int8"  # what is heard is filled up to a round length
 
     def encode(self, mels: Array) -> OnnxHeard:
         """See :meth:`WhisperEngine.encode`; one window after the other, so none sees another."""
@@ -208,7 +214,8 @@ class OnnxWhisper:
 
     def _shape(self, item: Any, frames: int) -> tuple[int, ...]:
         """The shape of a window's part of an output."""
-        return tuple(frames if size == "T" else int(size) for size in item.shape[1:])
+        lengths = {"T": frames, "T+": -(-frames // FRAMES) * FRAMES}
+        return tuple(lengths[size] if size in lengths else int(size) for size in item.shape[1:])
 
 
 class OnnxTextDecoder:
@@ -237,6 +244,8 @@ class OnnxTextDecoder:
         nothing = len(self._layers), 2, 0, self._shape[0], 0, self._shape[1]
         self._past: Array = np.zeros(nothing, np.float32)  # (L, keys and values, slots, H, C, d)
         self._ids = np.zeros((0, 0), np.int64)  # (slots, P): equal where the pasts of two are
+        self._unheard = np.zeros(heard.places, np.float32)
+        self._unheard[heard.frames :] = UNHEARD
         self._slots = self._arrange(self._rows)
         self._bind()
 
@@ -270,11 +279,11 @@ class OnnxTextDecoder:
         count = np.shape(tokens)[1]
         fresh = OnnxTextDecoder(self._engine, self._heard, self._started, count)
         windows, slots = len(fresh._windows), len(fresh._ids)
-        width = self._shape[0], slots // windows * count, self._heard.frames
+        width = self._shape[0], slots // windows * count, self._heard.places
         weights = {layer: np.empty((windows, *width), np.float32) for layer, _ in heads}
         fresh._step(np.asarray(tokens, np.int64), every=False, weights=weights)
         found = [weights[layer][:, head].reshape(slots, count, -1) for layer, head in heads]
-        return np.stack(found, axis=1)[fresh._slots]
+        return np.stack(found, axis=1)[fresh._slots, ..., : self._heard.frames]
 
     def _step(
         self, tokens: Array, *, every: bool, weights: dict[int, Array] | None = None
@@ -384,6 +393,8 @@ class OnnxTextDecoder:
         self._place, self._keep = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._binding = self._engine.session.io_binding()
         fixed: dict[str, Array] = {"lasts": self._lasts, "total": self._total, "place": self._place}
+        if self._engine.fills:
+            fixed["unheard"] = self._unheard
         for name, array in (fixed | {"keep": self._keep} | self._cross).items():
             _bind_input(self._binding, name, array)
         if not self._past.shape[4]:
