@@ -235,7 +235,7 @@ def test_nothing_transcribed(call: Call, tmp_path: Path) -> None:
         (["--set", "blank_skip=2.0"], "--set: blank_skip: 2.0 is not a probability"),
         (["--set", "beam"], "--set: beam: expected key=value"),
         (["--max-hours", "nan"], "nan is not above 0"),
-        (["--engine", "onnx", "--precision", "int8"], "has no onnx/encoder.int8.onnx"),
+        (["--engine", "onnx", "--precision", "int8"], "has graphs in fp32 alone, not in int8"),
         (["--model", "nowhere"], "nowhere: no such model or folder"),
     ],
 )

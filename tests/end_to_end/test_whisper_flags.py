@@ -226,6 +226,30 @@ def test_fp16_is_for_a_gpu(call: Call, caplog: pytest.LogCaptureFixture) -> None
     assert (code, "cuda" in err) == (2, True)
 
 
+def test_fp16_false_runs_what_there_is(call: Call, models: Path, tmp_path: Path) -> None:
+    whole, small = models / "whisper-tiny", tmp_path / "int8"
+    import_whisper(models / "hf", small)  # int8 alone, as imported where nothing is asked
+    for folder in (whole, small):
+        code, out, err = call("--fp16", "False", "--model", str(folder))
+        assert code == 0 and out, err
+    code, _, err = call("--compute_type", "float32", "--model", str(small))
+    assert code == 2 and "has graphs in int8 alone, not in fp32; mynah import" in err
+    code, _, err = call("--fp16", "False", "--precision", "bf16")
+    assert code == 2 and "--fp16 False: --precision says 'bf16'" in err
+
+
+def test_a_language_that_is_to_be_detected(call: Call) -> None:
+    assert call("--language", "auto")[:2] == call("--language", "None")[:2]
+
+
+def test_beams_need_a_temperature_of_0(call: Call) -> None:
+    code, _, err = call("--beam_size", "3", "--temperature", "0.5")
+    assert code == 2 and "--beam-size: there is no temperature of 0" in err
+    more = ("--temperature", "0.5", "--patience", "2")
+    code, _, err = call("--beam_size", "5", *more)
+    assert code == 2 and "--patience: there is no beam" in err
+
+
 def test_json_on_one_line(call: Call, tmp_path: Path) -> None:
     texts = []
     for value in ("True", "False"):

@@ -83,13 +83,13 @@ def test_segments_lose_and_repeat_nothing(tones: Recognizer) -> None:
     feats = model.frontend(samples)
     whole = model.engine.encode(feats[None], np.array([len(feats)]))
     session, heard = tones.stream(endpointing=Endpointing(longest=0.5)), []
-    final = session._final
+    said = session._said
 
-    def watched(cut: Cut | None, frames: int) -> Segment | None:
+    def watched(cut: Cut | None, frames: int) -> list[Segment]:
         heard.append(np.concatenate(session._segment.log_probs)[:frames])
-        return final(cut, frames)
+        return said(cut, frames)
 
-    session._final = watched  # type: ignore[method-assign]
+    session._said = watched  # type: ignore[method-assign]
     events = run(session, samples, [1000] * 100)
     assert sum(isinstance(event, Endpoint) for event in events) >= 3
     starts_silent = len(whole.log_probs[0, : whole.lens[0]]) - sum(map(len, heard))

@@ -174,6 +174,8 @@ class _Reader:
             stack.callback(self._decoder.close)
             check_rate(self._decoder.rate, f"{self._name}: sample rate")
             _check_channel(self._name, channel, self._decoder.channels)
+            if not partial:  # before hours are decoded in vain
+                self._check_length(self._decoder.announced - self._decoder.tolerance)
             self._stack = stack.pop_all()
         self.rate = wanted or self._decoder.rate
 
@@ -216,10 +218,7 @@ class _Reader:
             for block in decoder.blocks:
                 self._check_numbers(block, frames)
                 frames += len(block)
-                if frames > self._max_seconds * decoder.rate:
-                    raise InputError(
-                        f"{self._name}: longer than the limit of {self._max_seconds:g} s"
-                    )
+                self._check_length(frames)
                 self._check_bytes(4 * frames * decoder.channels)
                 yield block
         except Damaged as error:
@@ -242,6 +241,10 @@ class _Reader:
         else:
             what = "samples that are not numbers (NaN or infinite)"
         raise InputError(f"{self._name}: {what}, the first at {second:.3f} s")
+
+    def _check_length(self, frames: float) -> None:
+        if frames > self._max_seconds * self._decoder.rate:
+            raise InputError(f"{self._name}: longer than the limit of {self._max_seconds:g} s")
 
     def _check_bytes(self, size: int) -> None:
         if self._kept and size > self._max_bytes:

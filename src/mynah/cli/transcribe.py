@@ -16,6 +16,7 @@ _ or -; --output_format writes files as whisper does, --format mynah's (docs/whi
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from mynah.runtime.recognizer import Recognizer
     from mynah.runtime.request import Request
     from mynah.runtime.result import Transcript
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "textgrid", "ctm")
 SUFFIXES = (
@@ -252,6 +255,8 @@ def run(args: argparse.Namespace) -> int:
         for name, result in _results(task, groups, workers, progress):
             with progress.aside():
                 if not isinstance(result, str):
+                    if "json" not in formats:
+                        _warn(name, result)
                     problem = _deliver(name, result, formats, args, targets, len(names) > 1, who)
                     seconds += result.duration
                     done += problem is None
@@ -272,6 +277,19 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(failed)} of {done + len(failed)} failed:", file=sys.stderr)
         print("".join(f"  {line}\n" for line in failed), end="", file=sys.stderr)
     return 2 if done == 0 else 1 if failed else 0
+
+
+def _warn(name: str, result: Transcript) -> None:
+    """Say what only JSON has a place for: what was left out, or done to what was asked for."""
+    left_out = sum(one.removed for one in result.suspected)
+    if left_out:
+        what = "a text" if left_out == 1 else f"{left_out} texts"
+        log.warning(
+            "%s: %s that nobody seems to say left out; JSON lists them, --guards report keeps them",
+            name, what,
+        )  # fmt: skip
+    if "hotwords_cut" in result.notes:
+        log.warning("%s: there is no room for all hotwords; the last were left out", name)
 
 
 def _at_once(args: argparse.Namespace) -> int:

@@ -226,7 +226,7 @@ def add_other_arguments(parser: argparse.ArgumentParser) -> None:
         "--compute-type", metavar="T", help="int8, float32, auto; float16, bfloat16: on a GPU"
     )
     group.add_argument("--fp16", type=truth, metavar="BOOL",
-                       help="True: on a GPU; False: --precision fp32")  # fmt: skip
+                       help="of a GPU; on a CPU there is none")  # fmt: skip
     group.add_argument("--pretty-json", "-p", type=truth, metavar="BOOL",
                        help="False: JSON on one line")  # fmt: skip
     group.add_argument("--device-index", type=int, metavar="N", help="--device cuda:N")
@@ -251,9 +251,12 @@ def settle(args: argparse.Namespace) -> None:
         if value is None or str(value).lower() in harmless:
             continue
         raise ConfigError(f"--{name}: {value!r} cannot be honoured: {reason}")
-    if args.fp16 is not None and not args.fp16:
+    on_gpu = args.device.startswith("cuda")
+    if args.fp16 is False and on_gpu:
         _once(args, "fp16 False", "precision", "fp32", "auto")
-    elif args.fp16 and args.device.startswith("cuda"):
+    elif args.fp16 is False and args.precision in ("fp16", "bf16"):
+        raise ConfigError(f"--fp16 False: --precision says {args.precision!r}")
+    elif args.fp16 and on_gpu:
         _once(args, "fp16 True", "precision", "fp16", "auto")
     elif args.fp16:  # whisper's default, which it sets aside without a GPU, too
         log.warning("--fp16 True: is for a GPU (--device cuda); on a CPU it changes nothing")
@@ -268,6 +271,8 @@ def settle(args: argparse.Namespace) -> None:
         _once(args, "device-index", "device", f"cuda:{args.device_index}", ("auto", "cuda"))
     if args.model_directory is not None:
         _once(args, "model-directory", "model", args.model_directory, None)
+    if args.language in ("auto", "None"):  # of whisper.cpp and whisper: to be detected
+        args.language = None
     if args.output_format is not None and args.output_dir is None:
         from pathlib import Path
 
@@ -354,7 +359,14 @@ _LANGUAGE = "is for detecting the language, which --language names"
 _ACTS: dict[str, tuple[Callable[[argparse.Namespace, WhisperOptions], bool], str]] = {
     "language_detection_threshold": (lambda args, _: args.language is None, _LANGUAGE),
     "language_detection_segments": (lambda args, _: args.language is None, _LANGUAGE),
-    "patience": (lambda _, options: options.beam_size > 1, "greedy search has no beam"),
+    "beam_size": (
+        lambda _, options: options.beam_size == 1 or 0.0 in options.temperatures,
+        "there is no temperature of 0, at which beams are searched",
+    ),
+    "patience": (
+        lambda _, options: options.beam_size > 1 and 0.0 in options.temperatures,
+        "there is no beam",
+    ),
     "length_penalty": (
         lambda _, options: options.beam_size > 1 or (options.best_of > 1 and _samples(options)),
         "there is one hypothesis, which competes with none",

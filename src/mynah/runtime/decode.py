@@ -142,6 +142,12 @@ class Decoder:
             options = replace(options, beam=max(options.beam, options.nbest))
         return lexicon_search(model.words, model.tokenizer, options, hotwords=self.hotwords, lm=lm)
 
+    @property
+    def takes_sentences(self) -> bool:
+        """Whether what is heard should be a sentence: the search has the words of a lexicon, and
+        its language model knows how sentences begin and end."""
+        return self.options.method == "lexicon"
+
     def quick_search(self) -> Search:
         """As :meth:`search`, for what is shown only until it is searched for again: of the tokens
         of a search for words fewer are kept."""

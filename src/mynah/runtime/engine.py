@@ -211,8 +211,14 @@ def graph_precision(folder: ModelFolder, precision: str, device: str) -> str:
             f"precision: the onnx engine computes in {known}; {precision} is for a GPU "
             "(--engine torch --device cuda)"
         )
+    there = [one for one in PRECISIONS if folder.has(f"onnx/encoder.{one}.onnx")]
     if precision == "auto":
-        return "int8" if folder.has("onnx/encoder.int8.onnx") else "fp32"
+        return there[0] if there else PRECISIONS[-1]
+    if there and precision not in there:
+        raise ModelError(
+            f"{folder.path}: has graphs in {there[0]} alone, not in {precision}; mynah import or "
+            "mynah export makes them (--precision)"
+        )
     return precision
 
 

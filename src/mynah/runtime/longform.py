@@ -93,7 +93,8 @@ def speech_windows(
     What lies between windows is not speech. How the blocks are cut changes nothing.
     """
     finder = SpeechFinder(rate, detector, options, longest - 2 * AROUND)
-    around, most = min(AROUND, join / 2), longest - grid / rate
+    most = longest - grid / rate
+    wait = max(join, 2 * AROUND)  # after which no stretch that comes changes the window's end
     held: list[Array] = []
     first = 0  # sample with which ``held`` begins
     group: list[Span] = []  # stretches that are to share a window
@@ -103,7 +104,7 @@ def speech_windows(
         nonlocal held, first
         samples = np.concatenate(held)
         begin, end = group[0][0], group[-1][1]
-        more = min(around, max(longest - (end - begin) - grid / rate, 0.0) / 2)
+        more = min(AROUND, max(longest - (end - begin) - grid / rate, 0.0) / 2)
         end += min(more, (until - end) / 2)
         start = max(int(max((begin - more) * rate, 0.0) / grid + 1e-6) * grid - first, 0)
         stop = len(samples)
@@ -120,10 +121,10 @@ def speech_windows(
                 yield from window(start)
                 group.clear()
             group.append((start, end))
-        if group and (last or finder.settled - group[-1][1] >= join):
-            yield from window(max(finder.settled, group[-1][1] + join))
+        if group and (last or finder.settled - group[-1][1] >= wait):
+            yield from window(max(finder.settled, group[-1][1] + wait))
             group.clear()
-        keep = (group[0][0] if group else finder.settled) - around
+        keep = (group[0][0] if group else finder.settled) - AROUND
         while len(held) > 1 and first + len(held[0]) <= keep * rate:
             first += len(held.pop(0))
 

@@ -23,6 +23,7 @@ from mynah.runtime.request import Plan, Request, plan
 from mynah.runtime.result import Transcript
 from mynah.runtime.session import Endpointing, Event, Session, make_session
 from mynah.runtime.sound import Audio, seconds_of, sound_blocks
+from mynah.runtime.voice import PART
 
 if TYPE_CHECKING:
     from mynah.runtime.whisper.model import WhisperModel
@@ -393,7 +394,7 @@ def _windows(planned: Plan, blocks: Iterator[Array], longest: float) -> Iterator
     if planned.detector is None or planned.speech is None:
         return windows(blocks, rate, longest=longest)
     shift = max(round(planned.model.frontend.frame_shift * rate), 1)
-    join = JOIN
+    join = PART if planned.decoder.takes_sentences else JOIN
     if planned.endpointing is not None:  # what its rules would not cut stays together
         join = max(join, min(planned.endpointing.wait("1"), longest))
     return speech_windows(

@@ -28,7 +28,7 @@ from mynah.runtime.engine import Array
 from mynah.runtime.request import Plan
 from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.runtime.sound import as_samples
-from mynah.runtime.voice import silenced
+from mynah.runtime.voice import sentences, silenced
 from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
@@ -279,52 +279,69 @@ class Session:
         segment = self._segment
         frames = segment.frames if cut is None else cut.frames
         said = segment.loud and (cut is None or bool(segment.rules.best().tokens))
-        final = self._final(cut, frames) if said else None
+        finals = self._said(cut, frames) if said else []
         self._segment = self._open()
         self._chunker.restart(frames)
         self._quiet_since = self._chunker.start
         self.row.fresh = True
-        if final is None or not final.text:
-            return []
-        if self._plan.readable is not None:
-            before = join_texts(said.text for said in self._finals[-BEFORE:])
-            final = self._plan.readable(final, before)
-        self._finals.append(final)
+        events: list[Event] = []
+        for final in finals:
+            if not final.text:
+                continue
+            if self._plan.readable is not None:
+                before = join_texts(said.text for said in self._finals[-BEFORE:])
+                final = self._plan.readable(final, before)
+            self._finals.append(final)
+            events.append(Final(final))
         if not self._keep:
             del self._finals[:-BEFORE]
-        return [Final(final)]
+        return events
 
-    def _final(self, cut: Cut | None, frames: int) -> Segment | None:
+    def _said(self, cut: Cut | None, frames: int) -> list[Segment]:
         """What the first ``frames`` of the segment in progress say, up to ``cut`` or the end."""
         segment, rules = self._segment, self._segment.rules
         kept = min(frames, segment.spoken)  # noise behind the speech says nothing
         speech = np.concatenate(segment.speech)[:kept]
-        again = self._plan.second_look
-        if again:
-            log_probs, encoded = self._whole(frames, speech)
+        decoder, parts = self._plan.decoder, [(0, kept)]
+        if self._plan.second_look:
+            if decoder.takes_sentences:
+                parts = sentences(speech, self._model.clock.step)
+            outs = [self._whole(first, stop, frames, speech) for first, stop in parts]
         else:
-            log_probs = np.concatenate(segment.log_probs)[:kept]
-            encoded = np.concatenate(segment.encoded)[:kept]
-        if rules.frames == frames and not again:
-            nbest = self._search.nbest(rules.state)
+            outs = [(np.concatenate(segment.log_probs), np.concatenate(segment.encoded)[:kept])]
+        heard = [
+            Heard(log_probs[:kept], encoded[speech[first:stop]])
+            for (log_probs, encoded), (first, stop) in zip(outs, parts, strict=True)
+        ]
+        if rules.frames == frames and not self._plan.second_look:
+            best = decoder.choose(heard, [self._search.nbest(rules.state)])
         else:
-            nbest = self._search.nbest(self._search.advance(self._search.start(), log_probs))
-        heard = Heard(log_probs, encoded[speech])
-        best = self._plan.decoder.choose([heard], [nbest])[0]
-        start = self._start()
+            best = decoder.best(heard)
+        start, step = self._start(), self._model.clock.step
         end = self._time(frames)
         if cut is not None:  # where the next segment begins
-            end = start + frames * self._model.clock.step
+            end = start + frames * step
         end = min(end, self._fed / self._rate)
-        return self._plan.segment(best, heard, start=start, end=end)
+        return [
+            self._plan.segment(
+                hypothesis,
+                one,
+                start=start + first * step,
+                end=end if stop == kept else min(start + stop * step, end),
+            )
+            for hypothesis, one, (first, stop) in zip(best, heard, parts, strict=True)
+        ]
 
-    def _whole(self, frames: int, speech: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-        """The first of ``frames`` frames of the segment, as many as ``speech`` has, encoded all at
-        once: (T', V) and (T', D)."""
-        feats = self._chunker.given(frames)
-        out = self._model.engine.encode(feats[None], np.array([len(feats)]))
-        log_probs, encoded = out.log_probs[0, : len(speech)], out.encoded[0, : len(speech)]
-        return silenced(log_probs, speech, self._model.tokenizer.blank), encoded
+    def _whole(
+        self, first: int, stop: int, frames: int, speech: npt.NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        """Frames ``first`` to ``stop`` of the segment's ``frames``, encoded all at once: (T', V)
+        and (T', D)."""
+        engine, until = self._model.engine, frames if stop == len(speech) else stop
+        feats = self._chunker.given(until)[first * engine.subsampling :]
+        out = engine.encode(feats[None], np.array([len(feats)]))
+        log_probs, encoded = out.log_probs[0, : stop - first], out.encoded[0, : stop - first]
+        return silenced(log_probs, speech[first:stop], self._model.tokenizer.blank), encoded
 
 
 @dataclass

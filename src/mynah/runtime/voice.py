@@ -11,11 +11,13 @@ nothing, whatever the model makes of it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from mynah.audio import Resampler
 from mynah.audio.segments import Segmenter, SegmentOptions
@@ -27,6 +29,7 @@ LATE = 0.3  # seconds that a model may take to mark a unit after it was said
 # Seconds of sound before and behind speech that the model is given, too: one that has only heard
 # whole recordings does not know what to make of a word with which the sound begins.
 AROUND = 0.5
+PART = 0.4  # seconds; a longer pause may lie between sentences
 _TIE = 1e-6  # seconds, in which the sums of two ways to a moment may differ
 _NEVER = -100.0  # log-probability of what cannot be
 
@@ -102,6 +105,15 @@ def within(spans: Sequence[Span], first: float, count: int, step: float) -> Arra
     for start, end in spans:
         found |= (moments >= start - _TIE) & (moments <= end + LATE + _TIE)
     return found
+
+
+def sentences(speech: npt.NDArray[np.bool_], step: float) -> list[tuple[int, int]]:
+    """Frames parted in the middles of their pauses of ``PART`` seconds and more: first of each
+    part, one past its last. ``speech`` (T,) are those of :func:`within`, ``step`` seconds apart."""
+    edges = np.flatnonzero(np.diff(speech.astype(np.int8), prepend=0, append=0))
+    gaps = zip(edges[1:-1:2].tolist(), edges[2::2].tolist(), strict=True)
+    longer = [(a + b) // 2 for a, b in gaps if (b - a) * step + LATE >= PART - _TIE]
+    return list(itertools.pairwise([0, *longer, len(speech)]))
 
 
 def silenced(log_probs: Array, speech: Array, blank: int) -> Array:

@@ -172,7 +172,9 @@ def test_limits_hold_while_decoding(tmp_path: Path) -> None:
     assert peak < 6e6
     assert complaint(path, max_seconds=30) == f"{path}: longer than the limit of 30 s"
     assert read(path, max_seconds=60).seconds == 60
-    part = blocks(path, max_seconds=30)
+    with pytest.raises(InputError, match="longer than the limit"):  # its header says so
+        next(blocks(path, max_seconds=30))
+    part = blocks(path, max_seconds=30, partial=True)  # which takes what is there
     assert next(part).shape == (RATE,)
     with pytest.raises(InputError, match="longer than the limit"):
         list(part)
@@ -247,9 +249,11 @@ def ten_hours(kind: str) -> bytes:
 def test_ten_hour_header_on_a_short_file(kind: str) -> None:
     data = ten_hours(kind)
     assert len(data) < 10_000
-    for limit in (3600.0, 1e9):
-        line = complaint(data, max_seconds=limit)
-        assert "truncated: the header announces 36000.00 s" in line and "0.03 s" in line
+    line = complaint(data, max_seconds=1e9)
+    assert "truncated: the header announces 36000.00 s" in line and "0.03 s" in line
+    if kind == "flac":  # the length of a WAV's data is compared with the file's first
+        line = complaint(data, max_seconds=3600.0)
+        assert line == "recording: longer than the limit of 3600 s"
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus", "mp3"])

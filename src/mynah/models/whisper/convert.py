@@ -144,6 +144,11 @@ def _info(checkpoint: WhisperCheckpoint, tokens: WhisperTokenizer, name: str) ->
         )
     if first is None:
         first = tuple(sorted({*tokens.encode(" "), tokens.special.eot}))
+    # a setting may be of a larger vocabulary: what cannot be said need not be forbidden
+    suppressed, first = (
+        tuple(token for token in tokens if 0 <= token < checkpoint.dims.n_vocab)
+        for tokens in (suppressed, first)
+    )
     try:
         config = WhisperConfig(checkpoint.dims, alignment_heads(checkpoint), suppressed, first)
     except ConfigError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ _PHRASES = """
 SILENCE_PHRASES = frozenset(phrase.strip() for phrase in re.split(r"[|\n]", _PHRASES)) - {""}
 
 _LONGEST = 16  # words of a phrase that may come over and over
-_SEGMENTS = 4  # times that a segment comes in a row
+_SEGMENTS = 4  # times that a segment, or some in turn, come in a row
+_TOGETHER = 4  # segments that may come in turn
 _NEAR = 0.3  # seconds around speech that may belong to it
 _UNITS = re.compile(
     "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u0e00-\u0e7f]|"
@@ -96,16 +98,31 @@ def guarded(
             suspect(segment, gone, "repeated_phrase", certain)
         collapsed.append(shorter if gone and certain and removes else segment)
     result: list[Segment] = []
-    for _, run in itertools.groupby(collapsed, key=lambda s: normalised(s.text) or s.text):
-        same = list(run)
-        if len(same) < _SEGMENTS:
+    place, texts = 0, [normalised(s.text) or s.text for s in collapsed]
+    while place < len(collapsed):
+        size, count = _repeated(texts[place:])
+        same = collapsed[place : place + size * count]
+        place += len(same)
+        if count < _SEGMENTS:
             result += same
             continue
-        certain = _is_loop(same, options)
-        for segment in same[1:]:
+        certain = _is_loop(same, count, options)
+        for segment in same[size:]:
             suspect(segment, segment.text, "repeated_segment", certain)
-        result += same[:1] if certain and removes else same
+        result += same[:size] if certain and removes else same
     return result, sorted(suspected, key=lambda one: one.start)
+
+
+def _repeated(texts: Sequence[str]) -> tuple[int, int]:
+    """Of how many texts the longest stretch is that comes over and over from the first on, and how
+    often it comes: (1, 1) where none does."""
+    best = 1, 1
+    for size in range(1, min(_TOGETHER, len(texts) // _SEGMENTS) + 1):
+        alike = (a == b for a, b in zip(texts, texts[size:], strict=False))
+        count = 1 + sum(1 for _ in itertools.takewhile(bool, alike)) // size
+        if count >= _SEGMENTS and size * count > math.prod(best):
+            best = size, count
+    return best
 
 
 def _silence(
@@ -131,9 +148,9 @@ def _heard(segment: Segment, speech: Sequence[Span]) -> float:
     return sum(part for part in parts if part > 0)
 
 
-def _is_loop(same: Sequence[Segment], options: WhisperOptions) -> bool:
+def _is_loop(same: Sequence[Segment], count: int, options: WhisperOptions) -> bool:
     """Whether nobody says the same so often: many times, or where the decoder was unsure."""
-    if len(same) >= 2 * _SEGMENTS:
+    if count >= 2 * _SEGMENTS:
         return True
     limit = options.compression_ratio_threshold or 2.4
     least = -1.0 if options.logprob_threshold is None else options.logprob_threshold

@@ -170,7 +170,8 @@ class LongForm:
 
     def _fill(self, width: int) -> None:
         while self.open < width:
-            region = self.regions.next(self.recording)
+            seeks = (lane.seek for lane in self._lanes if not lane.over)
+            region = self.regions.next(self.recording, min(seeks, default=math.inf))
             if region is None:
                 return
             self._lanes.append(Lane(region, region.start, last_speech=self._last_speech))
@@ -259,14 +260,15 @@ class LongForm:
     def asked(self, lane: Lane) -> Asked:
         """What is asked of the next window of a lane."""
         tokenizer, options = self.model.tokenizer, self.options
-        prompt = self._history.prompt()
         first = not self._begun and lane.first and lane.region.number == 0
+        given = self.fixed.prefix if first else ()
+        prompt = self._history.prompt(len(given))
         return Asked(
             start=tokenizer.sot_sequence(
                 lane.language, options.task, timestamps=not options.without_timestamps
             ),
             before=(tokenizer.special.sot_prev, *prompt) if prompt else (),
-            given=self.fixed.prefix if first else (),
+            given=given,
             seed=(options.seed, lane.seek),
         )
 

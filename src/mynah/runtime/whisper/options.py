@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
 from mynah.errors import ConfigError
@@ -124,6 +125,7 @@ class WhisperOptions:
     loudness: Literal["window", "recording"] = "window"
 
     def __post_init__(self) -> None:
+        self._settle_types()
         self._check_choices()
         self._check_numbers()
         for language in self.languages:
@@ -150,6 +152,23 @@ class WhisperOptions:
             raise ConfigError("carry_initial_prompt: there is no initial_prompt")
         if self.prefix is not None and not self.prefix.strip():
             raise ConfigError("prefix: empty")
+
+    def _settle_types(self) -> None:
+        """Lists become tuples, and word times may be asked for by a truth value, as elsewhere."""
+        if isinstance(self.word_timestamps, bool):
+            times = "attention" if self.word_timestamps else "none"
+            object.__setattr__(self, "word_timestamps", times)
+        for name, (alone, members, what) in _TYPES.items():
+            value = getattr(self, name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            if members and isinstance(value, tuple):
+                fits = all(_is(one, members) for one in value)
+            else:
+                fits = _is(value, alone)
+            if not fits:
+                raise ConfigError(f"{name}: {value!r} is not {what}")
 
     def _check_choices(self) -> None:
         choices = {
@@ -224,6 +243,38 @@ class WhisperOptions:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of ``kinds``; truth values are no numbers."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+_Types: TypeAlias = tuple[tuple[type, ...], tuple[type, ...], str]
+_NONE = type(None)
+# of a value alone, of each of several, and what it should be
+_TYPES: dict[str, _Types] = {
+    **dict.fromkeys(
+        ("multilingual", "carry_initial_prompt", "suppress_blank", "without_timestamps", "batched",
+         "short_context"), ((bool,), (), "True or False")),
+    "condition_on_previous_text": ((bool, _NONE), (), "True, False or None"),
+    **dict.fromkeys(
+        ("language_segments", "beam_size", "best_of", "no_repeat_ngram_size", "batch_size", "seed"),
+        ((Integral,), (), "a whole number")),
+    "max_new_tokens": ((Integral, _NONE), (), "a whole number or None"),
+    **dict.fromkeys(
+        ("patience", "repetition_penalty", "prompt_reset_on_temperature", "chunk_length"),
+        ((Real,), (), "a number")),
+    **dict.fromkeys(
+        ("language_threshold", "length_penalty", "compression_ratio_threshold", "logprob_threshold",
+         "no_speech_threshold", "max_initial_timestamp", "hallucination_silence_threshold"),
+        ((Real, _NONE), (), "a number or None")),
+    "temperature": ((Real,), (Real,), "a number or several"),
+    "clip_timestamps": ((), (Real,), "several numbers"),
+    "initial_prompt": ((str, _NONE), (Integral,), "a text, tokens or None"),
+    "suppress_tokens": ((str,), (Integral,), "a text or tokens"),
+    "languages": ((), (str,), "several names"),
+    **dict.fromkeys(("prefix", "hotwords"), ((str, _NONE), (), "a text or None")),
+    **dict.fromkeys(("prepend_punctuations", "append_punctuations"), ((str,), (), "a text")),
+}  # fmt: skip
 _RANGES: dict[str, tuple[float, float]] = {
     "language_threshold": (0, 1),
     "language_segments": (1, 10_000),

@@ -1,7 +1,8 @@
 """What stands before the text of a window: hotwords, a prompt, and what was said before.
 
 They share half the text context, so that the text of the window always has the other half: hotwords
-come first, then a prompt that is carried along, and the text before takes what is left.
+come first, then a prompt that is carried along, and the text before takes what is left. A prefix,
+with which the first window's text begins, takes its part of that half before all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from mynah.text.whisper_tokenizer import WhisperTokenizer
 
 @dataclass(frozen=True)
 class Fixed:
-    """What is the same for all windows of a recording, as tokens; ``room`` is what the prompt may
-    take, and ``cut`` whether hotwords did not fit."""
+    """What is the same for all windows of a recording, as tokens; ``room`` is what the prompt and
+    the prefix may take, and ``cut`` whether hotwords did not fit."""
 
     room: int
     hotwords: tuple[int, ...] = ()
@@ -52,7 +53,7 @@ def fixed_prompts(options: WhisperOptions, tokenizer: WhisperTokenizer, dims: Wh
         initial=initial,
         prefix=prefix,
         carry=options.carry_initial_prompt,
-        cut=len(hotwords) > room,
+        cut=len(hotwords) > room - len(prefix),
     )
 
 
@@ -73,15 +74,18 @@ class History:
         self.tokens = [] if forget else [*self.tokens, *tokens][-self.fixed.room :]
         self.fresh = self.fresh and not forget
 
-    def prompt(self) -> tuple[int, ...]:
-        """The tokens before the next window, none or at most ``room``."""
+    def prompt(self, prefix: int = 0) -> tuple[int, ...]:
+        """The tokens before the next window, whose text begins with ``prefix`` tokens: none, or as
+        many as ``room`` is without these."""
         fixed = self.fixed
-        room = fixed.room - len(fixed.hotwords)
+        whole = max(fixed.room - prefix, 0)
+        hotwords = fixed.hotwords[:whole]
+        room = whole - len(hotwords)
         if not fixed.carry:
             before = (*(fixed.initial if self.fresh else ()), *self.tokens)
-            return fixed.hotwords + _last(before, room)
+            return hotwords + _last(before, room)
         kept = _last(fixed.initial, room)
-        return fixed.hotwords + kept + _last(tuple(self.tokens), room - len(kept))
+        return hotwords + kept + _last(tuple(self.tokens), room - len(kept))
 
 
 def _last(tokens: tuple[int, ...], count: int) -> tuple[int, ...]:

@@ -171,14 +171,17 @@ class Regions:
                     self._waiting.append(((int(low), int(high)), clip))
         self._source.found.clear()
 
-    def next(self, recording: Recording) -> Region | None:
-        """The next region, once the one before it is closed; ``None`` at the end."""
+    def next(self, recording: Recording, keep: float = math.inf) -> Region | None:
+        """The next region, once the one before it is closed; ``None`` at the end. Of what comes
+        before it, only frames from ``keep`` on may still be asked for."""
         if self._last is not None:
             self.reach(self._last, math.inf, recording)
         while not self._waiting:
             if recording.ended or self._past():
                 return None
             recording.read()
+            first = self._waiting[0][0][0] if self._waiting else self._source.settled
+            recording.forget(int(min(keep, first - self._pad, recording.frames)))
         (start, stop), clip = self._waiting.pop(0)
         before = 0 if self._last is None else self._last.stop
         first = max(start - self._pad, before, int(clip[0]))

@@ -239,6 +239,10 @@ def test_heads_are_those_of_the_file_or_of_the_published_model(tmp_path: Path) -
     folder = files.write_huggingface(tmp_path / "hf", random_tensors())
     read = read_checkpoint(folder)
     assert alignment_heads(read) == ((1, 0), (1, 1))  # half of the layers, all heads
+    named = dataclasses.replace(read, alignment_heads=((0, 1),))
+    assert alignment_heads(named) == ((0, 1),)
+    of_its_teacher = dataclasses.replace(read, alignment_heads=((0, 1), (7, 3)))
+    assert alignment_heads(of_its_teacher) == ((1, 0), (1, 1))
     tiny = WhisperDims(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4)
     found = alignment_heads(dataclasses.replace(read, dims=tiny))
     assert found == ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))

@@ -118,3 +118,20 @@ def test_the_same_segment_over_and_over() -> None:
 
 def test_normalised() -> None:
     assert normalised("  Don't, STOP!  ") == "don't stop"
+
+
+def test_segments_that_come_in_turn() -> None:
+    def turns(count: int, decoded: Decoded = SURE) -> list[Segment]:
+        texts = ["Before.", *["Thank you.", "Thanks for watching."] * count, "After."]
+        return [segment(text, n, n + 1, decoded) for n, text in enumerate(texts)]
+
+    kept, suspected = guarded(turns(8), WhisperOptions())
+    assert [s.text for s in kept] == ["Before.", "Thank you.", "Thanks for watching.", "After."]
+    assert len(suspected) == 14
+    assert {(s.reason, s.removed) for s in suspected} == {("repeated_segment", True)}
+    kept, suspected = guarded(turns(4), WhisperOptions())  # perhaps they do
+    assert kept == turns(4)
+    assert len(suspected) == 6 and not any(s.removed for s in suspected)
+    kept, _ = guarded(turns(4, Decoded(0.0, -0.2, 2.9, 0.01)), WhisperOptions())
+    assert len(kept) == 4
+    assert guarded(turns(3), WhisperOptions()) == (turns(3), [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tests import whisper_files as files
 
@@ -67,3 +68,31 @@ def test_suppressed_tokens() -> None:
 def test_temperatures() -> None:
     assert WhisperOptions(temperature=0.4).temperatures == (0.4,)
     assert WhisperOptions().temperatures[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("beam_size", 2.5), ("beam_size", "5"), ("beam_size", True), ("beam_size", None),
+        ("temperature", "0"), ("temperature", (0.0, None)), ("initial_prompt", 3),
+        ("initial_prompt", (1, "a")), ("hotwords", ["a", "b"]), ("prefix", 5),
+        ("max_new_tokens", 3.5), ("patience", "1"), ("languages", "en"), ("batched", 1),
+        ("clip_timestamps", 3.0), ("suppress_tokens", 7), ("no_speech_threshold", "0.6"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: .* is not "):
+        WhisperOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_what_other_programs_take_for_lists_and_word_times() -> None:
+    given: dict[str, Any] = {
+        "temperature": [0.0, 0.4], "initial_prompt": [5, 6], "clip_timestamps": [0, 2.5],
+        "suppress_tokens": [-1, 7], "languages": ["en"], "word_timestamps": True,
+    }  # fmt: skip
+    options = WhisperOptions(**given)
+    assert (options.temperature, options.initial_prompt) == ((0.0, 0.4), (5, 6))
+    assert (options.clip_timestamps, options.suppress_tokens) == ((0, 2.5), (-1, 7))
+    assert (options.languages, options.word_timestamps) == (("en",), "attention")
+    assert WhisperOptions(word_timestamps=False).word_timestamps == "none"  # type: ignore[arg-type]
+    assert WhisperOptions(beam_size=np.int64(3), patience=np.float32(1)).beam_size == 3  # type: ignore[arg-type]

@@ -182,3 +182,36 @@ def test_hotwords_never_crowd_out_the_text() -> None:
     prompt = History(fixed)
     prompt.add([1, 2], forget=False)
     assert len(prompt.prompt()) == 15
+
+
+def test_a_prefix_takes_its_part_of_the_prompts_half() -> None:
+    values = {"prefix": "the cat", "hotwords": "the cat sat " * 30, "without_timestamps": True}
+    fixed = fixed_prompts(WhisperOptions(**values), TOKENIZER, DIMS)  # type: ignore[arg-type]
+    prefix, prompt = fixed.prefix, History(fixed)
+    prompt.add([1, 2], forget=False)
+    assert prefix == encoded(" the cat")
+    assert len(prompt.prompt(len(prefix))) + len(prefix) == 15
+    assert len(prompt.prompt()) == 15, "later windows have no prefix"
+    longest = " ".join(["mat"] * 40)
+    for count in range(1, 40):
+        given = longest[: 4 * count - 1]
+        if len(encoded(" " + given)) > 15:
+            break
+        most = {"prefix": given, "hotwords": "sat " * 30, "initial_prompt": "cat " * 30}
+        fixed = fixed_prompts(WhisperOptions(**most), TOKENIZER, DIMS)  # type: ignore[arg-type]
+        assert len(History(fixed).prompt(len(fixed.prefix))) + len(fixed.prefix) <= 16
+
+
+def test_what_nobody_speaks_in_is_forgotten() -> None:
+    recording = Recording(FRONTEND, (np.zeros(16_000, np.float32) for _ in range(60)), speech(3000))
+    largest, forget = 0, recording.forget
+
+    def watched(frame: int) -> None:
+        nonlocal largest
+        forget(frame)
+        largest = max(largest, sum(len(part) for part in recording._parts))
+
+    recording.forget = watched  # type: ignore[method-assign]
+    regions = recording._listener
+    assert isinstance(regions, Regions) and regions.next(recording) is None
+    assert recording.ended and 0 < largest <= 500

@@ -37,10 +37,15 @@ _PUBLISHED = {
 
 def alignment_heads(checkpoint: WhisperCheckpoint) -> tuple[tuple[int, int], ...]:
     """The heads that the checkpoint names; those of the published model of its size (also for one
-    that was fine-tuned from it); else all heads of the second half of the layers."""
-    if checkpoint.alignment_heads:
-        return checkpoint.alignment_heads
-    dims = checkpoint.dims
+    that was fine-tuned from it); else all heads of the second half of the layers.
+
+    A distilled checkpoint may name heads of its teacher, some of which it does not have: then they
+    mean nothing.
+    """
+    dims, named = checkpoint.dims, checkpoint.alignment_heads
+    layers, heads = range(dims.n_text_layer), range(dims.n_text_head)
+    if named and all(layer in layers and head in heads for layer, head in named):
+        return named
     known = _PUBLISHED.get((dims.n_text_layer, dims.n_text_head, dims.n_vocab))
     encoders = {4: (4, 32), 32: (32,)}.get(dims.n_text_layer, (dims.n_text_layer,))
     if known is None or dims.n_audio_layer not in encoders or not _width_is_published(dims):
