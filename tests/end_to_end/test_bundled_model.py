@@ -136,3 +136,13 @@ def test_the_doctor_says_what_runs() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"]["engine"] == "onnx int8"
+
+
+def test_hotwords_that_cannot_be_found_are_said(said: list[tuple[Path, str]]) -> None:
+    command = [sys.executable, "-m", "mynah", "transcribe", str(said[0][0]), str(said[1][0])]
+    done = subprocess.run(
+        [*command, "--quiet", "--hotwords", "Shenzhen zzyzx,mynah"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("--hotwords: not in the lexicon of mynah-en: ") == 1
+    assert "zzyzx" in done.stderr and "mynah," not in done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.recognizer import Recognizer
     from mynah.runtime.request import Request
+
+log = logging.getLogger(__name__)
 
 Number = TypeVar("Number", int, float)
 
@@ -253,9 +257,11 @@ def request(
     if recognizer.whisper is not None:
         return _whisper_request(args, recognizer, words)
     whisper_flags.refuse(args, recognizer.info.name)
+    options, hotwords = decoding_options(args, recognizer), _hotwords(args)
+    _warn_of_unknown(hotwords, options, recognizer)
     return Request(
-        options=decoding_options(args, recognizer),
-        hotwords=_hotwords(args),
+        options=options,
+        hotwords=hotwords,
         lm=args.lm,
         rescorer=False if args.rescorer == "off" else args.rescorer,
         words=words,
@@ -299,7 +305,7 @@ def _prompt(given: list[str]) -> str | None:
     """The hotwords of a Whisper: a text, or the lines of a file."""
     texts = []
     for one in given:
-        if os.path.isfile(one):
+        if _is_file(one):
             from mynah.decoding.hotwords import Hotwords
 
             texts += [phrase for phrase, _ in Hotwords.read(one).phrases]
@@ -308,6 +314,33 @@ def _prompt(given: list[str]) -> str | None:
         else:
             texts.append(one)
     return ", ".join(texts) or None
+
+
+def _warn_of_unknown(
+    hotwords: Hotwords | None, options: DecodingOptions, recognizer: Recognizer
+) -> None:
+    """Say which words of the phrases a search for the words of a lexicon cannot find."""
+    parts = recognizer.model.parts
+    if not hotwords or parts is None or options.method != "lexicon":
+        return
+    if options.unknown_word is None:
+        known = set(parts.lexicon.words)
+        words = (word for phrase, _ in hotwords.phrases for word in phrase.lower().split())
+        unknown = [word for word in dict.fromkeys(words) if word not in known]
+        if unknown:
+            names = ", ".join(unknown[:5])
+            names += f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            _warn_once(f"--hotwords: not in the lexicon of {recognizer.info.name}: {names}")
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def _is_file(name: str) -> bool:
+    """Whether there is something to read by that name, a pipe for example."""
+    return os.path.exists(name) and not os.path.isdir(name)
 
 
 def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:
@@ -366,7 +399,7 @@ def _hotwords(args: argparse.Namespace) -> Hotwords | None:
     weight = args.hotword_weight or DEFAULT_WEIGHT
     phrases: list[tuple[str, float]] = []
     for given in args.hotwords:
-        if os.path.isfile(given):
+        if _is_file(given):
             phrases += Hotwords.read(given, weight).phrases
         elif given.endswith(".txt") or os.sep in given:
             raise InputError(f"--hotwords: {given}: no such file")

@@ -28,7 +28,7 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
         "--voices",
         nargs="+",
         metavar="VOICE",
-        help="flite:NAME, espeak:ACCENT+VARIANT (those of the language)",
+        help="flite:NAME, festival:NAME, espeak:ACCENT+VARIANT (those of the language)",
     )
     parser.add_argument(
         "--language", choices=("en", "zh"), default="en", help="of TEXT: en or zh (en)"

@@ -12,7 +12,10 @@ speaker).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,7 +24,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count as count_from
 from pathlib import Path
 
@@ -81,7 +84,7 @@ class SynthesisConfig:
     language: str = "en"  # of the sentences; en or zh
 
     def __post_init__(self) -> None:
-        if self.count <= 0 and self.hours <= 0:
+        if self.count <= 0 and not 0 < self.hours < math.inf:
             raise ConfigError("say how much to make: a count or hours above 0")
         if self.language not in LANGUAGES:
             raise ConfigError(f"language: {self.language!r} is none of {', '.join(LANGUAGES)}")
@@ -284,13 +287,15 @@ def synthesize(
     Items whose duration is out of bounds, or that a program cannot say, are left out (logged).
     ``progress(items, hours)`` is called after each item. ``syllables`` says how hanzi are read, for
     sentences in Chinese (:func:`mynah.text.pinyin.syllables`). Raises MynahError when a program is
-    not installed, or fails for 20 items in a row.
+    not installed, or fails for 20 items in a row, or the folder holds items of other sentences or
+    settings.
     """
     folder = Path(folder)
     for program in {PROGRAMS[v.partition(":")[0]] for v in config.voices}:
         if shutil.which(program) is None:
             raise MynahError(f"{program}: not installed (a package of that name exists)")
     folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, sentences, config)
     rows: list[str] = []
     seconds, failures = 0.0, 0
     for prompt, outcome in _in_order(
@@ -315,6 +320,24 @@ def synthesize(
             break
     write_whole(folder / "manifest.tsv", "\n".join(["\t".join(_FIELDS), *rows]) + "\n")
     return len(rows), seconds / 3600
+
+
+def _claim(folder: Path, sentences: list[str], config: SynthesisConfig) -> None:
+    """Keep what the items of ``folder`` are made of; what is there is not made again, so it must be
+    of the same."""
+    chosen = {name: value for name, value in asdict(config).items() if name not in _OF_A_RUN}
+    facts = json.dumps([chosen, sentences], sort_keys=True)
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    path = folder / "made_of.sha256"
+    if path.is_file() and path.read_text("utf-8").strip() != digest:
+        raise MynahError(
+            f"{folder}: holds items of other sentences or settings; choose another folder"
+        )
+    write_whole(path, digest + "\n")
+
+
+# how much is made and how it is listed, which changes no item
+_OF_A_RUN = ("count", "hours", "min_seconds", "max_seconds", "split")
 
 
 def _in_order(

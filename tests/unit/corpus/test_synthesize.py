@@ -128,6 +128,13 @@ def test_a_corpus_is_the_same_for_any_jobs_and_is_resumed(programs: Path, tmp_pa
     synthesize(SENTENCES, tmp_path / "a", config)
     assert len((programs / "log").read_text().splitlines()) == calls + 1
     assert (tmp_path / "a" / "manifest.tsv").read_text() == manifest
+    more = replace(config, count=7, split="dev")  # of the same, and listed otherwise
+    assert synthesize(SENTENCES, tmp_path / "a", more)[0] == 7
+    for other in (replace(config, seed=2), replace(config, voices=("flite:slt",))):
+        with pytest.raises(MynahError, match="holds items of other sentences or settings"):
+            synthesize(SENTENCES, tmp_path / "a", other)
+    with pytest.raises(MynahError, match="holds items of other sentences or settings"):
+        synthesize(SENTENCES[1:], tmp_path / "a", config)
 
 
 def test_hours_end_the_run_and_long_items_are_left_out(programs: Path, tmp_path: Path) -> None:
@@ -149,8 +156,9 @@ def test_a_missing_or_failing_program_gives_one_line(
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match="count or hours"):
-        SynthesisConfig()
+    for hours in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="count or hours"):
+            SynthesisConfig(hours=hours)
     with pytest.raises(ConfigError, match="mary:x"):
         SynthesisConfig(count=1, voices=("mary:x",))
     with pytest.raises(ConfigError, match="shares: nothing for flite:slt"):

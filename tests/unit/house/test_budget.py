@@ -132,6 +132,8 @@ def test_bundled_model_is_small() -> None:
     assert (bundled / "mynah-en" / "model.toml").is_file()
     size = folder_size(bundled)
     assert size <= BUDGET["size"]["bundled_model_mb"] * MB, f"{size / MB:.1f} MB"
+    size = folder_size(bundled / "mynah-en")
+    assert size <= BUDGET["size"]["mynah_en_mb"] * MB, f"{size / MB:.1f} MB"
 
 
 def test_test_data_are_small() -> None:
