@@ -101,7 +101,7 @@ TONES = {
 WHISPER = {
     "--language-detection-segments 3": "--language-detection-segments: is for detecting",
     "--language-detection-threshold 0.3": "--language-detection-threshold: is for detecting",
-    "--beam-size 1 --patience 2": "--patience: greedy search has no beam",
+    "--beam-size 1 --patience 2": "--patience: there is no beam",
     "--beam-size 1 --length-penalty 1 --temperature-increment-on-fallback None":
         "--length-penalty: there is one hypothesis",
     "--best-of 3 --temperature-increment-on-fallback None": "--best-of: there is no temperature",
