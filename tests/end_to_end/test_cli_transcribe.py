@@ -357,6 +357,7 @@ def test_hotwords_and_a_language_model(
     ("arguments", "line"),
     [
         (["--hotwords", "none.txt"], "--hotwords: none.txt: no such file"),
+        (["--hotwords", os.devnull], "not a regular file, and read once a recording"),
         (["--hotwords", "abc=x"], "abc=x"),
         (["--hotwords", "abc", "--method", "greedy"], "greedy search takes no hotwords"),
         (["--lm", "none.arpa"], "none.arpa: cannot be read"),

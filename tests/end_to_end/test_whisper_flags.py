@@ -20,7 +20,7 @@ from tests.whisper_reference import DIMS, write_random
 from mynah.audio import write
 from mynah.cli import main
 from mynah.models.whisper.convert import import_whisper
-from mynah.runtime.result import Transcript
+from mynah.runtime.result import Suspicion, Transcript
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -240,6 +240,20 @@ def test_fp16_false_runs_what_there_is(call: Call, models: Path, tmp_path: Path)
 
 def test_a_language_that_is_to_be_detected(call: Call) -> None:
     assert call("--language", "auto")[:2] == call("--language", "None")[:2]
+
+
+def test_what_files_have_no_place_for_is_said(
+    call: Call, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mynah.runtime.whisper.transcribe.guarded", lambda segments, *_: (
+        [], [Suspicion(one.text, one.start, one.end, "no_speech", True) for one in segments]
+    ))  # fmt: skip
+    assert call("--hotwords", "bird " * 300)[0] in (0, 2)
+    assert "seems to say left out; JSON lists them" in caplog.text
+    assert "no room for all hotwords" in caplog.text
+    caplog.clear()
+    call("--output_format", "json")
+    assert "left out" not in caplog.text
 
 
 def test_beams_need_a_temperature_of_0(call: Call) -> None:

@@ -18,7 +18,7 @@ from mynah.runtime.longform import Window, speech_windows
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.request import Request
 from mynah.runtime.session import Endpoint, Endpointing, Event, Final, Partial, Session
-from mynah.runtime.voice import Voice
+from mynah.runtime.voice import AROUND, LATE, PART, Voice, sentences
 from tone_model import RATE, speak, write_tone_model
 
 ANYTHING = DecodingOptions(method="greedy", blank_penalty=60.0)  # hears words in any noise
@@ -268,3 +268,39 @@ def test_a_click_does_not_begin() -> None:
     voice.feed(noise(1), last=True)
     assert len(voice.decided(0.0, 60, 0.05)) == 60
     assert voice.decided(0.0, 60, 0.05).sum() == pytest.approx((0.325 + 0.3) / 0.05, abs=1.5)
+
+
+def test_pauses_part_sentences() -> None:
+    step = 0.04
+    short, long = round((PART - LATE) / step) - 1, round((PART - LATE) / step + 1)
+
+    def frames(*runs: int) -> np.ndarray:
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # silence first
+
+    assert sentences(frames(3, 20, short, 9, 2), step) == [(0, 34 + short)]
+    assert sentences(frames(3, 20, long, 9, 2), step) == [
+        (0, 23 + long // 2), (23 + long // 2, 34 + long)
+    ]  # fmt: skip
+    three = sentences(frames(0, 5, 10, 5, 20, 5), step)
+    assert three == [(0, 10), (10, 30), (30, 45)]
+    for silence in (frames(7), np.zeros(0, bool)):
+        assert sentences(silence, step) == [(0, len(silence))]
+
+
+def test_windows_that_pauses_part_hold_the_sound_around_up_to_half_the_pause() -> None:
+    sound = np.concatenate([np.full(RATE, 0.5), np.zeros(RATE // 2), np.full(RATE, 0.5),
+                            np.zeros(3 * RATE)]).astype(np.float32)  # fmt: skip
+    options = SegmentOptions(min_silence=0.1, pad=0.0)
+    one, two = speech_windows([sound], RATE, Loud(), options, join=PART)
+    assert one.speech and two.speech
+    middle = (one.speech[-1][1] + two.speech[0][0]) / 2
+    assert one.start == 0 and len(one.samples) == two.start == pytest.approx(middle * RATE, abs=1)
+    assert len(two.samples) == pytest.approx((0.25 + 1 + AROUND) * RATE, abs=0.1 * RATE)
+    paused = np.insert(sound, RATE, np.zeros(RATE // 3, np.float32))  # between PART and 1 s
+    for samples in (sound, paused):
+        whole = list(speech_windows([samples], RATE, Loud(), options, join=PART))
+        blocks = np.split(samples, range(RATE // 10, len(samples), RATE // 10))
+        again = list(speech_windows(blocks, RATE, Loud(), options, join=PART))
+        assert [(w.start, len(w.samples)) for w in again] == [
+            (w.start, len(w.samples)) for w in whole
+        ]

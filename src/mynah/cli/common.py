@@ -339,8 +339,14 @@ def _warn_once(line: str) -> None:
 
 
 def _is_file(name: str) -> bool:
-    """Whether there is something to read by that name, a pipe for example."""
-    return os.path.exists(name) and not os.path.isdir(name)
+    """Whether ``name`` is that of a file.
+
+    Raises:
+        InputError: of a pipe or device, which cannot be read once a recording.
+    """
+    if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):
+        raise InputError(f"--hotwords: {name}: not a regular file, and read once a recording")
+    return os.path.isfile(name)
 
 
 def decoding_options(args: argparse.Namespace, recognizer: Recognizer) -> DecodingOptions:

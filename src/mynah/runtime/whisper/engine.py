@@ -175,7 +175,8 @@ class OnnxWhisper:
         self.helpers = Helpers(threads - 1) if threads > 1 else None
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
-        self.fills = precision == "int8"  # what is heard is filled up to a round length
+        # whether what is heard is filled up to a round length
+        self.fills = any(item.name == "unheard" for item in self.session.get_inputs())
 
     def encode(self, mels: Array) -> OnnxHeard:
         """See :meth:`WhisperEngine.encode`; one window after the other, so none sees another."""

@@ -227,3 +227,14 @@ def test_a_name_of_the_hub_works_offline_afterwards(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("mynah import: hf:a/c: cannot be downloaded (")
     assert done.stderr.count("\n") == 1
+
+
+def test_tokens_of_a_larger_vocabulary_need_not_be_forbidden(tmp_path: Path) -> None:
+    source = sources(tmp_path)["huggingface"]
+    settings = {"suppress_tokens": [3, 99_999], "begin_suppress_tokens": [32, 70_000],
+                "alignment_heads": [[10, 12]]}  # fmt: skip
+    (source / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    folder = read_model_folder(import_whisper(source, tmp_path / "out"))
+    config = build(WhisperConfig, folder.info.config)
+    assert (config.suppress_tokens, config.begin_suppress_tokens) == ((3,), (32,))
+    assert config.alignment_heads == ((1, 0), (1, 1))

@@ -25,6 +25,7 @@ from mynah.runtime.result import Transcript
 from mynah.runtime.whisper.longform import Window
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.transcribe import transcribe
+from mynah.runtime.whisper.window import WindowDecoder
 
 MODEL = plain_model()
 SHORT = {"max_new_tokens": 9}
@@ -210,6 +211,22 @@ def test_prefix_and_prompt_stand_before_the_first_window() -> None:
         special.sot_prev, *TOKENIZER.encode(" mat")
     )  # fmt: skip
     assert seen[3] == TOKENIZER.sot_sequence("en", timestamps=False)[1:]
+
+
+def test_a_prefix_and_all_hotwords_that_fit_leave_room_for_the_text() -> None:
+    model, prefix = plain_model(), "the cat"
+    room = model.config.dims.n_text_ctx // 2 - 1
+    asked: list[int] = []
+    search = WindowDecoder._search
+
+    def watched(self: WindowDecoder, windows: Any) -> Any:
+        asked.extend(len(one.before) - 1 + len(one.given) for one in windows.asked)
+        return search(self, windows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WindowDecoder, "_search", watched)
+        heard(sound(40), model, prefix=prefix, hotwords="mat " * 300, without_timestamps=True)
+    assert len(asked) >= 2 and set(asked) == {room}
 
 
 def test_stop_and_progress() -> None:
