@@ -6,7 +6,6 @@ A model that continues text invents some where nobody speaks, and may say the sa
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -100,7 +99,7 @@ def guarded(
     result: list[Segment] = []
     place, texts = 0, [normalised(s.text) or s.text for s in collapsed]
     while place < len(collapsed):
-        size, count = _repeated(texts[place:])
+        size, count = _repeated(texts, place)
         same = collapsed[place : place + size * count]
         place += len(same)
         if count < _SEGMENTS:
@@ -113,13 +112,15 @@ def guarded(
     return result, sorted(suspected, key=lambda one: one.start)
 
 
-def _repeated(texts: Sequence[str]) -> tuple[int, int]:
-    """Of how many texts the longest stretch is that comes over and over from the first on, and how
-    often it comes: (1, 1) where none does."""
+def _repeated(texts: Sequence[str], first: int) -> tuple[int, int]:
+    """How many texts come over and over from the ``first``-th on, and how often, for the longest
+    such stretch: (1, 1) where there is none."""
     best = 1, 1
-    for size in range(1, min(_TOGETHER, len(texts) // _SEGMENTS) + 1):
-        alike = (a == b for a, b in zip(texts, texts[size:], strict=False))
-        count = 1 + sum(1 for _ in itertools.takewhile(bool, alike)) // size
+    for size in range(1, _TOGETHER + 1):
+        stop = first + size
+        while stop < len(texts) and texts[stop] == texts[stop - size]:
+            stop += 1
+        count = (stop - first) // size
         if count >= _SEGMENTS and size * count > math.prod(best):
             best = size, count
     return best
