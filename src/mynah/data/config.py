@@ -97,6 +97,20 @@ class SilenceConfig:
 
 
 @dataclass(frozen=True)
+class JoinConfig:
+    """A second piece, of another utterance of the speaker, behind some of the pieces, as far as the
+    longest of the batch leaves room: what follows what is then another thing each time, and what
+    is between may be a pause or none."""
+
+    probability: float = 0.3  # of the pieces
+    pause: tuple[float, float] = (0.0, 0.8)  # seconds between the two
+
+    def __post_init__(self) -> None:
+        _probability(self.probability)
+        _range("pause", self.pause, 0.0)
+
+
+@dataclass(frozen=True)
 class ChannelConfig:
     """Telephones, coders and bad recorders."""
 
@@ -183,6 +197,7 @@ class DataConfig:
     resident: bool = False
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors, one drawn for each utterance and epoch
     crop: CropConfig | None = None
+    join: JoinConfig | None = None
     silence: SilenceConfig | None = None
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
@@ -205,6 +220,10 @@ class DataConfig:
                 raise ConfigError(f"resident: {name} is not made on the device")
         if self.crop is not None and not self.alignment:
             raise ConfigError("crop: alignment must name the column that says which unit is where")
+        if self.join is not None and (self.crop is None or not self.resident):
+            raise ConfigError(
+                "join: joins pieces of a set that is resident; give crop and resident"
+            )
         if self.workers < 0:
             raise ConfigError(f"workers: must not be negative, got {self.workers}")
         if not 0.0 <= self.min_seconds < self.max_seconds:

@@ -90,6 +90,7 @@ class Utterance:
     text: str
     labels: npt.NDArray[np.int64] | None  # (T,), where the manifest tells which unit sounds when
     runs: tuple[Run, ...]  # the same as the manifest has it
+    speaker: str  # empty where not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,8 @@ class ItemReader:
         if self.tokenizer:
             _check_room(tokens, frames, self.config.subsampling or 1)
         runs = self._runs(cut)
-        return Utterance(cut.id, samples, tokens, text, self._labels(runs, frames, 1.0), runs)
+        return Utterance(cut.id, samples, tokens, text, self._labels(runs, frames, 1.0), runs,
+                         cut.speaker or "")  # fmt: skip
 
     def _samples(self, cut: Cut) -> npt.NDArray[np.float32]:
         samples = load(

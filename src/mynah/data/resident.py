@@ -21,13 +21,12 @@ from mynah.audio import augment
 from mynah.audio.features import Frontend
 from mynah.audio.frontend_config import FbankConfig
 from mynah.audio.noises import made_noise
-from mynah.corpus.runs import Run
 from mynah.data import device as on_device
 from mynah.data.augment import Array, Augmenter, Recordings
 from mynah.data.config import DataConfig
 from mynah.data.items import Batch, Item, Request, Utterance
 from mynah.data.loader import Loader
-from mynah.data.stretches import Stretches, draw_stretches
+from mynah.data.stretches import Recorded, Stretches, draw_following, draw_stretches
 from mynah.errors import ConfigError, InputError
 from mynah.nn.mask import valid_mask
 
@@ -120,14 +119,12 @@ class _Store:
     ids: list[str]
     texts: list[str]
     units: list[npt.NDArray[np.int64]]
-    lens: npt.NDArray[np.int64]  # samples
     starts: npt.NDArray[np.int64]
     sound: Tensor  # int16, of all
     label_lens: Tensor  # frames
     label_starts: Tensor
     known: Tensor | None  # int16, the labels of all frames
-    frames: npt.NDArray[np.int64]  # label_lens, on the host
-    runs: list[tuple[Run, ...]]
+    recorded: Recorded  # lens, label_lens and more, on the host
     unit_ids: dict[str, int]  # by name
     blank: int
 
@@ -143,17 +140,26 @@ class _Store:
         rate: int,
     ) -> Stretches:
         """What is used of the recordings; all of them where nothing is varied."""
-        config = DataConfig() if vary is None else vary.config
-        runs = [self.runs[row] for row in rows]
-        frames = self.frames[rows]
-        return draw_stretches(rng, self.lens[rows], frames, runs, self.unit_ids, config, rate)
+        config, known = DataConfig() if vary is None else vary.config, self.recorded
+        runs, ids = [known.runs[row] for row in rows], self.unit_ids
+        cut = draw_stretches(rng, known.lens[rows], known.frames[rows], runs, ids, config, rate)
+        return draw_following(rng, rows, cut, known, ids, config, rate)
 
     def samples(self, rows: npt.NDArray[np.int64], cut: Stretches) -> Tensor:
         """The stretches (B, S), zeros before and after them."""
+        size = int(cut.lens.max())
+        found = self._sound(rows, cut, size)
+        if (more := cut.following) is not None:
+            second = self._sound(more.rows, more.stretches, size)
+            found.index_add_(0, self._moved(more.of), second)
+        return found
+
+    def _sound(self, rows: npt.NDArray[np.int64], cut: Stretches, size: int) -> Tensor:
+        """Single stretches, (B, size)."""
         starts, lead, count = (
             self._column(x) for x in (self.starts[rows] + cut.begin, cut.lead, cut.count)
         )
-        at = torch.arange(int(cut.lens.max()), device=self.sound.device) - lead
+        at = torch.arange(size, device=self.sound.device) - lead
         inside = (at >= 0) & (at < count)
         found = self.sound[(starts + at).clamp_(min=0, max=len(self.sound) - 1)]
         return found.float().mul_(1.0 / 32768.0).mul_(inside)
@@ -175,18 +181,34 @@ class _Store:
         """The unit of each frame (B, T) of stretches made faster by ``factors``; -1: not known."""
         if self.known is None:
             return None
-        index = torch.from_numpy(rows).to(self.known.device, non_blocking=True)
+        at = torch.arange(frames, device=self.known.device) + 0.5
+        at = (at * factors[:, None]).long()
+        found = self._labels(self.known, rows, cut, at)
+        if (more := cut.following) is not None:
+            of = self._moved(more.of)
+            second = self._labels(self.known, more.rows, more.stretches, at[of])
+            begins = self._column(more.stretches.shift + more.stretches.first)
+            found[of] = second.where(at[of] >= begins, found[of])
+        return found
+
+    def _labels(
+        self, known: Tensor, rows: npt.NDArray[np.int64], cut: Stretches, at: Tensor
+    ) -> Tensor:
+        """Of single stretches, for frames ``at`` (B, T) of theirs."""
+        index = self._moved(rows)
         sizes = self.label_lens[index][:, None]
         shift, first, stop, last = map(self._column, (cut.shift, cut.first, cut.stop, cut.last))
-        at = torch.arange(frames, device=self.known.device) + 0.5
-        at = (at * factors[:, None]).long() - shift
+        at = at - shift
         inside = (at >= first) & (at < torch.minimum(stop, sizes))
-        place = (self.label_starts[index][:, None] + at).clamp(min=0, max=len(self.known) - 1)
-        found = self.known[place].long().masked_fill(~inside, self.blank)
+        place = (self.label_starts[index][:, None] + at).clamp(min=0, max=len(known) - 1)
+        found = known[place].long().masked_fill(~inside, self.blank)
         return found.masked_fill((at >= last) | (sizes == 0), -1)
 
     def _column(self, values: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(values).to(self.sound.device, non_blocking=True)[:, None]
+        return self._moved(values)[:, None]
+
+    def _moved(self, values: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(self.sound.device, non_blocking=True)
 
 
 def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
@@ -212,6 +234,8 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
     sound = np.concatenate([to_int16(u.samples) for u in utterances])
     labels = [np.empty(0, np.int16) if u.labels is None else u.labels for u in utterances]
     label_lens = np.array([len(x) for x in labels], np.int64)
+    speakers = [u.speaker for u in utterances]
+    spoken_by = {name: np.flatnonzero(np.array(speakers) == name) for name in set(speakers)}
     tokenizer = loader.reader.tokenizer
     log.info("%.2f h of speech are in the memory of %s", lens.sum() / rate / 3600, device)
     return _Store(
@@ -219,7 +243,6 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
         ids=[u.id for u in utterances],
         texts=[u.text for u in utterances],
         units=[np.array(u.tokens, np.int64) for u in utterances],
-        lens=lens,
         starts=np.cumsum(lens) - lens,
         sound=torch.from_numpy(sound).to(device),
         label_lens=torch.from_numpy(label_lens).to(device),
@@ -227,8 +250,7 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
         known=torch.from_numpy(np.concatenate(labels).astype(np.int16)).to(device)
         if label_lens.any()
         else None,
-        frames=label_lens,
-        runs=[u.runs for u in utterances],
+        recorded=Recorded(lens, label_lens, [u.runs for u in utterances], speakers, spoken_by),
         unit_ids=loader.reader.ids,
         blank=0 if tokenizer is None else tokenizer.blank,
     )
@@ -288,7 +310,7 @@ class _Variation:
         index, lens = self._to(rows), self._to(cut.lens[rows])
         noise = self._hiss(rng, len(rows), samples.shape[1])
         # decibels are of the speech alone, without the silence around it
-        snr = cut.level[rows] + 10 * np.log10(np.maximum(cut.count[rows], 1) / cut.lens[rows])
+        snr = cut.level[rows] + 10 * np.log10(np.maximum(cut.said[rows], 1) / cut.lens[rows])
         noisy = on_device.add_noise(samples[index], lens, noise, self._to(snr.astype(np.float32)))
         return samples.index_copy(0, index, noisy)
 

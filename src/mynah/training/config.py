@@ -21,6 +21,7 @@ FREE_KEYS = (
     "data.prefetch",
     "loop.max_steps",
     "loop.max_epochs",
+    "loop.max_minutes",
     "loop.log_every",
     "loop.save_every",
     "loop.save_minutes",
@@ -61,7 +62,7 @@ class ScheduleConfig:
 
     kind: Literal["warmup", "noam", "cosine", "constant"] = "warmup"
     warmup: int = 1000  # steps
-    total: int = 0  # cosine: steps until the floor; 0: loop.max_steps
+    total: int = 0  # cosine: steps until the floor; 0: loop.max_steps, or else loop.max_minutes
     floor: float = 0.0  # cosine: the last rate, as a part of the peak
     width: int = 256  # noam: the model's width
 
@@ -76,8 +77,9 @@ class ScheduleConfig:
 class LoopConfig:
     """How long, in which precision, and what is kept on the way."""
 
-    max_epochs: int = 0  # 0: no limit; one of the two must be given
+    max_epochs: int = 0  # 0: no limit; one of the three must be given
     max_steps: int = 0
+    max_minutes: float = 0.0  # of training, evaluations and checkpoints not counted
     accumulate: int = 1  # batches a worker and step
     divide_by: Count = "utterances"  # the count, over all workers, that divides the loss
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -93,9 +95,12 @@ class LoopConfig:
         _positive(accumulate=self.accumulate, log_every=self.log_every)
         _positive(keep_last=self.keep_last, keep_best=self.keep_best)
         _not_negative(max_epochs=self.max_epochs, max_steps=self.max_steps)
+        _not_negative(max_minutes=self.max_minutes)
         _not_negative(save_every=self.save_every, save_minutes=self.save_minutes)
-        if not self.max_epochs and not self.max_steps:
-            raise ConfigError("max_epochs: give this or max_steps, so that training ends")
+        if not self.max_epochs and not self.max_steps and not self.max_minutes:
+            raise ConfigError(
+                "max_epochs: give this, max_steps or max_minutes, so that training ends"
+            )
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,12 @@ class TrainConfig:
             raise ConfigError("init_parts: names parts of init, which is not given")
         if self.lora is not None and (self.init_parts or self.freeze):
             raise ConfigError("lora: trains adapters alone; leave out init_parts and freeze")
-        if self.schedule.kind == "cosine" and not (self.schedule.total or self.loop.max_steps):
-            raise ConfigError("schedule.total: cosine needs this or loop.max_steps")
+        if self.schedule.kind == "cosine" and not (self.total_steps or self.loop.max_minutes):
+            raise ConfigError("schedule.total: cosine needs this, loop.max_steps or max_minutes")
 
     @property
     def total_steps(self) -> int:
-        """Steps over which a cosine schedule falls."""
+        """Steps over which a cosine schedule falls; 0: it falls with the time."""
         return self.schedule.total or self.loop.max_steps
 
 

@@ -92,6 +92,7 @@ class Trainer:
         self._names: dict[nn.Parameter, str] = {p: n for n, p in task.model.named_parameters()}
         self._known_rounds = 0
         self._stop = False
+        self._elapsed = 0.0  # seconds of training up to the last step, the same for all workers
         self._saved_at = time.monotonic()
         self._bf16 = config.loop.precision == "bf16"
 
@@ -135,7 +136,12 @@ class Trainer:
     def _at_end(self) -> bool:
         loop, progress = self.config.loop, self.progress
         by_steps = bool(loop.max_steps) and progress.step >= loop.max_steps
-        return by_steps or (bool(loop.max_epochs) and progress.epoch >= loop.max_epochs)
+        by_time = bool(loop.max_minutes) and self._elapsed >= 60 * loop.max_minutes
+        return by_steps or by_time or (bool(loop.max_epochs) and progress.epoch >= loop.max_epochs)
+
+    def _spent(self) -> float:
+        """Seconds of training, those of earlier sessions counted."""
+        return self.progress.seconds + self.meter.seconds()
 
     def _after_step(self, flags: tuple[bool, bool]) -> bool:
         """Log, save and evaluate as due; whether to leave the loop."""
@@ -172,13 +178,14 @@ class Trainer:
         for number, turn in enumerate(self.task.turns):
             self._set_mode()
             totals = self._backward(batches, turn.name)
-            wishes = [float(self._stop), float(self._wants_save()), audio] if not number else []
+            spent = self._spent() if workers.first else 0.0
+            wishes = [] if number else [float(self._stop), float(self._wants_save()), audio, spent]
             names = (*_COUNTS, "loss", *self.task.parts)
             both = workers.sum(torch.cat([totals, totals.new_tensor(wishes)])).tolist()
             sums |= dict(zip(names, both, strict=False))
             if wishes:
-                flags = (both[-3] > 0, both[-2] > 0)
-                sums["audio"] = both[-1]
+                flags = (both[-4] > 0, both[-3] > 0)
+                sums["audio"], self._elapsed = both[-2:]
             self._apply(turn.name, sums)
         average_statistics(self.task.model, workers)
         progress.utterances += int(sums["utterances"])
@@ -216,7 +223,14 @@ class Trainer:
         config, progress = self.config, self.progress
         optimizer = self.optimizers[turn]
         count = sums[config.loop.divide_by]
-        rate = learning_rate(config.optim, config.schedule, progress.step, config.total_steps)
+        minutes = config.loop.max_minutes
+        rate = learning_rate(
+            config.optim,
+            config.schedule,
+            progress.step,
+            config.total_steps,
+            self._elapsed / (60 * minutes) if minutes else 0.0,
+        )
         sums["lr"] = rate
         if count == 0:  # no worker had a usable utterance
             optimizer.zero_grad(set_to_none=True)
@@ -265,7 +279,7 @@ class Trainer:
                 f"the run was made with {progress.world} workers, now there are "
                 f"{self.workers.world}; its place in the data holds for the same number only"
             )
-        self.progress = progress
+        self.progress, self._elapsed = progress, progress.seconds
         progress.finished = progress.finished and self._at_end()  # the end may have been put off
         restore(self.task.model, checkpoint.model(), str(checkpoint.path))
         tensors = checkpoint.optimizer()
@@ -278,7 +292,7 @@ class Trainer:
         """Write a checkpoint of this step and remove those no longer needed."""
         with self._pause():
             if self.workers.first:
-                spent = self.progress.seconds + self.meter.seconds()
+                spent = self._spent()
                 tensors = {
                     f"{name}:{key}": value
                     for name, optimizer in self.optimizers.items()
@@ -389,7 +403,10 @@ class Trainer:
         if loop.max_epochs:
             todo = (loop.max_epochs - progress.epoch) * self._rounds() - progress.round
             left.append(todo / loop.accumulate)
-        return max(min(left), 0.0) * self.meter.seconds_a_step
+        seconds = [max(steps, 0.0) * self.meter.seconds_a_step for steps in left]
+        if loop.max_minutes:
+            seconds.append(max(60 * loop.max_minutes - self._elapsed, 0.0))
+        return min(seconds)
 
     @contextlib.contextmanager
     def _pause(self) -> Iterator[None]:

@@ -13,12 +13,12 @@ import torch
 from mynah.audio import Frontend, augment, make_frontend
 from mynah.config import build
 from mynah.data import device
-from mynah.data.config import CropConfig, DataConfig, SilenceConfig
+from mynah.data.config import CropConfig, DataConfig, JoinConfig, SilenceConfig
 from mynah.data.loader import Batch, Loader
 from mynah.data.pieces import crop as crop_one
 from mynah.data.pieces import surround
 from mynah.data.resident import Resident, to_int16
-from mynah.data.stretches import draw_stretches
+from mynah.data.stretches import Recorded, draw_following, draw_stretches
 from mynah.errors import ConfigError
 from mynah.text import Tokenizer
 
@@ -183,6 +183,75 @@ def test_pieces_and_silence(both: Make, known: dict[str, Any]) -> None:
             # a window reaches two frames on
             assert energy[:17].max() < energy[20:-18].min() - 6 > energy[-17:].max()
     assert len(found) == 3
+
+
+def test_pieces_that_follow_one_another(both: Make, known: dict[str, Any]) -> None:
+    values: dict[str, Any] = {
+        **known, "crop": {"probability": 1.0, "seconds": [0.05, 0.05], "margin": 0.0},
+        "silence": {"probability": 0.5, "seconds": [0.3, 0.3], "level": [-90.0, -90.0]},
+        "views": 2, "resident": True,
+    }  # fmt: skip
+    _, alone = both(**values)
+    _, resident = both(**values, join={"probability": 1.0, "pause": [0.1, 0.2]})
+    found = set()
+    for before, batch in zip(full(alone.epoch(0)), full(resident.epoch(0)), strict=True):
+        assert batch.labels is not None and batch.ids == before.ids
+        assert batch.feat_lens.max() == before.feat_lens.max()  # there was room
+        for row, size in enumerate(batch.feat_lens.tolist()):
+            labels, said = batch.labels[row, :size], batch.tokens[row, : batch.token_lens[row]]
+            assert torch.unique_consecutive(labels[labels > 0]).tolist() == said.tolist()
+            assert (
+                said[: before.token_lens[row]].tolist()
+                == before.tokens[row][: before.token_lens[row]].tolist()
+            )
+            where = torch.nonzero(labels > 0).flatten()
+            energy = batch.feats[row, :size].amax(1)
+            if len(said) > int(before.token_lens[row]):
+                gap = where.diff().max()
+                assert 10 <= gap <= 21  # a pause, in which nothing is heard
+                middle = int(where[where.diff().argmax()]) + int(gap) // 2
+                assert energy[middle] < energy[where].min() - 4
+            found.add((tuple(said.tolist()), size))
+        assert torch.equal(batch.tokens[::2], batch.tokens[1::2])  # views are of the same
+    assert {len(said) for said, _ in found} == {1, 2}
+
+
+def test_what_follows_is_the_same_speakers() -> None:
+    ids, runs = {"A": 1, "b": 2}, (("sil", 10), ("A", 20), ("b", 30), ("sil", 15))
+    crop, join = CropConfig(1.0, (0.1, 0.5), 0.05), JoinConfig(0.7, (0.0, 0.3))
+    silence = SilenceConfig(0.5, (0.1, 0.3))
+    config = DataConfig(alignment="x", crop=crop, join=join, silence=silence, resident=True)
+    lens, frames = np.full(6, 75 * 160), np.full(6, 75)
+    spoken_by = {"one": np.array([0, 2, 4]), "two": np.array([1, 3, 5])}
+    recorded = Recorded(lens, frames, [runs] * 6, ["one", "two"] * 3, spoken_by)
+    rows, joined = np.array([0, 1, 2, 5, 0]), 0
+    whole = np.repeat([0, 1, 2, 0], [10, 20, 30, 15])
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        plain = draw_stretches(rng, lens[rows], frames[rows], [runs] * 5, ids, config, 16_000)
+        cut = draw_following(rng, rows, plain, recorded, ids, config, 16_000)
+        assert cut.lens.max() == plain.lens.max()
+        if (more := cut.following) is None:
+            continue
+        joined += len(more.of)
+        assert (rows[more.of] % 2 == more.rows % 2).all()
+        second = more.stretches
+        pause = second.lead - (cut.lead + cut.count)[more.of]
+        assert (pause >= 0).all() and (pause <= 0.3 * 16_000).all()
+        assert (cut.said[more.of] == cut.count[more.of] + second.count).all()
+        for place, row in enumerate(more.of):
+            assert cut.lens[row] == plain.lens[row] + pause[place] + second.count[place]
+            at = np.arange(int(cut.lens[row]) // 160)
+            told = np.full(len(at), -1)
+            for part, number in ((cut, row), (second, place)):
+                where = at - part.shift[number]
+                kept = (where >= part.first[number]) & (where < part.stop[number])
+                told[kept] = whole[where[kept]]
+                told[(told < 0) & (where < part.last[number])] = 0
+            changes = np.flatnonzero(np.diff(told, prepend=0))
+            assert [u for u in told[changes] if u > 0] == cut.units[row].tolist()
+            assert (told >= 0).all()  # nothing is unknown
+    assert joined > 40
 
 
 def test_the_floor_of_a_microphone(both: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from mynah.data.loader import Batch
+from mynah.errors import ConfigError
+from mynah.training import progress
 from mynah.training.checkpoint import CheckpointFolder, average
 from mynah.training.distributed import Workers
 from mynah.training.loop import TrainingError
@@ -90,6 +93,35 @@ def test_resuming_is_bit_for_bit(tmp_path: Path) -> None:
     assert first is not None and second is not None
     assert equal(first.optimizer(), second.optimizer())
     assert first.progress().round == second.progress().round
+
+
+def test_a_run_may_last_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()  # a second passes whenever it is looked at
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: float(next(clock)))
+    seen: list[Record] = []
+    config = recipe(
+        loop={"max_steps": 0, "max_minutes": 1.0, "save_every": 7},
+        schedule={"kind": "cosine", "warmup": 2},
+    )
+    trainer = make_trainer(config, tmp_path, batches(), report=seen.append)
+    assert trainer.fit() and trainer.progress.finished
+    steps = [r for r in seen if r["event"] == "step"]
+    assert 5 < len(steps) < 60
+    rates = [r["lr"] for r in steps[2:]]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.05 * rates[0]
+    left = [r["remaining"] for r in steps]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
+    # a run that was stopped has what is left of its time
+    halves = []
+    for stop in (len(steps) // 2, 0):
+        loop = {"max_steps": stop, "max_minutes": 1.0}
+        part = make_trainer(recipe(loop=loop), tmp_path / "b", batches())
+        part.resume()
+        part.fit()
+        halves.append(part.progress.step)
+    assert halves[0] == len(steps) // 2 and abs(halves[1] - len(steps)) < 0.3 * len(steps)
+    with pytest.raises(ConfigError, match="max_minutes"):
+        recipe(loop={"max_steps": 0})
 
 
 def test_sigterm_saves_at_the_end_of_the_step(tmp_path: Path) -> None:

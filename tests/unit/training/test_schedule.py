@@ -30,3 +30,16 @@ def test_learning_rates(schedule: ScheduleConfig, expected: dict[int, float]) ->
     for step, rate in expected.items():
         found = learning_rate(OptimConfig(lr=2e-3), schedule, step, total=500)
         assert found == pytest.approx(rate, rel=1e-9, abs=1e-15), step
+
+
+def test_without_a_number_of_steps_a_cosine_falls_with_what_is_done() -> None:
+    optim, schedule = OptimConfig(lr=2e-3), ScheduleConfig("cosine", warmup=100, floor=0.1)
+    at = {
+        (50, 0.3): 1e-3,
+        (100, 0.0): 2e-3,
+        (700, 0.5): 1.1e-3,
+        (9999, 1.0): 2e-4,
+        (9, 2.0): 1.8e-4,
+    }
+    for (step, share), rate in at.items():
+        assert learning_rate(optim, schedule, step, 0, share) == pytest.approx(rate)
