@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import random
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from mynah.runtime.result import Segment, Transcript, Word, make_transcript
+from mynah.runtime.result import Decoded, Segment, Transcript, Word, make_transcript
 from mynah.runtime.subtitles import Layout
 from mynah.runtime.writers import render
 
@@ -47,8 +49,10 @@ def ours(result: dict[str, Any]) -> Transcript:
             Word(word["word"].strip(), word["start"], word["end"], 0.5, "attention")
             for word in segment.get("words", ())
         )
-        text = segment["text"].strip()
-        segments.append(Segment(text, segment["start"], segment["end"], None, words))
+        text, span = segment["text"].strip(), (segment["start"], segment["end"])
+        known = {f.name: segment[f.name] for f in fields(Decoded) if f.name in segment}
+        decoded = Decoded(**known) if known else None
+        segments.append(Segment(text, *span, None, words, decoded=decoded))
     return make_transcript(segments, language="en", duration=1e4)
 
 
@@ -90,6 +94,22 @@ def test_segments(kind: str) -> None:
         assert render(ours(result), kind, style="whisper") == theirs(result, kind, {}), seed
 
 
+@pytest.mark.parametrize("words", [True, False])
+def test_json(words: bool) -> None:
+    for seed in range(60):
+        result = said(seed, words=words)
+        result |= {"text": "".join(one["text"] for one in result["segments"]), "language": "en"}
+        for number, segment in enumerate(result["segments"]):
+            segment |= {
+                "id": number, "seek": 3000 * number, "tokens": [50364, number], "temperature": 0.2,
+                "avg_logprob": -0.5, "compression_ratio": 1.25, "no_speech_prob": 0.125,
+            }  # fmt: skip
+            for word in segment.get("words", ()):
+                word["probability"] = 0.5
+        written = render(ours(result), "json", style="whisper")
+        assert json.loads(written) == json.loads(theirs(result, "json", {})), seed
+
+
 def test_scripts_without_spaces() -> None:
     texts = ["今天", "天气", "很好。", "我们", "走吧！"]
     words = [{"word": t, "start": i * 0.5, "end": i * 0.5 + 0.4} for i, t in enumerate(texts)]
@@ -102,6 +122,10 @@ def test_scripts_without_spaces() -> None:
     for options in LAYOUTS:
         written = render(ours(result), "srt", layout=Layout(**options), style="whisper")
         assert written == theirs(result, "srt", options)
+    found = json.loads(render(ours(result), "json", style="whisper"))
+    assert [one["text"] for one in found["segments"]] == ["今天天气很好。", "我们走吧！"]
+    assert found["text"] == "今天天气很好。我们走吧！"
+    assert [w["word"] for one in found["segments"] for w in one["words"]] == texts
 
 
 def test_an_arrow_and_a_line_break_break_no_file() -> None:

@@ -24,6 +24,8 @@ from mynah.errors import ConfigError
 from mynah.nn.mask import valid_mask
 
 _ZEROS = 24  # crossings of the sinc on each side
+_ROWS = 1.2  # from one number of rows of a Fourier transform to the next
+_SAMPLES = 8192  # of which the lengths are multiples, before they are made fast
 _FLOOR = float(np.finfo(np.float32).eps)
 
 
@@ -62,13 +64,13 @@ def power(samples: Tensor, lens: Tensor) -> Tensor:
 def reverberate(samples: Tensor, lens: Tensor, responses: Tensor) -> Tensor:
     """``samples`` (B, S) through ``responses`` (B, R), whose direct sound is their first sample
     (what comes before it at the end, as in a circle): same power, zero beyond ``lens``."""
-    size = fast_size(samples.shape[1] + responses.shape[1] - 1)
+    size = _size(samples.shape[1] + responses.shape[1] - 1)
     before = responses.shape[1] // 2  # of the circle, what lies before the direct sound
     circle = responses.new_zeros(len(responses), size)
     circle[:, : responses.shape[1] - before] = responses[:, : responses.shape[1] - before]
     circle[:, size - before :] = responses[:, responses.shape[1] - before :]
-    spectrum = torch.fft.rfft(samples, size) * torch.fft.rfft(circle)
-    wet: Tensor = torch.fft.irfft(spectrum, size)[:, : samples.shape[1]]
+    spectrum = _spectra(samples, size) * _spectra(circle, size)
+    wet = _signals(spectrum, size)[:, : samples.shape[1]]
     wet = wet * valid_mask(lens, samples.shape[1])
     gain = (power(samples, lens) / power(wet, lens).clamp(min=1e-20)).sqrt()
     return wet * gain[:, None]
@@ -91,11 +93,10 @@ def clipped(samples: Tensor, share: Tensor) -> Tensor:
 def narrowed(samples: Tensor, bands: Tensor, coded: Tensor, rate: int) -> Tensor:
     """What of ``samples`` (B, S) lies in ``bands`` (B, 2), hertz from and to; rows that are
     ``coded`` (B,) have 8 bits a sample (mu-law), their greatest amplitude being the code's."""
-    size = fast_size(samples.shape[1])
+    size = _size(samples.shape[1])
     hertz = torch.fft.rfftfreq(size, 1 / rate, device=samples.device)
     passes = (hertz >= bands[:, :1]) & (hertz <= bands[:, 1:])
-    narrow: Tensor = torch.fft.irfft(torch.fft.rfft(samples, size) * passes, size)
-    narrow = narrow[:, : samples.shape[1]]
+    narrow = _signals(_spectra(samples, size) * passes, size)[:, : samples.shape[1]]
     most = narrow.abs().amax(1, keepdim=True).clamp(min=1e-20)
     scaled = narrow / most
     small = (scaled.abs() * 255).log1p() / math.log(256.0)
@@ -137,10 +138,36 @@ class Fbank:
         if self.preemphasis:
             before = torch.cat((frames[..., :1], frames[..., :-1]), 2)
             frames = frames - self.preemphasis * before
-        spectrum = torch.fft.rfft(frames * self.window, self.size)
+        spectrum = _spectra(frames * self.window, self.size)
         energies = spectrum.real.square() + spectrum.imag.square()
         logs: Tensor = (energies @ self.bank).clamp(min=_FLOOR).log()
         return logs
+
+
+# cuFFT makes a plan for every shape, which takes longer than the transform, and keeps thousands of
+# them: so rows and lengths are rounded up to a few.
+
+
+def _spectra(signals: Tensor, size: int) -> Tensor:
+    """``torch.fft.rfft`` of signals (..., S): (..., size // 2 + 1)."""
+    rows = signals.flatten(0, -2)
+    found: Tensor = torch.fft.rfft(_more_rows(rows), size)[: len(rows)]
+    return found.reshape(*signals.shape[:-1], -1)
+
+
+def _signals(spectra: Tensor, size: int) -> Tensor:
+    """``torch.fft.irfft`` of spectra (B, F): (B, size)."""
+    found: Tensor = torch.fft.irfft(_more_rows(spectra), size)[: len(spectra)]
+    return found
+
+
+def _more_rows(x: Tensor) -> Tensor:
+    few = max(8, math.ceil(_ROWS ** math.ceil(math.log(max(len(x), 1), _ROWS))))
+    return functional.pad(x, (0, 0, 0, max(few - len(x), 0)))
+
+
+def _size(samples: int) -> int:
+    return fast_size(-(-samples // _SAMPLES) * _SAMPLES)
 
 
 def warp_frequency(feats: Tensor, factors: Tensor, rate: int) -> Tensor:

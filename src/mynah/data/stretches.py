@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +182,9 @@ def draw_following(
         last[row] += pause - behind + piece.first - piece.begin
     if not of:
         return cut
-    columns = [np.array(values) for values in zip(*seconds, strict=True)]
-    second = Stretches(**dict(zip(_ARRAYS, columns, strict=True)), units={})
+    columns: dict[str, Any] = dict(
+        zip(_ARRAYS, map(np.array, zip(*seconds, strict=True)), strict=True)
+    )
+    second = Stretches(**columns, units={})
     following = Following(np.array(of), np.array(others), second)
     return replace(cut, tail=tail, last=last, units=units, following=following)

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mynah.errors import InputError, nearest
@@ -49,13 +49,16 @@ class Decoded:
     ``temperature`` is 0 where the best tokens were taken, above where they were sampled;
     ``avg_logprob`` the mean log-probability of the tokens, the end included; ``compression_ratio``
     how much smaller zlib makes the text; ``no_speech_prob`` the probability that nobody speaks.
-    They are those of the window, which several segments may share.
+    They are those of the window, which several segments may share. ``seek`` is where that begins,
+    in frames of 10 ms, ``tokens`` what was said, times included: whisper's own JSON alone has them.
     """
 
     temperature: float
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
+    seek: int = field(default=0, compare=False)
+    tokens: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -275,8 +278,7 @@ def _segment_dict(segment: Segment) -> dict[str, Any]:
     if segment.speaker is not None:
         values["speaker"] = segment.speaker
     if segment.decoded is not None:
-        decoded = dataclasses.asdict(segment.decoded)
-        values["decoded"] = {key: _rounded(value) for key, value in decoded.items()}
+        values["decoded"] = {k: _rounded(getattr(segment.decoded, k)) for k in _DECODED_KEYS}
     return values
 
 
@@ -371,7 +373,10 @@ def _read_segment(values: Any, where: str, version: int) -> Segment:
 
 def _read_decoded(values: Any, where: str) -> Decoded:
     _check_keys(values, _DECODED_KEYS, where)
-    return Decoded(**{key: _number(values[key], f"{where}.{key}") for key in _DECODED_KEYS})
+    temperature, logprob, ratio, silence = (
+        _number(values[key], f"{where}.{key}") for key in _DECODED_KEYS
+    )
+    return Decoded(temperature, logprob, ratio, silence)
 
 
 def _read_suspicion(values: Any, where: str) -> Suspicion:

@@ -1,4 +1,5 @@
-"""Text, tables and subtitles byte for byte as openai-whisper writes them, from any transcript.
+"""Text, tables and subtitles byte for byte as openai-whisper writes them, from any transcript, and
+JSON with the same names.
 
 Subtitles are cut where whisper's ``--max_line_width``, ``--max_line_count`` and
 ``--max_words_per_line`` cut them. Two things differ, where whisper's file would be broken: line
@@ -9,11 +10,13 @@ begins a line or subtitle.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from mynah.runtime.result import Segment, Transcript, join_texts
+from mynah.runtime.result import Segment, Transcript, Word, join_texts
 from mynah.runtime.subtitles import (
     Layout,
     clock,
@@ -83,6 +86,55 @@ def vtt(transcript: Transcript, layout: Layout) -> str:
         f"{_short(start)} --> {_short(end)}\n{text}\n\n"
         for start, end, text in subtitles(transcript, layout)
     )
+
+
+def as_json(transcript: Transcript, indent: int | None) -> str:
+    """What whisper's ``transcribe`` gives; besides, ``suspected`` and ``notes``, where there are
+    any, and a ``speaker`` as WhisperX has it. Of a model that is no Whisper, segments lack what
+    only a Whisper has."""
+    segments, before = [], "1"  # a space before letters, none before hanzi
+    known = transcript.to_dict()
+    for number, (segment, pieces) in enumerate(
+        zip(transcript.segments, _pieces(transcript.segments), strict=True)
+    ):
+        values: dict[str, Any] = {
+            "id": number, "start": round(segment.start, 3), "end": round(segment.end, 3),
+            "text": join_texts([before[-1:], segment.text])[1:],
+        }  # fmt: skip
+        if (decoded := segment.decoded) is not None:
+            values |= {
+                "seek": decoded.seek, "tokens": list(decoded.tokens),
+                **known["segments"][number]["decoded"],
+            }  # fmt: skip
+        if segment.words:
+            shown = [piece.text for piece in pieces]
+            if values["text"][:1] != " ":
+                shown[0] = shown[0].lstrip()
+            values["words"] = [
+                _word_json(word, text) for word, text in zip(segment.words, shown, strict=True)
+            ]
+        if segment.speaker is not None:
+            values["speaker"] = segment.speaker
+        segments.append(values)
+        before = segment.text or before
+    found: dict[str, Any] = {
+        "text": "".join(values["text"] for values in segments),
+        "segments": segments,
+        "language": transcript.language,
+    }
+    found |= {key: known[key] for key in ("suspected", "notes") if key in known}
+    return json.dumps(found, ensure_ascii=False, indent=indent, allow_nan=False) + "\n"
+
+
+def _word_json(word: Word, text: str) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "word": text, "start": round(word.start, 3), "end": round(word.end, 3),
+    }  # fmt: skip
+    if word.confidence is not None:
+        values["probability"] = round(word.confidence, 4)
+    if word.speaker is not None:
+        values["speaker"] = word.speaker
+    return values
 
 
 def subtitles(transcript: Transcript, layout: Layout) -> Iterator[Shown]:

@@ -4,8 +4,8 @@
 are subtitles (:mod:`mynah.runtime.subtitles`), ``textgrid`` is what Praat opens
 (https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html), ``ctm`` what NIST's scoring
 tools read: recording, channel, start, duration, word, confidence, and, where there are speakers,
-``lex`` and the speaker. In the style of whisper, ``txt``, ``tsv``, ``srt`` and ``vtt`` are what
-openai-whisper writes (:mod:`mynah.runtime.whisper_style`).
+``lex`` and the speaker. In whisper's style, ``txt``, ``tsv``, ``srt``, ``vtt`` and ``json`` are
+what openai-whisper writes (:mod:`mynah.runtime.whisper_style`).
 """
 
 from __future__ import annotations
@@ -238,6 +238,7 @@ FORMATS: dict[str, Callable[[Transcript, _How], str]] = {
 }
 WHISPER_FORMATS: dict[str, Callable[[Transcript, _How], str]] = {
     "txt": lambda transcript, how: whisper_style.txt(transcript),
+    "json": lambda transcript, how: whisper_style.as_json(transcript, how.indent),
     "srt": lambda transcript, how: whisper_style.srt(transcript, how.layout),
     "vtt": lambda transcript, how: whisper_style.vtt(transcript, how.layout),
     "tsv": lambda transcript, how: whisper_style.tsv(transcript),

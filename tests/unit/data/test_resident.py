@@ -296,7 +296,9 @@ def test_stretches_are_drawn_as_for_one(both: Make) -> None:
 
 
 def test_channels_are_those_of_one_utterance(both: Make) -> None:
-    signal = 0.1 * np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+    signal = 0.1 * np.random.default_rng(0).standard_normal(8192).astype(
+        np.float32
+    )  # as long as its transform
     for seed in range(8):
         rng = np.random.default_rng(seed)
         band = augment.draw_band(rng)
@@ -414,3 +416,22 @@ def test_masks_hide_what_was_drawn() -> None:
 def test_samples_are_rounded_and_clipped() -> None:
     found = to_int16(np.array([0.0, 1.0, -1.0, -2.0, 0.4 / 32768, 0.6 / 32768], np.float32))
     assert found.tolist() == [0, 32767, -32768, -32768, 0, 1]
+
+
+def test_transforms_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, plain = set(), torch.fft.rfft
+
+    def rfft(x: torch.Tensor, size: int) -> torch.Tensor:
+        shapes.add((len(x), size))
+        return plain(x, size)
+
+    monkeypatch.setattr(torch.fft, "rfft", rfft)
+    rng = np.random.default_rng(0)
+    fbank = device.Fbank(FRONTEND.config, CPU)  # type: ignore[arg-type]
+    for _ in range(150):
+        rows, size = int(rng.integers(1, 200)), int(rng.integers(8_000, 40_000))
+        samples, lens = torch.zeros(rows, size), torch.full((rows,), size)
+        fbank(samples[:1])
+        device.reverberate(samples[:4], lens[:4], torch.ones(min(rows, 4), 4000))
+        device.narrowed(samples, torch.zeros(rows, 2), torch.zeros(rows, dtype=torch.bool), 16_000)
+    assert len(shapes) < 90

@@ -283,6 +283,8 @@ def _segment(window: Window, piece: Piece, language: str | None, seconds: float)
             avg_logprob=found.avg_logprob,
             compression_ratio=found.compression_ratio,
             no_speech_prob=found.no_speech_prob,
+            seek=window.seek,
+            tokens=piece.tokens,
         ),
     )
 
