@@ -303,11 +303,12 @@ def sentences(args: argparse.Namespace) -> Iterator[str]:
     """
     from mynah.text.characters import ALONE
     from mynah.text.scoring import normalize_for_scoring
+    from mynah.text.titles import as_said
 
     for path in args.texts:
         for line in read_lines(path):
             if args.language:
-                line = normalize_for_scoring(line, args.language)
+                line = as_said(normalize_for_scoring(line, args.language), args.language)
             yield ALONE.sub(r" \g<0> ", line) if args.characters else line
 
 

@@ -30,6 +30,7 @@ from mynah.errors import ConfigError, InputError
 from mynah.text import Tokenizer
 from mynah.text.characters import SPACE
 from mynah.text.scoring import normalize_for_scoring
+from mynah.text.titles import as_said
 from mynah.whole import whole_file
 
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ def encode(lines: Iterable[str], tokenizer: Tokenizer) -> Sentences:
     memo: dict[str, bytes] = {}
     rows: list[bytes] = []
     for line in lines:
-        text = normalize_for_scoring(line, language) if language else line
+        text = as_said(normalize_for_scoring(line, language), language) if language else line
         row = b""
         for word in text.split():
             units = memo.get(word)

@@ -4,7 +4,8 @@ Two things look at the spoken words, and neither sees what the other does: a pun
 which mark follows each word and how the word is cased, and the grammars of inverse normalisation
 say which words are a number. Numbers do not reach across a full stop, question or exclamation
 mark; a mark inside a number is dropped, and the one after its last word stays. So there is no
-order of the two to get wrong, and either may be off.
+order of the two to get wrong, and either may be off. Where numbers are as in print, so are ``Mr.``
+and ``Mrs.`` before a name.
 
 Times stay: a mark belongs to the word before it, casing changes the word, and a number takes the
 start of its first word and the end of its last; its confidence is the geometric mean of theirs
@@ -35,6 +36,7 @@ from mynah.text.punctuation import (
     to_units,
     with_case,
 )
+from mynah.text.titles import PRINTED, is_english
 
 CONTEXT = 64  # words before a text that are looked at
 
@@ -193,10 +195,18 @@ class Readable:
                 text = _number(span.text, cores[first : span.stop], labels[first : span.stop])
                 lead = parts[first][0]
             mark = marks[labels[place].mark]
+            if not mark and not tail and place + 1 < len(parts) and not last[place]:
+                text = self._title(text, _cased(cores[place + 1], labels[place + 1].cases))
             if mark and not (mark == "." and text.endswith(".")):
                 tail += mark
             groups.append(_Group(first, place + 1, lead + text + tail))
         return groups
+
+    def _title(self, word: str, following: str) -> str:
+        """``Mister`` before a name as in print, where numbers are."""
+        if self.inverse is None or not is_english(self.language) or not following[:1].isupper():
+            return word
+        return PRINTED.get(word.lower(), word)
 
     def _labels(self, cores: Sequence[str], before: str) -> list[_Label]:
         assert self.punctuator is not None

@@ -13,6 +13,7 @@ from typing import TextIO
 from mynah.errors import InputError
 from mynah.text.pronounce import Pronouncer
 from mynah.text.scoring import normalize_for_scoring
+from mynah.text.titles import as_said
 from mynah.whole import write_whole
 
 _SAYABLE = re.compile(r"[a-z]+(?:'[a-z]+)*")
@@ -29,7 +30,8 @@ class VocabularyOptions:
 
 
 def count_words(paths: Iterable[str | Path]) -> Counter[str]:
-    """How often each word occurs in texts (plain or .xz; lines ``# ...`` skipped), as for scoring.
+    """How often each word occurs in English texts (plain or .xz; lines ``# ...`` skipped), as for
+    scoring, titles as they are said.
 
     Raises:
         InputError: a file cannot be read.
@@ -40,7 +42,7 @@ def count_words(paths: Iterable[str | Path]) -> Counter[str]:
             with _open(path) as lines:
                 for line in lines:
                     if not line.startswith("#"):
-                        counts.update(normalize_for_scoring(line).split())
+                        counts.update(as_said(normalize_for_scoring(line), "en").split())
         except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: cannot be read ({reason})") from None
