@@ -17,7 +17,7 @@ from mynah.config import as_dict
 from mynah.data.items import Examples, Targets
 from mynah.data.loader import DataConfig, Loader
 from mynah.data.resident import Resident
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.nn.lora import add_lora
 from mynah.nn.weights import read_weights
@@ -214,6 +214,11 @@ def take_weights(
     if tokenizer is not None and base_tokenizer(base).units != tokenizer.units:
         remake = vocabulary_tensors(
             lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
+        )
+    if not base.has("weights.safetensors"):
+        raise ModelError(
+            f"init: {base.path} has graphs to run, and no weights to train (a bundled model's are "
+            "beside its recipe)"
         )
     tensors = read_weights(base.file("weights.safetensors"))
     more = ""

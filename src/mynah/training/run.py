@@ -120,17 +120,19 @@ def claim(config: TrainConfig, out: Path, *, fresh: bool = False) -> None:
     """
     recipe = out / RECIPE_FILE
     if recipe.is_file():
-        if fresh:
-            for name in _FOLDERS:
-                shutil.rmtree(out / name, ignore_errors=True)
-            for name in _FILES:
-                (out / name).unlink(missing_ok=True)
-        elif differing := changes(read_toml(recipe), config):
+        differing = [] if fresh else changes(read_toml(recipe), config)
+        begun = any((out / "checkpoints").glob("step-*"))
+        if differing and begun:
             shown = "; ".join(differing[:4]) + (" ..." if len(differing) > 4 else "")
             raise ConfigError(
                 f"{out}: holds a run of another recipe ({shown}); choose another --out, or remove "
                 "that run with --fresh"
             )
+        if fresh or differing:  # a run that could not start keeps no folder
+            for name in _FOLDERS:
+                shutil.rmtree(out / name, ignore_errors=True)
+            for name in _FILES:
+                (out / name).unlink(missing_ok=True)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists and holds no run; choose another --out")
     try:

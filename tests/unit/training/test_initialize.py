@@ -74,6 +74,11 @@ def test_fine_tuning_without_a_step_keeps_every_weight(
     assert f"started from: {base.parent.name}/{base.name}\n" in card, "no path of this machine"
 
 
+def test_a_model_that_only_runs(speech: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no weights to train"):
+        fit(speech, tmp_path / "run", "init=mynah-en", "model={}", "tokenizer={}", "frontend={}")
+
+
 def test_another_vocabulary_keeps_the_encoder(speech: Path, base: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     lines = fit(
@@ -134,7 +139,7 @@ def test_more_layers_than_init(speech: Path, base: Path, tmp_path: Path) -> None
         ("tokenizer.kind=bp", r"tokenizer\.kind: 'bp' is none of"),
         ("tokenizer={}", r"tokenizer\.kind: missing"),
         ("model={}", "model: missing"),
-        ("loop={log_every=1}", "give this or max_steps"),
+        ("loop={log_every=1}", "give this, max_steps or max_minutes"),
         ('init_parts=["encoder"]', "init_parts: names parts of init"),
         ("schedule={kind='cosine'}", None),
         ("init=nowhere", "nowhere: no such model"),

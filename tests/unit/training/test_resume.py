@@ -140,6 +140,11 @@ def test_two_workers_stop_together(speech: Path, tmp_path: Path) -> None:
 def test_a_changed_recipe_is_refused(speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     claim(tiny(speech), out)
+    (out / "tokenizer").mkdir()
+    claim(tiny(speech, "optim.lr=3e-3"), out)  # nothing was trained yet
+    assert not (out / "tokenizer").exists()
+    claim(tiny(speech), out)
+    (out / "checkpoints" / "step-00000001").mkdir(parents=True)
     claim(tiny(speech, "loop.max_steps=9", "loop.log_every=3", "data.workers=1"), out)
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.002.*--fresh"):
         claim(tiny(speech, "optim.lr=2e-3"), out)
