@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from mynah.nn.mask import valid_mask
 
 log = logging.getLogger(__name__)
 
+_NOTHING = np.zeros(0, np.float32)
 _MADE, _MADE_SECONDS = 256, 20.0  # noises that are made once, and how long each is
 
 
@@ -218,20 +219,23 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
         for item in request.items if isinstance(request, Request) else ():
             places.setdefault((item.source, item.position), item)
 
-    def read(item: Item) -> Utterance | None:
+    def read(item: Item) -> tuple[Utterance, npt.NDArray[np.int16]] | None:
         utterance, rejected = loader.reader.utterance(item)
         for name, reason in rejected:
             loader.reject(name, reason)
-        return utterance
+        if utterance is None:
+            return None
+        # half as large at once: all of them are here together
+        return replace(utterance, samples=_NOTHING), to_int16(utterance.samples)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(read, places.values()))
     kept = [(place, u) for place, u in zip(places, found, strict=True) if u is not None]
     if not kept:
         raise InputError(f"data: no recording can be used{loader.last_reason()}")
-    utterances = [u for _, u in kept]
-    lens = np.array([len(u.samples) for u in utterances], np.int64)
-    sound = np.concatenate([to_int16(u.samples) for u in utterances])
+    utterances, sounds = [u for _, (u, _) in kept], [x for _, (_, x) in kept]
+    lens = np.array([len(x) for x in sounds], np.int64)
+    sound = np.concatenate(sounds)
     labels = [np.empty(0, np.int16) if u.labels is None else u.labels for u in utterances]
     label_lens = np.array([len(x) for x in labels], np.int64)
     speakers = [u.speaker for u in utterances]
