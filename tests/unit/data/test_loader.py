@@ -307,7 +307,6 @@ def test_all_broken_is_an_error(make: Make, tmp_path: Path) -> None:
         list(loader.epoch(0))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_workers_change_nothing(make: Make) -> None:
     alone = [list(make(AUGMENTED).epoch(e, s)) for e, s in ((0, 0), (1, 2))]
     loader = make(AUGMENTED, workers=2)

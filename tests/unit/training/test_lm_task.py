@@ -152,7 +152,8 @@ def test_scores_are_means(learned: Path, repository: Path) -> None:
     """The perplexity a word is that of all words and sentence ends, reckoned by hand."""
     from mynah.config import read_toml
     from mynah.models.load import load_model
-    from mynah.text import load_tokenizer
+    from mynah.text import load_tokenizer, normalize_for_scoring
+    from mynah.text.titles import as_said
 
     folder = read_model_folder(learned / "model")
     place = learned / "tokenizer"
@@ -161,7 +162,7 @@ def test_scores_are_means(learned: Path, repository: Path) -> None:
     total, count = 0.0, 0
     lines = (repository / "tests/data/prose/en.txt").read_text("utf-8").splitlines()
     for line in (line for line in lines if line and not line.startswith("#")):
-        units = tokenizer.encode(line)
+        units = tokenizer.encode(as_said(normalize_for_scoring(line), "en"))
         assert len(units) < 60
         with torch.no_grad():
             total += float(model(torch.tensor([[tokenizer.sos, *units, tokenizer.eos]])).sum())
