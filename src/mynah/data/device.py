@@ -144,8 +144,8 @@ class Fbank:
         return logs
 
 
-# cuFFT makes a plan for every shape, which takes longer than the transform, and keeps thousands of
-# them: so rows and lengths are rounded up to a few.
+# cuFFT makes a plan for every shape and keeps thousands of them: so rows and lengths are rounded up
+# to a few.
 
 
 def _spectra(signals: Tensor, size: int) -> Tensor:

@@ -233,7 +233,7 @@ class ItemReader:
             _check_room(tokens, frames, self.config.subsampling or 1)
         runs = self._runs(cut)
         return Utterance(cut.id, samples, tokens, text, self._labels(runs, frames, 1.0), runs,
-                         cut.speaker or "")  # fmt: skip
+                         cut.speaker)  # fmt: skip
 
     def _samples(self, cut: Cut) -> npt.NDArray[np.float32]:
         samples = load(

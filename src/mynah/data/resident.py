@@ -239,7 +239,9 @@ def _fill(loader: Loader, rate: int, device: torch.device) -> _Store:
     labels = [np.empty(0, np.int16) if u.labels is None else u.labels for u in utterances]
     label_lens = np.array([len(x) for x in labels], np.int64)
     speakers = [u.speaker for u in utterances]
-    spoken_by = {name: np.flatnonzero(np.array(speakers) == name) for name in set(speakers)}
+    spoken_by: dict[str, list[int]] = {}
+    for row, speaker in enumerate(speakers):
+        spoken_by.setdefault(speaker, []).append(row)
     tokenizer = loader.reader.tokenizer
     log.info("%.2f h of speech are in the memory of %s", lens.sum() / rate / 3600, device)
     return _Store(

@@ -138,7 +138,7 @@ class Recorded:
     frames: Ints
     runs: Sequence[tuple[Run, ...]]
     speakers: Sequence[str]
-    spoken_by: Mapping[str, Ints]
+    spoken_by: Mapping[str, Sequence[int]]
 
 
 def draw_following(
@@ -151,7 +151,8 @@ def draw_following(
     rate: int,
 ) -> Stretches:
     """``cut``, stretches of the recordings ``rows`` (B,), some of its pieces followed by a piece of
-    the same speaker, none of them becoming longer than the longest was."""
+    the same speaker, none of them becoming longer than the longest was. Where it is not known who
+    speaks, nothing follows."""
     if config.join is None or config.crop is None:
         return cut
     step, room = FRAME * rate, int(cut.lens.max())
@@ -160,8 +161,10 @@ def draw_following(
     for row in cut.units:
         if rng.random() >= config.join.probability:
             continue
-        group = recorded.spoken_by[recorded.speakers[rows[row]]]
-        other = int(group[rng.integers(len(group))])
+        if not (speaker := recorded.speakers[rows[row]]):
+            continue
+        group = recorded.spoken_by[speaker]
+        other = group[int(rng.integers(len(group)))]
         piece = draw_piece(rng, recorded.runs[other], ids, config.crop)
         pause = round(rng.uniform(*config.join.pause) / FRAME)
         if piece is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ def test_what_follows_is_the_same_speakers() -> None:
     silence = SilenceConfig(0.5, (0.1, 0.3))
     config = DataConfig(alignment="x", crop=crop, join=join, silence=silence, resident=True)
     lens, frames = np.full(6, 75 * 160), np.full(6, 75)
-    spoken_by = {"one": np.array([0, 2, 4]), "two": np.array([1, 3, 5])}
+    spoken_by = {"one": [0, 2, 4], "two": [1, 3, 5]}
     recorded = Recorded(lens, frames, [runs] * 6, ["one", "two"] * 3, spoken_by)
     rows, joined = np.array([0, 1, 2, 5, 0]), 0
     whole = np.repeat([0, 1, 2, 0], [10, 20, 30, 15])
@@ -247,11 +248,20 @@ def test_what_follows_is_the_same_speakers() -> None:
                 where = at - part.shift[number]
                 kept = (where >= part.first[number]) & (where < part.stop[number])
                 told[kept] = whole[where[kept]]
-                told[(told < 0) & (where < part.last[number])] = 0
+                told[
+                    (told < 0)
+                    & (where < part.last[number])
+                    & ((part is cut) | (where >= part.first[number]))
+                ] = 0
             changes = np.flatnonzero(np.diff(told, prepend=0))
             assert [u for u in told[changes] if u > 0] == cut.units[row].tolist()
             assert (told >= 0).all()  # nothing is unknown
     assert joined > 40
+    nobody = replace(recorded, speakers=[""] * 6, spoken_by={"": range(6)})
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        plain = draw_stretches(rng, lens[rows], frames[rows], [runs] * 5, ids, config, 16_000)
+        assert draw_following(rng, rows, plain, nobody, ids, config, 16_000).following is None
 
 
 def test_the_floor_of_a_microphone(both: Make) -> None:

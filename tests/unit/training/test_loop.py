@@ -120,6 +120,9 @@ def test_a_run_may_last_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         part.fit()
         halves.append(part.progress.step)
     assert halves[0] == len(steps) // 2 and abs(halves[1] - len(steps)) < 0.3 * len(steps)
+    again = make_trainer(config, tmp_path, batches())  # a run whose time is over stays so
+    again.resume()
+    assert again.fit() and again.progress.step == len(steps)
     with pytest.raises(ConfigError, match="max_minutes"):
         recipe(loop={"max_steps": 0})
 
