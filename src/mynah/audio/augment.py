@@ -6,6 +6,7 @@ an utterance seeded by (seed, epoch, utterance) is varied the same way wherever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -239,14 +240,23 @@ def color(
     return feats + np.asarray(curve, np.float32)
 
 
+_BENDS = 3  # half waves that a bend of the axis of frequencies is made of
+
+
 def warp_frequency(
-    rng: np.random.Generator, feats: Array, *, width: float = 0.1, rate: int = 16000
+    rng: np.random.Generator,
+    feats: Array,
+    *,
+    width: float = 0.1,
+    bend: float = 0.0,
+    rate: int = 16000,
 ) -> Array:
     """A longer or shorter vocal tract: feats (T, F) with their frequencies times a factor.
 
     The factor is drawn from ``1 / (1 + width)`` to ``1 + width``, evenly in its logarithm. The bins
     are taken to be even on the mel scale up to half of ``rate`` hertz, as in Kaldi's fbank; beyond
-    the ends the last one is repeated.
+    the ends the last one is repeated. With a ``bend`` the axis is moved further, here up and there
+    down, by so many bins (standard deviation): a vocal tract of another shape.
 
     N. Jaitly and G. Hinton, "Vocal tract length perturbation (VTLP) improves speech recognition",
     ICML workshop 2013, there with the filters moved instead.
@@ -259,8 +269,59 @@ def warp_frequency(
     top = np.log1p(rate / 2 / 700.0)
     mels = top * (np.arange(bins) + 1.0) / (bins + 1)
     place = np.log1p(np.expm1(mels) * factor) / top * (bins + 1) - 1.0
+    if bend:
+        place = place + bends(draw_bends(rng, 1, bend), bins)[0]
     place = np.clip(place, 0.0, bins - 1.0)
     left = np.minimum(place.astype(np.int64), bins - 2)
     part = (place - left).astype(np.float32)
     warped: Array = feats[:, left] * (1.0 - part) + feats[:, left + 1] * part
     return warped
+
+
+def draw_bends(rng: np.random.Generator, rows: int, bend: float) -> Array:
+    """The heights (rows, K) of half waves, in bins: together of a standard deviation of ``bend``
+    where it is greatest, the longer ones higher."""
+    parts = 1.0 / np.arange(1, _BENDS + 1)
+    scale = bend * parts / np.linalg.norm(parts)
+    return np.asarray(rng.standard_normal((rows, _BENDS)) * scale, np.float32)
+
+
+def bends(heights: Array, bins: int) -> Array:
+    """How far each of the bins is moved, (B, bins), by half waves of ``heights`` (B, K)."""
+    angle = np.pi * (np.arange(bins) + 0.5) / bins
+    waves = np.sin(np.arange(1, heights.shape[1] + 1)[:, None] * angle)
+    return np.asarray(heights @ waves, np.float32)
+
+
+_BEAT = 40  # frames from one pace that is drawn to the next
+
+
+def draw_tempo(rng: np.random.Generator, lens: Sequence[int], width: float) -> Array:
+    """Another rhythm: which frame of its features each frame becomes, (B, T), float32.
+
+    The pace is a smooth curve, its logarithm of standard deviation ``width`` where it is drawn,
+    every 0.4 s for frames of 10 ms. First and last of the ``lens`` (B,) frames stay where they are,
+    and so do those beyond. What is between two frames is meant to be their mean by distance, see
+    :func:`at_places`.
+
+    Time warping as SpecAugment's (arXiv:1904.08779), but of all of an utterance.
+    """
+    longest = max(lens, default=0)
+    places = np.tile(np.arange(longest, dtype=np.float32), (len(lens), 1))
+    knots = np.arange(-(-longest // _BEAT) + 2)
+    for row, size in enumerate(lens):
+        heights = rng.standard_normal(len(knots)) * width
+        if size < 3:
+            continue
+        at = np.arange(size - 1) / _BEAT + rng.random()
+        passed = np.cumsum(np.exp(np.interp(at, knots, heights)))
+        places[row, 1:size] = passed * ((size - 1) / passed[-1])
+    return places
+
+
+def at_places(feats: Array, places: Array) -> Array:
+    """Frames of feats (T, F) at ``places`` (N,) between 0 and T - 1."""
+    left = np.minimum(places.astype(np.int64), max(len(feats) - 2, 0))
+    right = np.minimum(left + 1, len(feats) - 1)
+    part = (places - left)[:, None]
+    return np.asarray(feats[left] * (1.0 - part) + feats[right] * part, np.float32)

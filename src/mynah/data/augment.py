@@ -129,11 +129,19 @@ class Augmenter:
                 samples = augment.dither(rng, samples)
         return samples
 
+    def tempo(self, rng: np.random.Generator, frames: int) -> Array | None:
+        """Which frame each of so many becomes (T,), where the rhythm is to be another."""
+        tempo = self.config.tempo
+        if tempo is None or rng.random() >= tempo.probability:
+            return None
+        return augment.draw_tempo(rng, [frames], tempo.width)[0]
+
     def feats(self, rng: np.random.Generator, feats: Array) -> Array:
         """Vocal tract and microphone, substitution and trimming, then masks."""
         config = self.config
         if config.warp is not None:
-            feats = augment.warp_frequency(rng, feats, width=config.warp.width, rate=self.rate)
+            feats = augment.warp_frequency(rng, feats, width=config.warp.width,
+                                           bend=config.warp.bend, rate=self.rate)  # fmt: skip
         if config.color is not None:
             feats = augment.color(rng, feats, level=config.color.level, tilt=config.color.tilt)
         if config.spec_sub is not None:

@@ -147,10 +147,26 @@ class WarpConfig:
     """Vocal tracts: frequencies times a factor (VTLP, Jaitly and Hinton 2013)."""
 
     width: float = 0.1  # factors from 1 / (1 + width) to 1 + width
+    bend: float = 0.0  # bins (standard deviation) by which parts of the axis are moved further
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.width <= 1.0:
             raise ConfigError(f"width: must be from 0 to 1, got {self.width}")
+        if not 0.0 <= self.bend <= 10.0:
+            raise ConfigError(f"bend: must be from 0 to 10 bins, got {self.bend}")
+
+
+@dataclass(frozen=True)
+class TempoConfig:
+    """Rhythms: parts of an utterance slower, others faster, its length the same."""
+
+    width: float = 0.2  # standard deviation of the logarithm of the pace, drawn every 40 frames
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.width <= 1.0:
+            raise ConfigError(f"width: must be from 0 to 1, got {self.width}")
+        _probability(self.probability)
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,7 @@ class DataConfig:
     noise: NoiseConfig | None = None
     reverb: ReverbConfig | None = None
     channel: ChannelConfig | None = None
+    tempo: TempoConfig | None = None
     warp: WarpConfig | None = None
     color: ColorConfig | None = None
     spec_augment: SpecAugmentConfig | None = None

@@ -170,13 +170,26 @@ def _size(samples: int) -> int:
     return fast_size(-(-samples // _SAMPLES) * _SAMPLES)
 
 
-def warp_frequency(feats: Tensor, factors: Tensor, rate: int) -> Tensor:
-    """Frequencies of feats (B, T, F) times ``factors`` (B,); see the function of that name in
-    :mod:`mynah.audio.augment`."""
+def at_places(feats: Tensor, places: Tensor) -> Tensor:
+    """Frames of feats (B, T, F) at ``places`` (B, T) between 0 and T - 1."""
+    left = places.long().clamp(max=max(feats.shape[1] - 2, 0))
+    part = (places - left)[..., None]
+    index = left[..., None].expand(-1, -1, feats.shape[2])
+    right = (index + 1).clamp(max=feats.shape[1] - 1)
+    return feats.gather(1, index) * (1.0 - part) + feats.gather(1, right) * part
+
+
+def warp_frequency(
+    feats: Tensor, factors: Tensor, rate: int, moved: Tensor | None = None
+) -> Tensor:
+    """Frequencies of feats (B, T, F) times ``factors`` (B,), then ``moved`` (B, F) bins further;
+    see the function of that name in :mod:`mynah.audio.augment`."""
     bins = feats.shape[2]
     top = float(np.log1p(rate / 2 / 700.0))
     mels = top * (torch.arange(bins, device=feats.device) + 1.0) / (bins + 1)
     place = torch.log1p(torch.expm1(mels) * factors[:, None]) / top * (bins + 1) - 1.0
+    if moved is not None:
+        place = place + moved
     place = place.clamp(0.0, bins - 1.0)
     left = place.long().clamp(max=bins - 2)
     part = (place - left)[:, None]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mynah import audio
-from mynah.audio.augment import speed
+from mynah.audio.augment import at_places, speed
 from mynah.audio.features import Frontend
 from mynah.corpus.cut import Cut
 from mynah.corpus.lines import LineManifest
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_TEMPO = 1 << 31  # of what is drawn for an utterance, its rhythm
 
 
 @dataclass
@@ -269,11 +270,18 @@ class ItemReader:
         feats = self.frontend(samples)
         if not np.isfinite(feats).all():
             raise InputError("gives features that are not numbers")
+        labels = self._labels(runs, len(feats), item.factor)
         if self.augmenter is not None:
+            # the same for all views, whose frames are compared
+            paced = np.random.default_rng([self.seed, epoch, item.key, _TEMPO])
+            places = self.augmenter.tempo(paced, len(feats))
+            if places is not None:
+                feats = at_places(feats, places)
+                labels = None if labels is None else labels[np.rint(places).astype(np.int64)]
             feats = self.augmenter.feats(rng, feats)
         if self.tokenizer and self.targets is None:
             _check_room(tokens, len(feats), self.config.subsampling or 1)
-        return _Ready(cut.id, feats, tokens, text, self._labels(runs, len(feats), item.factor))
+        return _Ready(cut.id, feats, tokens, text, labels)
 
     def _piece(
         self,

@@ -95,6 +95,8 @@ class Loader:
         sources = config.train if which == "train" else config.dev
         if not sources:
             raise ConfigError(f"data.{which}: lists no manifest")
+        if config.tempo is not None and targets is not None:
+            raise ConfigError("tempo: would move the times that this task learns; leave it out")
         self.config = config
         self.workers = config.workers if workers is None else workers
         self.quarantine: list[tuple[str, str]] = []

@@ -92,8 +92,11 @@ class Resident:
             samples = self._vary.samples(rng, samples, sizes)
         feats = self._fbank(samples)
         feat_lens = self._fbank.frames(sizes)
+        places = None
         if self._vary is not None:
             frames = np.maximum((lens - self._fbank.length) // self._fbank.shift + 1, 0)
+            places = self._vary.tempo(rng, frames, views)
+            feats = feats if places is None else on_device.at_places(feats, places)
             feats = self._vary.feats(rng, feats, feat_lens, frames)
         feats = feats * valid_mask(feat_lens, feats.shape[1])[..., None]
         tokens, token_lens = store.tokens(rows, cut)
@@ -104,7 +107,7 @@ class Resident:
             tokens=self._to(tokens),
             token_lens=self._to(token_lens),
             texts=tuple(store.texts[row] for row in rows),
-            labels=store.labels(rows, cut, self._to(factors), feats.shape[1]),
+            labels=store.labels(rows, cut, self._to(factors), feats.shape[1], places),
             views=views,
         )
 
@@ -177,13 +180,20 @@ class _Store:
         return padded, lens
 
     def labels(
-        self, rows: npt.NDArray[np.int64], cut: Stretches, factors: Tensor, frames: int
+        self,
+        rows: npt.NDArray[np.int64],
+        cut: Stretches,
+        factors: Tensor,
+        frames: int,
+        places: Tensor | None = None,
     ) -> Tensor | None:
-        """The unit of each frame (B, T) of stretches made faster by ``factors``; -1: not known."""
+        """The unit of each frame (B, T) of stretches made faster by ``factors``, or of the frame
+        at its place (B, T); -1: not known."""
         if self.known is None:
             return None
-        at = torch.arange(frames, device=self.known.device) + 0.5
-        at = (at * factors[:, None]).long()
+        at = torch.arange(frames, device=self.known.device)
+        at = at if places is None else places.round()
+        at = ((at + 0.5) * factors[:, None]).long()
         found = self._labels(self.known, rows, cut, at)
         if (more := cut.following) is not None:
             of = self._moved(more.of)
@@ -384,6 +394,18 @@ class _Variation:
         start = self._to(self._noise_starts[which])[:, None]
         return self._noise[start + at % self._to(lens)[:, None]]
 
+    def tempo(
+        self, rng: np.random.Generator, frames: npt.NDArray[np.int64], views: int
+    ) -> Tensor | None:
+        """Which of its ``frames`` (B,) each becomes (B, T), where rhythms are varied; the same for
+        views of one another, whose frames are compared."""
+        if (tempo := self.config.tempo) is None:
+            return None
+        lens = frames[::views]
+        places = augment.draw_tempo(rng, lens.tolist(), tempo.width)
+        places[rng.random(len(lens)) >= tempo.probability] = np.arange(places.shape[1])
+        return self._to(places.repeat(views, 0))
+
     def feats(
         self, rng: np.random.Generator, feats: Tensor, lens: Tensor, frames: npt.NDArray[np.int64]
     ) -> Tensor:
@@ -392,7 +414,11 @@ class _Variation:
         if config.warp is not None:
             limit = np.log1p(config.warp.width)
             factors = np.exp(rng.uniform(-limit, limit, count)).astype(np.float32)
-            feats = on_device.warp_frequency(feats, self._to(factors), self.rate)
+            moved = None
+            if config.warp.bend:
+                heights = augment.draw_bends(rng, count, config.warp.bend)
+                moved = self._to(augment.bends(heights, bins))
+            feats = on_device.warp_frequency(feats, self._to(factors), self.rate, moved)
         if config.color is not None:
             level, tilt = config.color.level, config.color.tilt
             heights = rng.standard_normal((count, 4)) * (level, tilt, tilt, tilt)

@@ -167,6 +167,45 @@ def test_a_vocal_tract_moves_what_is_at_a_frequency() -> None:
     assert augment.warp_frequency(np.random.default_rng(0), feats[:, :1]).shape == (3, 1)
 
 
+def test_a_bent_axis_moves_formants_apart() -> None:
+    at = np.arange(80)
+    feats = np.stack([np.exp(-(((at - place) / 2.0) ** 2)) for place in (15, 40, 65)]).astype("f4")
+    moved = np.array([
+        augment.warp_frequency(np.random.default_rng(seed), feats, width=0.0, bend=1.5).argmax(1)
+        for seed in range(200)
+    ]) - (15, 40, 65)  # fmt: skip
+    assert np.abs(moved.mean(0)).max() < 0.4  # neither way
+    assert moved.std(0).min() > 0.6 and moved.std(0).max() < 2.5
+    assert np.abs(np.diff(moved, axis=1)).max() >= 2  # not all by the same
+    heights = augment.draw_bends(np.random.default_rng(0), 20_000, 2.0)
+    assert np.linalg.norm(heights.std(0)) == pytest.approx(2.0, rel=0.03)
+
+
+def test_another_rhythm_has_the_same_ends() -> None:
+    lens = [400, 1, 0, 250, 2]
+    places = augment.draw_tempo(np.random.default_rng(3), lens, 0.3)
+    assert places.shape == (5, 400) and places.dtype == np.float32
+    for row, size in zip(places, lens, strict=True):
+        np.testing.assert_array_equal(row[size:], np.arange(size, 400))
+        if size:
+            assert row[0] == 0 and row[size - 1] == pytest.approx(size - 1, abs=1e-3)
+            assert (np.diff(row[:size]) > 0).all()
+    pace = np.diff(places[0])
+    assert pace.min() < 0.85 and pace.max() > 1.15 and np.abs(np.diff(pace)).max() < 0.1
+    np.testing.assert_allclose(
+        augment.draw_tempo(np.random.default_rng(3), lens, 0.0)[0], np.arange(400), atol=1e-3
+    )
+    assert augment.draw_tempo(np.random.default_rng(3), [], 0.3).shape == (0, 0)
+
+
+def test_frames_between_others_are_their_means() -> None:
+    feats = np.arange(12, dtype=np.float32).reshape(4, 3)
+    found = augment.at_places(feats, np.array([0.0, 0.5, 2.25, 3.0], np.float32))
+    np.testing.assert_allclose(found[:, 0], [0.0, 1.5, 6.75, 9.0])
+    assert found.shape == (4, 3) and found.dtype == np.float32
+    assert augment.at_places(feats[:1], np.zeros(1, np.float32)).tolist() == feats[:1].tolist()
+
+
 def test_fast_sizes() -> None:
     def smooth(size: int) -> bool:
         for prime in (2, 3, 5):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -102,6 +103,30 @@ def test_views_are_of_the_same_piece(both: Make, known: dict[str, Any]) -> None:
             assert torch.equal(batch.labels[::2], batch.labels[1::2])
             assert not torch.equal(batch.feats[::2], batch.feats[1::2])
         assert len({size for batch in batches for size in batch.feat_lens.tolist()}) > 3
+
+
+def test_another_rhythm(both: Make, known: dict[str, Any]) -> None:
+    values: dict[str, Any] = {**known, "views": 2, "max_frames": 200}
+    changed = 0
+    for plain, made in zip(both(**values), both(**values, tempo={"width": 0.5}), strict=True):
+        for a, b in zip(full(plain.epoch(0)), full(made.epoch(0)), strict=True):
+            assert torch.equal(a.feat_lens, b.feat_lens) and torch.equal(a.tokens, b.tokens)
+            assert torch.equal(b.feats[::2], b.feats[1::2])  # views keep to one rhythm
+            assert a.labels is not None and b.labels is not None
+            for row, size in enumerate(b.feat_lens.tolist()):
+                for x, y in ((a.labels, b.labels), (a.feats, b.feats)):
+                    assert torch.equal(x[row, size:], y[row, size:])
+                    assert (x[row, [0, size - 1]] - y[row, [0, size - 1]]).abs().max() < 1e-3
+                # the units follow one another as before
+                orders = [torch.unique_consecutive(x.labels[row, :size]) for x in (a, b)]
+                assert torch.equal(*orders)
+                changed += int(not torch.equal(a.labels[row], b.labels[row]))
+    assert changed > 10
+    with pytest.raises(ConfigError, match="times that this task learns"):
+        Loader(
+            build(DataConfig, {"train": values["train"], "tempo": {}}), "train", None, FRONTEND,
+            seed=1, targets=Mock(margin=0.0),
+        )  # fmt: skip
 
 
 def test_noise_that_is_made(
@@ -403,6 +428,18 @@ def test_features_are_varied_as_in_numpy() -> None:
             torch.from_numpy(feats)[None], torch.tensor([factor], dtype=torch.float32), 16000
         )
         assert np.abs(found[0].numpy() - expected).max() < 1e-3
+        expected = augment.warp_frequency(np.random.default_rng(seed), feats, width=0.1, bend=1.5)
+        moved = augment.bends(augment.draw_bends(drawn, 1, 1.5), 40)
+        found = device.warp_frequency(
+            torch.from_numpy(feats)[None],
+            torch.tensor([factor], dtype=torch.float32),
+            16000,
+            torch.from_numpy(moved),
+        )
+        assert np.abs(found[0].numpy() - expected).max() < 1e-3
+        places = augment.draw_tempo(drawn, [50], 0.3)
+        found = device.at_places(torch.from_numpy(feats)[None], torch.from_numpy(places))
+        assert np.abs(found[0].numpy() - augment.at_places(feats, places[0])).max() < 1e-5
         heights = np.random.default_rng(seed).standard_normal(4) * (1.0, 0.5, 0.5, 0.5)
         expected = augment.color(np.random.default_rng(seed), feats)
         found = device.color(
