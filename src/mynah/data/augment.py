@@ -134,7 +134,8 @@ class Augmenter:
         tempo = self.config.tempo
         if tempo is None or rng.random() >= tempo.probability:
             return None
-        return augment.draw_tempo(rng, [frames], tempo.width)[0]
+        places: Array = augment.draw_tempo(rng, [frames], tempo.width)[0]
+        return places
 
     def feats(self, rng: np.random.Generator, feats: Array) -> Array:
         """Vocal tract and microphone, substitution and trimming, then masks."""

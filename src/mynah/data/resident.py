@@ -403,7 +403,7 @@ class _Variation:
             return None
         lens = frames[::views]
         places = augment.draw_tempo(rng, lens.tolist(), tempo.width)
-        places[rng.random(len(lens)) >= tempo.probability] = np.arange(places.shape[1])
+        places[rng.random(len(lens)) >= tempo.probability] = np.arange(places.shape[1], dtype=np.float32)
         return self._to(places.repeat(views, 0))
 
     def feats(
