@@ -403,7 +403,9 @@ class _Variation:
             return None
         lens = frames[::views]
         places = augment.draw_tempo(rng, lens.tolist(), tempo.width)
-        places[rng.random(len(lens)) >= tempo.probability] = np.arange(places.shape[1], dtype=np.float32)
+        places[rng.random(len(lens)) >= tempo.probability] = np.arange(
+            places.shape[1], dtype=np.float32
+        )
         return self._to(places.repeat(views, 0))
 
     def feats(
@@ -416,8 +418,8 @@ class _Variation:
             factors = np.exp(rng.uniform(-limit, limit, count)).astype(np.float32)
             moved = None
             if config.warp.bend:
-                heights = augment.draw_bends(rng, count, config.warp.bend)
-                moved = self._to(augment.bends(heights, bins))
+                bent = augment.draw_bends(rng, count, config.warp.bend)
+                moved = self._to(augment.bends(bent, bins))
             feats = on_device.warp_frequency(feats, self._to(factors), self.rate, moved)
         if config.color is not None:
             level, tilt = config.color.level, config.color.tilt
