@@ -4,7 +4,8 @@
 
 Every system hears the same noise and says 100 tokens (the end of the text is forbidden), its own
 front end included, in a process of its own that first does all once; shown are medians. What a
-window costs does not depend on what the weights are. 5 s clips are as long as the others make
+window costs does not depend on what the weights are. On a machine that is shared with others give
+``--rounds``: the systems take turns, and a ratio is the median of those within a round. 5 s clips are as long as the others make
 them, 30 s; ours also by ``short_context``, which encodes 6 s. Peers that are not installed are left
 out: faster-whisper, pywhispercpp, openai-whisper, transformers (the last two make their
 checkpoints, too, and need PyTorch). The cores must not be used by anything else.
@@ -352,28 +353,35 @@ def run(name: str, size: str, options: argparse.Namespace) -> dict[str, tuple[fl
     return found
 
 
-def show(size: str, results: dict[str, dict[str, tuple[float, int]]]) -> None:
-    """A table for people and a line a figure."""
-    ours = results["ours int8"]
+Results = dict[str, dict[str, tuple[float, int]]]  # by system and case: seconds, tokens
+
+
+def show(size: str, rounds: list[Results]) -> None:
+    """A table for people and a line a figure: medians over the rounds, ratios within them."""
     for case in [*(c.name for c in CASES), "memory"]:
-        if case not in ours:
+        if case not in rounds[0]["ours int8"]:
             continue
         like = case.replace(", short context", "")
         unit = "MB" if case == "memory" else "s"
         print(f"{size}, {case}")
-        for name, found in results.items():
-            value = found.get(case) or found.get(like)
-            if value is None:
+        ours = [results["ours int8"][case][0] for results in rounds]
+        for name in rounds[0]:
+            values = [results[name].get(case) or results[name].get(like) for results in rounds]
+            found = [value for value in values if value is not None]
+            if len(found) < len(rounds):
                 continue
-            seconds, words = value
+            seconds, words = statistics.median(s for s, _ in found), found[0][1]
             note = f"  ({words} tokens)" if words != WORDS and case != "memory" else ""
             print(f"  {name:22} {seconds:9.3f} {unit}{note}")
             if name != "ours int8":
+                ratios = sorted(peer / own for (peer, _), own in zip(found, ours, strict=True))
                 line = {
                     "name": f"whisper {size}, {case}, {unit}; peer {name}",
-                    "ours": round(ours[case][0], 4),
+                    "ours": round(statistics.median(ours), 4),
                     "peer": round(seconds, 4),
-                    "ratio": round(seconds / ours[case][0], 2),
+                    "ratio": round(statistics.median(ratios), 2),
+                    "from": round(ratios[0], 2),
+                    "to": round(ratios[-1], 2),
                 }
                 print(json.dumps(line), flush=True)
 
@@ -385,6 +393,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[c.name for c in CASES])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1, help="through all systems, in turns")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "whisper")
     parser.add_argument("--prepare", action="store_true", help="only write the checkpoints")
     parser.add_argument("--system", help=argparse.SUPPRESS)
@@ -399,7 +408,8 @@ def main() -> None:
         names = [n for n in options.systems if installed(SYSTEMS[n][1])]
         for name in sorted(set(options.systems) - set(names)):
             print(f"{name}: not installed, not compared")
-        show(size, {name: run(name, size, options) for name in names})
+        rounds = range(options.rounds)
+        show(size, [{name: run(name, size, options) for name in names} for _ in rounds])
 
 
 if __name__ == "__main__":
