@@ -4,11 +4,11 @@
 
 Every system hears the same noise and says 100 tokens (the end of the text is forbidden), its own
 front end included, in a process of its own that first does all once; shown are medians. What a
-window costs does not depend on what the weights are. On a machine that is shared with others give
-``--rounds``: the systems take turns, and a ratio is the median of those within a round. 5 s clips are as long as the others make
+window costs does not depend on what the weights are. 5 s clips are as long as the others make
 them, 30 s; ours also by ``short_context``, which encodes 6 s. Peers that are not installed are left
 out: faster-whisper, pywhispercpp, openai-whisper, transformers (the last two make their
-checkpoints, too, and need PyTorch). The cores must not be used by anything else.
+checkpoints, too, and need PyTorch). The cores must not be used by anything else; where others share
+the machine, give ``--rounds``: the systems take turns, and ratios are those within a round.
 """
 
 from __future__ import annotations
