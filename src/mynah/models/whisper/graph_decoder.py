@@ -71,14 +71,14 @@ def decoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     h = parts.norm(x, "decoder.blocks.0.attn_ln", "decoder.first")
     for layer in range(dims.n_text_layer):
         block = f"decoder.blocks.{layer}"
-        y, bias = _past_attention(maker, h, layer)
-        h, x = parts.added_norm(x, y, bias, f"{block}.cross_attn_ln", f"{block}.spoken")
-        y, bias = _heard_attention(maker, h, layer, split, shape)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.heard")
-        y, bias = parts.feed_forward(h, block)
+        y = _past_attention(maker, h, layer)
+        h, x = parts.added_norm(x, y, f"{block}.cross_attn_ln", f"{block}.spoken")
+        y = _heard_attention(maker, h, layer, split, shape)
+        h, x = parts.added_norm(x, y, f"{block}.mlp_ln", f"{block}.heard")
+        y = parts.feed_forward(h, block)
         last = layer == dims.n_text_layer - 1
         after = "decoder.ln" if last else f"decoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
+        h, x = parts.added_norm(x, y, after, f"{block}.end")
     _logits(maker, h)
     return graph
 
@@ -136,19 +136,19 @@ def _placed(maker: _Decoder) -> str:
     return node("Add", ["tokens", positions], "placed")
 
 
-def _past_attention(maker: _Decoder, h: str, layer: int) -> tuple[str, str]:
-    """Attention to the tokens before -> (value, its bias)."""
+def _past_attention(maker: _Decoder, h: str, layer: int) -> str:
+    """Attention to the tokens before."""
     parts, dims, node = maker.parts, maker.dims, maker.parts.graph.node
     name, width = f"decoder.blocks.{layer}.attn", maker.dims.n_text_state
     weights = [f"{name}.{part}.weight" for part in ("query", "key", "value")]
-    x = parts.product(h, f"{name}.all", weights)
 
     def load() -> Array:
         bias = np.zeros(3 * width, np.float32)  # that of the values comes after the attention
         bias[:width] = parts.tensors[f"{name}.query.bias"]
         return bias
 
-    x = node("Add", [x, parts.made(f"{name}.all_bias", (3 * width,), load)], f"{x}.added")
+    bias = parts.made(f"{name}.all_bias", (3 * width,), load)
+    x = parts.product(h, f"{name}.all", weights, bias=bias)
     made = [f"{name}.seen", f"next_keys.{layer}", f"next_values.{layer}"]
     past = [f"past_keys.{layer}", f"past_values.{layer}"]
     heads = dims.n_text_head
@@ -161,17 +161,16 @@ def _past_attention(maker: _Decoder, h: str, layer: int) -> tuple[str, str]:
     )
     for out in made[1:]:
         parts.graph.output(out, "float32", ["N", heads, "C", maker.size])
-    return parts.product(made[0], f"{name}.out", [f"{name}.out.weight"]), parts.output_bias(name)
+    bias = parts.output_bias(name)
+    return parts.product(made[0], f"{name}.out", [f"{name}.out.weight"], bias=bias)
 
 
-def _heard_attention(
-    maker: _Decoder, h: str, layer: int, split: str, shape: str
-) -> tuple[str, str]:
-    """Attention to what is heard -> (value (N, n, D), its bias)."""
+def _heard_attention(maker: _Decoder, h: str, layer: int, split: str, shape: str) -> str:
+    """Attention to what is heard -> (N, n, D)."""
     parts, graph, node = maker.parts, maker.parts.graph, maker.parts.graph.node
     name, scale = f"decoder.blocks.{layer}.cross_attn", query_scale(maker.dims)
-    q = parts.product(h, f"{name}.query", [f"{name}.query.weight"], scale=scale)
-    q = node("Add", [q, parts.scaled(f"{name}.query.bias", scale)], f"{q}.added")
+    bias = parts.scaled(f"{name}.query.bias", scale)
+    q = parts.product(h, f"{name}.query", [f"{name}.query.weight"], scale=scale, bias=bias)
     q = node("Transpose", [node("Reshape", [q, split], f"{q}.split")], f"{q}.heads", _SWAP)
     weights = f"heard.{layer}"
     if parts.int8:
@@ -188,7 +187,8 @@ def _heard_attention(
         weights, "float32", ["R", maker.dims.n_text_head, "Gn", "T+" if parts.int8 else "T"]
     )
     x = node("Reshape", [node("Transpose", [x], f"{x}.rows", _SWAP), shape], f"{name}.seen")
-    return parts.product(x, f"{name}.out", [f"{name}.out.weight"]), parts.output_bias(name)
+    bias = parts.output_bias(name)
+    return parts.product(x, f"{name}.out", [f"{name}.out.weight"], bias=bias)
 
 
 _SWAP = {"perm": [0, 2, 1, 3]}

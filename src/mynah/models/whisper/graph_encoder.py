@@ -37,12 +37,12 @@ def encoder_graph(tensors: Mapping[str, Array], dims: WhisperDims, *, int8: bool
     h = parts.norm(x, "encoder.blocks.0.attn_ln", "encoder.first")
     for layer in range(dims.n_audio_layer):
         block = f"encoder.blocks.{layer}"
-        y, bias = _attention(parts, h, f"{block}.attn", dims.n_audio_head, width)
-        h, x = parts.added_norm(x, y, bias, f"{block}.mlp_ln", f"{block}.middle")
-        y, bias = parts.feed_forward(h, block)
+        y = _attention(parts, h, f"{block}.attn", dims.n_audio_head, width)
+        h, x = parts.added_norm(x, y, f"{block}.mlp_ln", f"{block}.middle")
+        y = parts.feed_forward(h, block)
         last = layer == dims.n_audio_layer - 1
         after = "encoder.ln_post" if last else f"encoder.blocks.{layer + 1}.attn_ln"
-        h, x = parts.added_norm(x, y, bias, after, f"{block}.end")
+        h, x = parts.added_norm(x, y, after, f"{block}.end")
     graph.node("Identity", [h], "output")
     graph.output("output", "float32", ["B", "T", width])
     centred = h
@@ -84,8 +84,8 @@ def _fill(graph: GraphWriter) -> str:
     return graph.node("Concat", [nothing, lacking, "zero"], "fill", {"axis": 0})
 
 
-def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple[str, str]:
-    """Every frame attends to every frame -> (value, its bias)."""
+def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> str:
+    """Every frame attends to every frame."""
     made = [parts.product(x, f"{name}.{p}", [f"{name}.{p}.weight"]) for p in _PARTS]
     bias = parts.made(
         f"{name}.query_bias",
@@ -100,8 +100,8 @@ def _attention(parts: Parts, x: str, name: str, heads: int, width: int) -> tuple
     seen = parts.graph.node(
         "MultiHeadAttention", [*made, bias], f"{name}.seen", {"num_heads": heads}, domain=MICROSOFT
     )
-    out = parts.product(seen, f"{name}.out", [f"{name}.out.weight"])
-    return out, parts.output_bias(name)
+    bias = parts.output_bias(name)
+    return parts.product(seen, f"{name}.out", [f"{name}.out.weight"], bias=bias)
 
 
 _PARTS = ("query", "key", "value")

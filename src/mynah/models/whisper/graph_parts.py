@@ -3,14 +3,17 @@
 Legend: B windows, T' encoder frames, N hypotheses, n new tokens, R windows heard, D width, H heads,
 d width of a head, V vocabulary, K and M inputs and outputs of a product.
 
-Products in int8: weights with a scale an output, the rows of what is multiplied with a scale each,
-found at run time and factored out of the product (``ARCHITECTURE.md``)::
+Products in int8 of many rows: weights with a scale an output, the rows of what is multiplied with
+a scale each, found at run time and factored out of the product (``ARCHITECTURE.md``)::
 
     r = max|x|                        # a number a row
     q = quantise(x / r, scale 1/127)  # uint8 around 128
     y = matmul_int8(q, W) * r
 
 A row of zeros has r = 0: whatever its quotient becomes, it is multiplied by 0.
+
+Products in int8 of a few rows, as a decoder has them, are one operator that does all of this by
+blocks of at most 256 inputs, of which weights and rows have a scale each (MatMulNBits, 8 bits).
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ _EPSILON = 1e-5  # of layer norms
 _LEAST_GELU = -0.17  # no GELU is smaller
 _ROW_BLOCKS = {"axis": -1, "block_size": 1 << 20}  # a block is a row, however wide
 _SOME = 4096  # rows of a matrix that are made int8 at once
+_BLOCKS = (256, 128, 64, 32, 16)  # inputs of a product that share a scale, the widest that fits
 
 
 @dataclass
@@ -61,23 +65,64 @@ class Parts:
         """A tensor that is computed when the graph is written."""
         return self.graph.constant(name, Constant(tuple(shape), np.dtype(dtype), load))
 
-    def product(self, x: str, name: str, weights: Sequence[str], *, scale: float = 1.0) -> str:
-        """x (..., K) times the matrices ``weights`` (M, K), one beside the other -> (..., sum of
-        M); the first of them is multiplied by ``scale``."""
-        shapes = [self._constant(w).shape for w in weights]
-        inputs, outputs = shapes[0][1], sum(shape[0] for shape in shapes)
+    def product(
+        self, x: str, name: str, weights: Sequence[str], *, scale: float = 1.0, bias: str = ""
+    ) -> str:
+        """x (..., K) times the matrices ``weights`` (M, K), one beside the other, and ``bias``
+        (sum of M,) -> (..., sum of M); the first of them is multiplied by ``scale``."""
+        out = f"{name}.product" if bias else name
         if not self.int8:
-            matrix = self.made(
-                f"{name}.weight", (inputs, outputs), lambda: self._columns(weights, scale)
-            )
-            return self.graph.node("MatMul", [x, matrix], name)
-        return self.rows_product(x, name, *self.matrix(name, weights, scale))
+            shape = self._size(weights)
+            matrix = self.made(f"{name}.weight", shape, lambda: self._columns(weights, scale))
+            x = self.graph.node("MatMul", [x, matrix], out)
+        elif self.many:
+            x = self.rows_product(x, out, *self._matrix(name, weights, scale))
+        else:
+            return self._blocks_product(x, name, weights, scale, bias)
+        return self.graph.node("Add", [x, bias], name) if bias else x
 
-    def matrix(self, name: str, weights: Sequence[str], scale: float = 1.0) -> tuple[str, str]:
+    def _size(self, weights: Sequence[str]) -> tuple[int, int]:
+        """K and the sum of M."""
+        shapes = [self._constant(w).shape for w in weights]
+        return shapes[0][1], sum(shape[0] for shape in shapes)
+
+    def _blocks_product(
+        self, x: str, name: str, weights: Sequence[str], scale: float, bias: str
+    ) -> str:
+        inputs, outputs = self._size(weights)
+        block = next((b for b in _BLOCKS if inputs % b == 0), _BLOCKS[-1])
+        blocks = -(-inputs // block)
+
+        def of_blocks(what: Callable[[Array], Array], result: Array) -> Array:
+            for place, rows in self._rows_of(weights, scale):
+                filled = np.pad(rows, ((0, 0), (0, blocks * block - inputs)))
+                result[place] = what(filled.reshape(-1, block)).reshape(result[place].shape)
+            return result
+
+        def integers() -> Array:
+            made = of_blocks(to_int8, np.empty((outputs, blocks, block), np.int8))
+            return made.view(np.uint8) ^ np.uint8(128)  # around 128
+
+        def scales() -> Array:
+            return of_blocks(row_scales, np.empty((outputs, blocks), np.float32)).ravel()
+
+        return self.graph.node(
+            "MatMulNBits",
+            [
+                x,
+                self.made(f"{name}.blocks", (outputs, blocks, block), integers, np.uint8),
+                self.made(f"{name}.scales", (outputs * blocks,), scales),
+                *(["", "", bias] if bias else []),
+            ],
+            name,
+            {"K": inputs, "N": outputs, "bits": 8, "block_size": block, "accuracy_level": 4},
+            domain=MICROSOFT,
+        )
+
+    def _matrix(self, name: str, weights: Sequence[str], scale: float = 1.0) -> tuple[str, str]:
         """The matrices ``weights`` (M, K) one beside the other as int8 (K, sum of M), and scales
         (sum of M,); the first is multiplied by ``scale``."""
-        shapes = [self._constant(w).shape for w in weights]
-        inputs, outputs = shapes[0][1], sum(shape[0] for shape in shapes)
+        inputs, outputs = self._size(weights)
 
         def integers() -> Array:
             result = np.empty((inputs, outputs), np.int8)
@@ -151,20 +196,20 @@ class Parts:
         attributes = {"epsilon": _EPSILON, "axis": -1}
         return self.graph.node("LayerNormalization", [x, *weights], out, attributes)
 
-    def added_norm(self, x: str, y: str, bias: str, name: str, out: str) -> tuple[str, str]:
-        """x + y + bias, and its layer norm by the tensors ``name`` -> (norm, sum)."""
-        node, total = self.graph.node, f"{out}.sum"
+    def added_norm(self, x: str, y: str, name: str, out: str) -> tuple[str, str]:
+        """x + y, and its layer norm by the tensors ``name`` -> (norm, sum)."""
         # SkipLayerNormalization, one operator, takes as long for a row and four times for forty
-        node("Add", [x, node("Add", [y, bias], f"{out}.biased")], total)
+        total = self.graph.node("Add", [x, y], f"{out}.sum")
         return self.norm(total, name, out), total
 
-    def feed_forward(self, x: str, block: str) -> tuple[str, str]:
-        """The feed-forward layer of ``block``, but for its last bias -> (value, bias)."""
-        wide = self.product(x, f"{block}.wide", [f"{block}.mlp.0.weight"])
-        wide = self.graph.node("Add", [wide, self.tensor(f"{block}.mlp.0.bias")], f"{wide}.added")
-        active = self.gelu(wide, f"{block}.active")
-        out = self.product(active, f"{block}.narrow", [f"{block}.mlp.2.weight"])
-        return out, self.tensor(f"{block}.mlp.2.bias")
+    def feed_forward(self, x: str, block: str) -> str:
+        """The feed-forward layer of ``block``."""
+        for part, name in (("0", "wide"), ("2", "narrow")):
+            bias = self.tensor(f"{block}.mlp.{part}.bias")
+            weights = [f"{block}.mlp.{part}.weight"]
+            x = self.product(x, f"{block}.{name}", weights, bias=bias)
+            x = self.gelu(x, f"{block}.active") if name == "wide" else x
+        return x
 
     def gelu(self, x: str, out: str) -> str:
         """The exact GELU of x."""

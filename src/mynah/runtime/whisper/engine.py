@@ -254,6 +254,10 @@ class OnnxTextDecoder:
         self, tokens: Array, parents: Array | None = None, *, every: bool = False
     ) -> Array:
         """See :meth:`TextDecoder.__call__`."""
+        return self._read(tokens, parents, every=every).copy()
+
+    def _read(self, tokens: Array, parents: Array | None = None, *, every: bool = False) -> Array:
+        """As a call; the logits are there until the next."""
         tokens = np.asarray(tokens, np.int64)
         if parents is not None:
             self._continue(np.asarray(parents, np.int64))
@@ -266,14 +270,14 @@ class OnnxTextDecoder:
                 f"{self._capacity}"
             )
         if self._length and count > 1 and len(self._ids) > 1:  # see the decoder's graph
-            steps = [self._step(tokens[:, i : i + 1], every=False) for i in range(count)]
+            steps = [self._step(tokens[:, i : i + 1], every=False).copy() for i in range(count)]
             return np.stack(steps, axis=1)[:, :, 0] if every else steps[-1][:, 0]
         logits = self._step(tokens, every=every)
         return logits if every else logits[:, 0]
 
     def predict(self, tokens: Array, parents: Array | None = None) -> HostPrediction:
         """See :meth:`TextDecoder.predict`."""
-        return HostPrediction(self(tokens, parents), self._engine.helpers)
+        return HostPrediction(self._read(tokens, parents), self._engine.helpers)
 
     def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
         """See :meth:`TextDecoder.align`."""
@@ -289,19 +293,22 @@ class OnnxTextDecoder:
     def _step(
         self, tokens: Array, *, every: bool, weights: dict[int, Array] | None = None
     ) -> Array:
-        """Logits (N, 1 or n, V); the attention of some layers is written to ``weights``."""
+        """Logits (N, 1 or n, V), there until the next step; the attention of some layers is
+        written to ``weights``."""
         count, slots, before = tokens.shape[1], len(self._ids), self._length
         self._make_room(count)
         given = np.zeros((slots, count), np.int64)
         given[self._slots] = tokens
         self._lasts[:], self._total[()], self._place[0] = before + count - 1, before + count, before
         self._keep[0] = -count if every else -1
-        kept = count if every else 1
-        logits = np.empty((slots, kept, self._engine.dims.n_vocab), np.float32)
+        shape = slots, count, self._engine.dims.n_text_state
+        logits_shape = slots, count if every else 1, self._engine.dims.n_vocab
         binding = self._binding
-        vectors = self._engine.embed(given)  # the binding keeps the address, not the array
-        _bind_input(binding, "tokens", vectors)
-        _bind_output(binding, "logits", logits)
+        if self._vectors.shape != shape or self._logits.shape != logits_shape:
+            self._vectors, self._logits = (np.empty(s, np.float32) for s in (shape, logits_shape))
+            _bind_input(binding, "tokens", self._vectors)
+            _bind_output(binding, "logits", self._logits)
+        self._vectors[:], logits = self._engine.embed(given), self._logits
         for layer, array in (weights or {}).items():
             _bind_output(binding, f"heard.{layer}", array)
         self._engine.session.run_with_iobinding(binding)
@@ -392,6 +399,7 @@ class OnnxTextDecoder:
         self._lasts = np.zeros(len(self._ids), np.int32)
         self._total = np.zeros((), np.int32)
         self._place, self._keep = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._vectors = self._logits = np.zeros((0, 0, 0), np.float32)  # of a step, see there
         self._binding = self._engine.session.io_binding()
         fixed: dict[str, Array] = {"lasts": self._lasts, "total": self._total, "place": self._place}
         if self._engine.fills:
