@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -372,12 +373,28 @@ def test_layout_and_words(call: Call, tmp_path: Path) -> None:
     assert "<u>" in text
 
 
-def test_speakers(call: Call, tmp_path: Path) -> None:
+def test_what_goes_to_files_is_shown(call: Call) -> None:
+    code, out, err = call("--output_format", "srt", "--verbose", "True", model="tones")
+    assert code == 0, err
+    assert re.fullmatch(r"\[00:00\.\d\d\d --> 00:02\.\d\d\d\]  abc de\n", out)
+    for flags in ([], ["--verbose", "False"]):
+        code, out, err = call("--output_format", "srt", *flags, model="tones")
+        assert (code, out) == (0, "")
+
+
+def test_speakers(call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "x.rttm").write_text(TURN, encoding="utf-8")
     code, out, err = call("--format", "json", "--diarization", "x.rttm", "--speaker_name", "Ann")
     assert code == 0, err
     words = Transcript.from_json(out).words
     assert {word.speaker for word in words} == {"Ann_00"}
+    code, out, err = call("--diarization", "x.rttm", "--speaker_name", "SPEAKER", model="tones")
+    assert (code, out) == (0, "[SPEAKER_00]: abc de\n")
+    assert not caplog.messages  # one is called so, whatever it is renamed to
+    (tmp_path / "y.rttm").write_text(TURN.replace("SPEAKER_00", "Bob"), encoding="utf-8")
+    code, out, err = call("--diarization", "y.rttm", "--speaker_name", "Ann", model="tones")
+    assert (code, out) == (0, "[Bob]: abc de\n")
+    assert "no speaker is called SPEAKER, --speaker-name renames none" in caplog.text
     code, out, err = call("--diarization", "x.rttm", model="tones")
     assert (code, out) == (0, "[SPEAKER_00]: abc de\n")
     (tmp_path / "talk.rttm").write_bytes((tmp_path / "x.rttm").read_bytes())

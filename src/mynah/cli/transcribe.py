@@ -404,6 +404,11 @@ def _deliver(
                              recording=recording, style=style, indent=indent)  # fmt: skip
         except MynahError as error:
             return str(error)
+        if args.verbose:
+            from mynah.runtime.whisper_style import shown
+
+            print(f"{name}:\n{shown(transcript)}" if several else shown(transcript), end="",
+                  flush=True)  # fmt: skip
         return None
     if formats[0] == "json" and several:  # a line a recording
         import json

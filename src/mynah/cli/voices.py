@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mynah.runtime.result import Transcript
     from mynah.runtime.speakers import Turn
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = re.compile(r"^SPEAKER(?=_|\d|$)")  # what diarization calls who has no name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,5 +60,8 @@ class Voices:
         if name is not None:
             for speaker in {turn.speaker for turn in turns}:
                 # a function, since a name is no template
-                renamed[speaker] = re.sub(r"^SPEAKER(?=_|\d|$)", lambda _: name, speaker)
+                renamed[speaker] = _DEFAULT.sub(lambda _: name, speaker)
+            if not any(_DEFAULT.match(speaker) for speaker in renamed):
+                log.warning("%s: no speaker is called SPEAKER, --speaker-name renames none",
+                            recording)  # fmt: skip
         return with_speakers(transcript, turns, renamed)

@@ -62,6 +62,15 @@ def txt(transcript: Transcript) -> str:
     )
 
 
+def shown(transcript: Transcript) -> str:
+    """Each segment with its times, as whisper prints it while it listens."""
+    return "".join(
+        f"[{_short(start)} --> {_short(end)}]  {labelled(speaker, plain(text))}\n"
+        for segment in transcript.segments
+        for start, end, text, speaker in stretches(segment)
+    )
+
+
 def tsv(transcript: Transcript) -> str:
     """Start and end of each segment in milliseconds, and its text."""
     lines = ["start\tend\ttext"]

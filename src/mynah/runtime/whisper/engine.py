@@ -248,6 +248,9 @@ class OnnxTextDecoder:
         self._unheard = np.zeros(heard.places, np.float32)
         self._unheard[heard.frames :] = UNHEARD
         self._slots = self._arrange(self._rows)
+        self._binding: Any = None
+        self._vectors: Array = np.zeros((0, 0, 0), np.float32)  # of the tokens of a step
+        self._logits: Array = self._vectors  # (slots, 1 or n, V)
         self._bind()
 
     def __call__(
@@ -399,7 +402,7 @@ class OnnxTextDecoder:
         self._lasts = np.zeros(len(self._ids), np.int32)
         self._total = np.zeros((), np.int32)
         self._place, self._keep = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        self._vectors = self._logits = np.zeros((0, 0, 0), np.float32)  # of a step, see there
+        self._vectors = self._logits = np.zeros((0, 0, 0), np.float32)  # to be bound by a step
         self._binding = self._engine.session.io_binding()
         fixed: dict[str, Array] = {"lasts": self._lasts, "total": self._total, "place": self._place}
         if self._engine.fills:
