@@ -76,7 +76,7 @@ class Parts:
             matrix = self.made(f"{name}.weight", shape, lambda: self._columns(weights, scale))
             x = self.graph.node("MatMul", [x, matrix], out)
         elif self.many:
-            x = self.rows_product(x, out, *self._matrix(name, weights, scale))
+            x = self.rows_product(x, out, *self.matrix(name, weights, scale))
         else:
             return self._blocks_product(x, name, weights, scale, bias)
         return self.graph.node("Add", [x, bias], name) if bias else x
@@ -119,7 +119,7 @@ class Parts:
             domain=MICROSOFT,
         )
 
-    def _matrix(self, name: str, weights: Sequence[str], scale: float = 1.0) -> tuple[str, str]:
+    def matrix(self, name: str, weights: Sequence[str], scale: float = 1.0) -> tuple[str, str]:
         """The matrices ``weights`` (M, K) one beside the other as int8 (K, sum of M), and scales
         (sum of M,); the first is multiplied by ``scale``."""
         inputs, outputs = self._size(weights)
