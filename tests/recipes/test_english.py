@@ -44,6 +44,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
     names = ["speechocean762", "vctk_p239", "ljspeech_145", "native"]
     names += ["synth/train", "synth/more", "synth/words", "synth/varied", "synth/voices"]
     names += ["synth/other", "synth/voices_2", "synth/everyday"]
+    names += ["synth/varied_3", "synth/voices_3", "synth/everyday_2"]
     names.append("librispeech_untranscribed")
     for name in names:
         lines = [header]
@@ -58,7 +59,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Path:
         _write(root / name / "manifest.tsv", lines)
         _write(root / name / "aligned.tsv", lines)
         for label in ("pocketsphinx", "phones_6", "phones_7", "phones_8", "phones_9",
-                      "phones_10", "phones_12", "phones_14"):  # fmt: skip
+                      "phones_10", "phones_12", "phones_14", "phones_16"):  # fmt: skip
             _write(root / name / f"by_{label}.tsv", lines)
     noise = np.random.default_rng(1).standard_normal(16000).astype(np.float32) * 0.1
     room = np.exp(-np.arange(800) / 100).astype(np.float32)
