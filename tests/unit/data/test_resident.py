@@ -107,8 +107,8 @@ def test_views_are_of_the_same_piece(both: Make, known: dict[str, Any]) -> None:
 
 def test_another_rhythm(both: Make, known: dict[str, Any]) -> None:
     values: dict[str, Any] = {**known, "views": 2, "max_frames": 200}
-    changed = 0
     for plain, made in zip(both(**values), both(**values, tempo={"width": 0.5}), strict=True):
+        changed = 0
         for a, b in zip(full(plain.epoch(0)), full(made.epoch(0)), strict=True):
             assert torch.equal(a.feat_lens, b.feat_lens) and torch.equal(a.tokens, b.tokens)
             assert torch.equal(b.feats[::2], b.feats[1::2])  # views keep to one rhythm
@@ -121,7 +121,7 @@ def test_another_rhythm(both: Make, known: dict[str, Any]) -> None:
                 orders = [torch.unique_consecutive(x.labels[row, :size]) for x in (a, b)]
                 assert torch.equal(*orders)
                 changed += int(not torch.equal(a.labels[row], b.labels[row]))
-    assert changed > 10
+        assert changed > 5
     with pytest.raises(ConfigError, match="times that this task learns"):
         Loader(
             build(DataConfig, {"train": values["train"], "tempo": {}}), "train", None, FRONTEND,
