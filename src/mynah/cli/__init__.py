@@ -109,7 +109,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser, default: bool | str) 
     parser.add_argument("--debug", action="store_true", default=default,
                         help="show the trace of an error")  # fmt: skip
     parser.add_argument("--verbose", action="store_true", default=default,
-                        help="show what the library logs and what goes to files")  # fmt: skip
+                        help="show what the library logs")  # fmt: skip
 
 
 def _finish_actions(parser: argparse.ArgumentParser) -> bool:

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILES", help="recordings, directories or -")
     parser.add_argument("--format", metavar="F,F",
                         help=f"of {' '.join(FORMATS)} (default: txt)")  # fmt: skip
-    parser.add_argument("--output-dir", "-o", type=Path, metavar="DIR", help="write files there")
+    parser.add_argument("--output-dir", "-o", type=Path, metavar="DIR",
+                        help="write files there (--verbose prints the segments too)")  # fmt: skip
     parser.add_argument("--words", action="store_true", help="a line a word with times (txt, tsv)")
     parser.add_argument("--chars", action="store_true",
                         help="times of characters too (json, textgrid)")  # fmt: skip
@@ -405,9 +406,9 @@ def _deliver(
         except MynahError as error:
             return str(error)
         if args.verbose:
-            from mynah.runtime.whisper_style import shown
+            from mynah.runtime.whisper_style import listing
 
-            print(f"{name}:\n{shown(transcript)}" if several else shown(transcript), end="",
+            print(f"{name}:\n{listing(transcript)}" if several else listing(transcript), end="",
                   flush=True)  # fmt: skip
         return None
     if formats[0] == "json" and several:  # a line a recording

@@ -62,7 +62,7 @@ def txt(transcript: Transcript) -> str:
     )
 
 
-def shown(transcript: Transcript) -> str:
+def listing(transcript: Transcript) -> str:
     """Each segment with its times, as whisper prints it while it listens."""
     return "".join(
         f"[{_short(start)} --> {_short(end)}]  {labelled(speaker, plain(text))}\n"
