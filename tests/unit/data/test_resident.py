@@ -129,6 +129,16 @@ def test_another_rhythm(both: Make, known: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
+def test_vocal_tracts_of_other_shapes(both: Make) -> None:
+    straight = both(warp={"width": 0.0})
+    for plain, bent in zip(straight, both(warp={"width": 0.0, "bend": 2.0}), strict=True):
+        for a, b in zip(full(plain.epoch(0)), full(bent.epoch(0)), strict=True):
+            assert torch.equal(a.feat_lens, b.feat_lens)
+            changed = (a.feats - b.feats).abs().amax((1, 2))
+            assert changed.min() > 0.01  # each row, and each in its own way
+            assert len(set(changed.tolist())) == len(changed)
+
+
 def test_noise_that_is_made(
     corpus: Path, both: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
