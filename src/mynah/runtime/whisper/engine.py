@@ -10,6 +10,7 @@ window. An engine may be used from several threads at once, a decoder belongs to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from mynah.config import build
 from mynah.decoding.whisper_prediction import Helpers, HostPrediction, Prediction
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder
+from mynah.runtime.buffers import Buffers
 from mynah.runtime.engine import (
     Array,
     graph_precision,
@@ -173,6 +175,7 @@ class OnnxWhisper:
             for part in ("encoder", "decoder")
         )
         self.helpers = Helpers(threads - 1) if threads > 1 else None
+        self.buffers = Buffers()
         self._embedding = _embedding(folder, f"onnx/embedding.{precision}.npy", dims)
         self._cross = [item for item in self._encoder.get_outputs() if item.name != "output"]
         # whether what is heard is filled up to a round length
@@ -191,7 +194,8 @@ class OnnxWhisper:
         shapes = {item.name: self._shape(item, frames // 2) for item in self._cross}
         out = {"output": np.empty((batch, frames // 2, self.dims.n_audio_state), np.float32)}
         for item in self._cross:
-            out[item.name] = np.empty((batch, *shapes[item.name]), _DTYPES[item.type])
+            shape = batch, *shapes[item.name]
+            out[item.name] = self.buffers.array(shape, _DTYPES[item.type])
         for row in range(batch):
             binding = self._encoder.io_binding()
             _bind_input(binding, "mels", mels[row : row + 1])
@@ -244,6 +248,7 @@ class OnnxTextDecoder:
         self._cross: dict[str, Array] = {}  # (R, ...)
         nothing = len(self._layers), 2, 0, self._shape[0], 0, self._shape[1]
         self._past: Array = np.zeros(nothing, np.float32)  # (L, keys and values, slots, H, C, d)
+        self._block: Array = np.zeros(0, np.uint8)  # where it lies
         self._ids = np.zeros((0, 0), np.int64)  # (slots, P): equal where the pasts of two are
         self._unheard = np.zeros(heard.places, np.float32)
         self._unheard[heard.frames :] = UNHEARD
@@ -345,9 +350,7 @@ class OnnxTextDecoder:
         present = np.unique(rows)
         if 2 * len(present) <= len(self._windows) or not len(self._windows):
             self._windows = present
-            first, last = int(present[0]), int(present[-1]) + 1
-            chosen: Any = slice(first, last) if last - first == len(present) else present
-            self._cross = {name: array[chosen] for name, array in self._heard.cross.items()}
+            self._cross = {n: self._of(array, present) for n, array in self._heard.cross.items()}
         window = np.searchsorted(self._windows, rows)
         counts = np.bincount(window, minlength=len(self._windows))
         order = np.argsort(window, kind="stable")
@@ -360,6 +363,14 @@ class OnnxTextDecoder:
         if not self._length:
             self._ids = np.zeros((self._count, 0), np.int64)
         return np.asarray(slots)
+
+    def _of(self, array: Array, windows: Array) -> Array:
+        """Some windows (ascending) of an array."""
+        first, last = int(windows[0]), int(windows[-1]) + 1
+        if last - first == len(windows):
+            return array[first:last]
+        chosen = self._engine.buffers.array((len(windows), *array.shape[1:]), array.dtype)
+        return np.take(array, windows, axis=0, out=chosen)
 
     def _reorder(self, source: Array) -> None:
         """Slot i takes the past of slot ``source[i]``, as far as they differ.
@@ -384,18 +395,39 @@ class OnnxTextDecoder:
         if needed <= room and self._past.shape[2] == len(self._ids):
             return
         room = min(self._capacity, max(_ROOM, 2 * room, needed)) if needed > room else room
-        self._move(np.arange(len(self._ids)), room)
+        if self._past.shape[2] == len(self._ids) and self._size(len(self._ids), room) <= len(
+            self._block
+        ):
+            self._widen(room)
+        else:
+            self._move(np.arange(len(self._ids)), room)
         self._bind()
 
-    def _move(self, source: Array, room: int) -> None:
-        """To buffers with ``room``, where slot i has the past of slot ``source[i]``."""
+    def _size(self, slots: int, room: int) -> int:
+        """Bytes of a past."""
+        return 4 * math.prod((len(self._layers), 2, slots, room, *self._shape))
+
+    def _laid(self, slots: int, room: int) -> Array:
+        """A past at the beginning of the block."""
         heads, size = self._shape
-        shape = len(self._layers), 2, len(source), heads, room, size
-        past, before = np.zeros(shape, np.float32), self._past
+        numbers = self._block[: self._size(slots, room)].view(np.float32)
+        return numbers.reshape(len(self._layers), 2, slots, heads, room, size)
+
+    def _widen(self, room: int) -> None:
+        """To ``room`` in the same block, which is large enough."""
+        before, self._past = self._past, self._laid(self._past.shape[2], room)
+        parts = [part.reshape(-1, *part.shape[2:]) for part in (before, self._past)]
+        for old, new in reversed(list(zip(*parts, strict=True))):  # none lies on an earlier one
+            new[:, :, : self._length] = old[:, :, : self._length].copy()
+
+    def _move(self, source: Array, room: int) -> None:
+        """To another block with ``room``, where slot i has the past of slot ``source[i]``."""
+        before = self._past
+        self._block = self._engine.buffers.take(self._size(len(source), room))
+        self._past = self._laid(len(source), room)
         if self._length:
             for slot, other in enumerate(source.tolist()):
-                past[:, :, slot, :, : self._length] = before[:, :, other, :, : self._length]
-        self._past = past
+                self._past[:, :, slot, :, : self._length] = before[:, :, other, :, : self._length]
 
     def _bind(self) -> None:
         """Tell the graph where everything lies that stays from one step to the next."""

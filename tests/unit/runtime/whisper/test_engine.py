@@ -97,6 +97,34 @@ def test_beams_that_part_and_meet(engine: Any, reference: Reference) -> None:
             close(engine, ours(given, parents), plain(given, parents))
 
 
+def test_what_lies_in_buffers_does_not_matter(folder: Path) -> None:
+    """A decoder in memory that another has left: of NaN, and large enough to grow within."""
+    given, parents = tokens(6, 2), np.array([1, 1, 2, 3, 5, 5])
+    steps, last = [tokens(6, 1) for _ in range(100)], tokens(3, 1)
+    found = []
+    for size in (0, 1 << 20, 1 << 26):
+        engine: Any = load_whisper_engine(read_model_folder(folder), precision="int8")
+        blocks = [engine.buffers.take(size) for _ in range(12)]
+        for block in blocks:
+            block[:] = 255
+        places = {block.ctypes.data for block in blocks}
+        del blocks, block
+        heard = engine.encode(MELS)
+        step = engine.decoder(heard, [0, 0, 1, 2, 2, 3])
+        step(given)
+        logits = [step(one, parents) for one in steps]
+        logits.append(step(last, np.array([0, 3, 4])))
+        if size == 1 << 26:
+            assert step._past.ctypes.data in places and step._past.shape[4] > 64
+        found.append((logits, step.align(given, [(0, 0)]), heard.cross))
+    for logits, weights, cross in found[1:]:
+        for one, other in zip(logits, found[0][0], strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(weights, found[0][1])
+        for name, array in cross.items():
+            np.testing.assert_array_equal(array, found[0][2][name])
+
+
 def test_windows_in_any_order(engine: Any, reference: Reference) -> None:
     rows = [3, 0, 3]
     ours = engine.decoder(engine.encode(MELS), rows)
