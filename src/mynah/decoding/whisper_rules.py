@@ -16,6 +16,9 @@ from mynah.decoding.units import Floats, Ints
 NEVER = np.float32(-np.inf)
 NO_TIME = 1 << 30  # later than any timestamp
 _LINE = 2048  # numbers that are added at once
+_ROWS = (
+    4  # of which sums are made at once: so few operations that threads are not in each other's way
+)
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,15 @@ def log_sums(values: Floats, best: Floats | None = None) -> Floats:
         best = values.max(axis=1)
     safe = np.where(np.isfinite(best), best, np.float32(0.0))
     sums, size = np.empty(len(values), values.dtype), values.shape[1]
-    some = np.empty((-(-size // _LINE), _LINE), values.dtype)
-    row_values, rest = np.split(some.reshape(-1), [size])
+    some = np.empty((_ROWS, -(-size // _LINE), _LINE), values.dtype)
+    exps, rest = np.split(some.reshape(_ROWS, -1), [size], axis=1)
     rest[:] = 0.0
-    for row, value in enumerate(values):  # a row stays in cache
-        np.subtract(value, safe[row], out=row_values)
-        np.exp(row_values, out=row_values)
-        sums[row] = some.sum(axis=0).sum()  # lines added are faster than numbers
+    for start in range(0, len(values), _ROWS):  # what stays in cache
+        few = values[start : start + _ROWS]
+        kept = exps[: len(few)]
+        np.subtract(few, safe[start : start + _ROWS, None], out=kept)
+        np.exp(kept, out=kept)
+        lines = some[: len(few)].sum(axis=1)  # lines added are faster than numbers
+        sums[start : start + _ROWS] = lines.sum(axis=1)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(sums) + safe)
