@@ -40,7 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "mynah.cli.lexicon",
         "A lexicon of words, and a language model, for a model folder.",
     ),
-    "lm": ("mynah.cli.lm", "Train, prune, convert and measure n-gram language models."),
+    "lm": ("mynah.cli.lm", "Train, mix, prune, convert and measure n-gram language models."),
     "export": ("mynah.cli.export", "A trained model to ONNX, in fp32 and int8."),
     "import": ("mynah.cli.import_", "Bring a checkpoint of another toolkit."),
 }

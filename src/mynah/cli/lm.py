@@ -1,8 +1,9 @@
-"""Train, prune, convert and measure n-gram language models.
+"""Train, mix, prune, convert and measure n-gram language models.
 
     mynah lm train books.txt.xz --out english.ngram --language en --vocab 100000 --prune 1e-8
-    mynah lm ppl english.ngram held-out.txt --language en
-    mynah lm ppl english.ngram held-out.txt --language en --neural my-lm
+    mynah lm mix english.ngram own.ngram --tune own-held-out.txt --language en --out mixed.ngram
+    mynah lm ppl mixed.ngram held-out.txt --language en
+    mynah lm ppl mixed.ngram held-out.txt --language en --neural my-lm
 
 Texts have a sentence a line: plain, .gz, .xz or .zst files, or - for standard input. A model is
 written in our binary format when its name ends in .ngram, else as ARPA, gzipped after .gz; both
@@ -21,6 +22,9 @@ from mynah.cli.common import positive
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mynah.decoding.ngram import NgramModel, Trie
 
 _UNITS = {"K": 10, "M": 20, "G": 30}
@@ -33,8 +37,18 @@ def _packed(args: argparse.Namespace) -> bool:
     return target.endswith(".ngram")
 
 
+def _normalises(args: argparse.Namespace) -> bool:
+    return bool(args.language or args.characters)
+
+
 RULES = (
     company.needs(["share"], "neural"),
+    company.unless(["tune"], "shares"),
+    company.Rule(
+        ("language", "characters"),
+        lambda args: args.action != "mix" or args.tune is not None or not _normalises(args),
+        "needs --tune",
+    ),
     company.Rule(("bits", "mapped"), _packed, "ARPA has none; the name must end in .ngram"),
     company.Rule(
         ("min_count",),
@@ -63,6 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--memory", type=_bytes, default=1 << 30, metavar="SIZE",
                        help="memory for it, as 500M; the rest goes to files (1G)")  # fmt: skip
     train.add_argument("--temp", metavar="DIR", help="folder of those files (the system's)")
+    mix = actions.add_parser("mix", help="the mean of several models as one, as a language of "
+                             "one's own beside a general one")  # fmt: skip
+    mix.add_argument("models", nargs="+", metavar="MODEL", help="two or more")
+    mix.add_argument("--shares", type=float, nargs="+", metavar="P",
+                     help="of each model (equal ones)")  # fmt: skip
+    mix.add_argument("--tune", nargs="+", metavar="TEXT", help="choose the shares "
+                     "that make these texts, which no model knows, most probable")  # fmt: skip
+    _normalised(mix)
+    _out(mix)
     prune = actions.add_parser("prune", help="leave out n-grams that hardly change the model")
     prune.add_argument("model")
     _out(prune)
@@ -84,6 +107,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="a sentence a line; - is stdin")
+    _normalised(parser)
+
+
+def _normalised(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", default="", metavar="CODE",
                         help="normalise as for scoring in this language (as it is)")  # fmt: skip
     parser.add_argument("--characters", action="store_true",
@@ -117,7 +144,7 @@ def _bytes(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Do the action."""
     company.refuse(args, RULES)
-    actions = {"train": _train, "prune": _prune, "ppl": _ppl, "convert": _convert}
+    actions = {"train": _train, "mix": _mix, "prune": _prune, "ppl": _ppl, "convert": _convert}
     code: int = actions[args.action](args)
     return code
 
@@ -168,6 +195,41 @@ def _first_words(path: str) -> list[str]:
     if not words:
         raise InputError(f"{path}: no words")
     return words
+
+
+def _mix(args: argparse.Namespace) -> int:
+    from mynah.decoding.ngram import NgramModel, load_trie
+    from mynah.decoding.ngram.binary import check_bits
+    from mynah.decoding.ngram.mix import fitting_shares, mix
+
+    if len(args.models) < 2:
+        raise ConfigError(f"{args.models[0]}: one model; two or more can be mixed")
+    check_bits(_bits(args))
+    tries = [load_trie(path) for path in args.models]
+    shares = args.shares or [1 / len(tries)] * len(tries)
+    if args.tune:
+        args.texts = args.tune
+        lines = [line.split() for line in sentences(args)]
+        scores = [_scores(NgramModel(trie), lines) for trie in tries]
+        if not len(scores[0]):
+            raise InputError(f"{' '.join(args.tune)}: no text")
+        shares = fitting_shares(scores).tolist()
+    mixed = mix(tries, shares)
+    for path, share in zip(args.models, shares, strict=True):
+        _say(f"{share / sum(shares):.3f} of {path}")
+    _save(mixed, args.out, args)
+    return 0
+
+
+def _scores(model: NgramModel, lines: Iterable[list[str]]) -> npt.NDArray[np.float64]:
+    """Log-probabilities of the words of texts, and of the ends; of a word that the model does not
+    know nothing is left."""
+    import numpy as np
+
+    rows = [[model.vocab.get(word, -1) for word in words] + [model.eos] for words in lines if words]
+    ids = np.array([i for row in rows for i in row], np.int64)
+    scores = model.score_ids(np.where(ids < 0, model.unk, ids), [len(row) for row in rows])
+    return np.where(ids < 0, -np.inf, scores)
 
 
 def _prune(args: argparse.Namespace) -> int:
