@@ -37,18 +37,20 @@ def _packed(args: argparse.Namespace) -> bool:
     return target.endswith(".ngram")
 
 
-def _normalises(args: argparse.Namespace) -> bool:
-    return bool(args.language or args.characters)
+def _of_texts(option: str) -> company.Rule:
+    """Models alone have no texts that ``option`` could act on."""
+    return company.Rule(
+        (option,),
+        lambda args: args.action != "mix" or args.tune is not None or not getattr(args, option),
+        "needs --tune",
+    )
 
 
 RULES = (
     company.needs(["share"], "neural"),
     company.unless(["tune"], "shares"),
-    company.Rule(
-        ("language", "characters"),
-        lambda args: args.action != "mix" or args.tune is not None or not _normalises(args),
-        "needs --tune",
-    ),
+    _of_texts("language"),
+    _of_texts("characters"),
     company.Rule(("bits", "mapped"), _packed, "ARPA has none; the name must end in .ngram"),
     company.Rule(
         ("min_count",),
