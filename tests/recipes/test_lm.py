@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ def test_two_steps_and_two_of_everyday_speech(repository: Path, tmp_path: Path) 
         key: config.model[key] for key in ("dim", "layers", "context")
     }
 
-    shutil.copy(recipes / "everyday.txt", tmp_path)
+    some = (recipes / "everyday.txt").read_text("utf-8").splitlines(keepends=True)[:1000]
+    (tmp_path / "everyday.txt").write_text("".join(some), "utf-8")
     (tmp_path / "read.txt").write_text("one two three\n", "utf-8")
     own = [f'{{ manifest = "{name}.txt", repeat = 2 }}' for name in ("read", "everyday")]
     everyday = read_recipe(
@@ -67,3 +68,10 @@ def test_what_is_watched_is_not_trained_on(repository: Path, recipe: str) -> Non
         assert used(Line(title, 3, ""))
         assert not any(trained(Line(title, 3, "")) for trained in prose)
     assert prose[0](Line("Another book", 3, "")) and not used(Line("Another book", 3, ""))
+
+
+def test_everyday_sentences_are_plain_and_different(repository: Path) -> None:
+    lines = (repository / "recipes" / "english" / "everyday.txt").read_text("utf-8").splitlines()
+    assert len(lines) == len(set(lines)) > 22_000
+    odd = [line for line in lines if not re.fullmatch(r"[A-Za-z ,.?!'-]+", line)]
+    assert not odd, odd[:3]
