@@ -5,6 +5,9 @@
     mynah lm ppl mixed.ngram held-out.txt --language en
     mynah lm ppl mixed.ngram held-out.txt --language en --neural my-lm
 
+Models that are to be small are better pruned by train, which knows how often n-grams were there,
+than after they were mixed.
+
 Texts have a sentence a line: plain, .gz, .xz or .zst files, or - for standard input. A model is
 written in our binary format when its name ends in .ngram, else as ARPA, gzipped after .gz; both
 are read by what they hold, whatever they are called.

@@ -1,4 +1,8 @@
-"""Models mixed into one: a language of its own beside a general one."""
+"""Models mixed into one: a language of its own beside a general one.
+
+What is to be small is better pruned while the parts are trained, by counts, than mixed and pruned
+after, by probabilities (see :func:`mynah.decoding.ngram.prune.prune`).
+"""
 
 from __future__ import annotations
 
