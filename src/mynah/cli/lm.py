@@ -209,6 +209,7 @@ def _mix(args: argparse.Namespace) -> int:
 
     if len(args.models) < 2:
         raise ConfigError(f"{args.models[0]}: one model; two or more can be mixed")
+    common.keep("--out", args.out, args.tune or [])
     check_bits(_bits(args))
     tries = [load_trie(path) for path in args.models]
     shares = args.shares or [1 / len(tries)] * len(tries)

@@ -16,9 +16,7 @@ from mynah.decoding.units import Floats, Ints
 NEVER = np.float32(-np.inf)
 NO_TIME = 1 << 30  # later than any timestamp
 _LINE = 2048  # numbers that are added at once
-_ROWS = (
-    4  # of which sums are made at once: so few operations that threads are not in each other's way
-)
+_ROWS = 4  # are summed at once: with fewer operations threads wait less for one another
 
 
 @dataclass(frozen=True)

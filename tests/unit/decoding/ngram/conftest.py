@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -109,3 +110,21 @@ def grams() -> Callable[[Trie, Sequence[Any]], dict[tuple[str, ...], float]]:
         return found
 
     return table
+
+
+@pytest.fixture(scope="session")
+def as_plain(plain: ModuleType, grams: Callable[..., Any]) -> Callable[[Trie], Any]:
+    """A trie as a plain model."""
+
+    def made(trie: Trie) -> Any:
+        probs = grams(trie, [level.log_probs() for level in trie.levels])
+        weights = grams(trie, [level.log_backoffs() for level in trie.levels[:-1]])
+        return plain.Plain(list(trie.vocab), trie.order, probs, weights)
+
+    return made
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Small texts have warnings that are not looked at."""
+    caplog.set_level(logging.ERROR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import tracemalloc
@@ -23,10 +22,7 @@ from mynah.decoding.ngram.train import TrainOptions, scratch_for, train
 from mynah.decoding.ngram.vocabulary import Encoder
 from mynah.errors import ConfigError, InputError
 
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def probabilities(trained: Any, grams: Callable[..., Any]) -> dict[tuple[str, ...], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,16 +19,7 @@ from mynah.decoding.ngram import load_ngram
 from mynah.decoding.ngram.mix import fitting_shares, mix
 from mynah.errors import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-
-
-def as_plain(plain: ModuleType, grams: Callable[..., Any], trie: Any) -> Any:
-    probs = grams(trie, [level.log_probs() for level in trie.levels])
-    weights = grams(trie, [level.log_backoffs() for level in trie.levels[:-1]])
-    return plain.Plain(list(trie.vocab), trie.order, probs, weights)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def probability(model: Any, gram: tuple[str, ...]) -> float:
@@ -53,7 +43,7 @@ def test_the_mean_of_plain_models(
     plain: ModuleType,
     sentences: Callable[..., Any],
     trained: Callable[..., Any],
-    grams: Callable[..., Any],
+    as_plain: Callable[..., Any],
     block: int,
     seed: int,
     orders: list[int],
@@ -64,8 +54,8 @@ def test_the_mean_of_plain_models(
     shares = [share, 1 - share, 0.5][: len(tries)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        mixed = as_plain(plain, grams, mix(tries, shares))
-    parts = [as_plain(plain, grams, trie) for trie in tries]
+        mixed = as_plain(mix(tries, shares))
+    parts = [as_plain(trie) for trie in tries]
     wanted = {gram for part in parts for gram in part.log_probs}
     assert mixed.log_probs.keys() == wanted
     for gram in wanted - {("<s>",)}:
@@ -138,6 +128,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main([*order, *wrong]) != 0
         assert reason in capsys.readouterr().err
+    assert main(["lm", "mix", *models, "--tune", held, "--out", held]) != 0
+    assert "held.txt" in capsys.readouterr().err and "zebra" in Path(held).read_text()
     (tmp_path / "empty.txt").write_text("\n")
     assert main([*order, "--tune", str(tmp_path / "empty.txt")]) != 0
     assert "no text" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +17,7 @@ import mynah.decoding.ngram.prune as module
 from mynah.decoding.ngram import NgramModel, load_trie, save_ngram
 from mynah.decoding.ngram.prune import chain, context_blocks, prune, reweigh
 
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-
-
-def as_plain(plain: ModuleType, grams: Callable[..., Any], trie: Any) -> Any:
-    probs = grams(trie, [level.log_probs() for level in trie.levels])
-    weights = grams(trie, [level.log_backoffs() for level in trie.levels[:-1]])
-    return plain.Plain(list(trie.vocab), trie.order, probs, weights)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.mark.parametrize("block", [3, 1 << 16])
@@ -44,6 +34,7 @@ def test_equals_plain(
     sentences: Callable[..., Any],
     trained: Callable[..., Any],
     grams: Callable[..., Any],
+    as_plain: Callable[..., Any],
     block: int,
     seed: int,
     order: int,
@@ -56,8 +47,8 @@ def test_equals_plain(
         patch.setattr(module, "BLOCK", block)
         smaller = prune(done.trie, threshold, history=history)
     joint = grams(done.trie, history or chain(done.trie))
-    expected = plain.prune(as_plain(plain, grams, done.trie), threshold, joint)
-    found = as_plain(plain, grams, smaller)
+    expected = plain.prune(as_plain(done.trie), threshold, joint)
+    found = as_plain(smaller)
     assert found.log_probs.keys() == expected.log_probs.keys()
     for context, weight in expected.backoffs.items():
         assert found.backoffs[context] == pytest.approx(weight, abs=1e-5)
