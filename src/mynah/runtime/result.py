@@ -65,7 +65,7 @@ class Decoded:
 class Suspicion:
     """Text that was probably not said; ``removed`` where it is not part of the transcript.
 
-    ``reason`` is ``"no_speech"``, ``"silence_phrase"``, ``"repeated_phrase"`` or
+    ``reason`` is ``"no_speech"``, ``"silence_phrase"``, ``"too_fast"``, ``"repeated_phrase"`` or
     ``"repeated_segment"``.
     """
 

@@ -41,6 +41,7 @@ _LONGEST = 16  # words of a phrase that may come over and over
 _SEGMENTS = 4  # times that a segment, or some in turn, come in a row
 _TOGETHER = 4  # segments that may come in turn
 _NEAR = 0.3  # seconds around speech that may belong to it
+_HASTY, _FASTEST = 4, 15  # words or characters that can be too many, and that a second can have
 _UNITS = re.compile(
     "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u0e00-\u0e7f]|"
     "[^\\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\u0e00-\u0e7f]+"
@@ -68,11 +69,15 @@ def normalised(text: str) -> str:
 
 
 def guarded(
-    segments: Sequence[Segment], options: WhisperOptions, speech: Sequence[Span] | None = None
+    segments: Sequence[Segment],
+    options: WhisperOptions,
+    speech: Sequence[Span] | None = None,
+    seconds: float = math.inf,
 ) -> tuple[list[Segment], list[Suspicion]]:
     """The segments without what was surely not said, and all that was probably not.
 
-    ``speech`` are the stretches that a voice activity detector took for speech, if one was asked.
+    ``speech`` are the stretches that a voice activity detector took for speech, if one was asked;
+    ``seconds`` are those of the recording.
     """
     if options.guards == "off":
         return list(segments), []
@@ -95,6 +100,11 @@ def guarded(
         shorter, gone, certain = _collapsed(segment, options)
         if gone:
             suspect(segment, gone, "repeated_phrase", certain)
+        elif _is_hasty(segment):
+            certain = _is_said_again(segment, collapsed[-1:], seconds)
+            suspect(segment, segment.text, "too_fast", certain)
+            if certain and removes:
+                continue
         collapsed.append(shorter if gone and certain and removes else segment)
     result: list[Segment] = []
     place, texts = 0, [normalised(s.text) or s.text for s in collapsed]
@@ -140,6 +150,18 @@ def _silence(
         return "silence_phrase", True
     weak = decoded.avg_logprob < -0.6 or decoded.no_speech_prob > nobody / 2
     return ("silence_phrase", False) if weak else ("", False)
+
+
+def _is_hasty(segment: Segment) -> bool:
+    """Whether nobody says so much in so little time."""
+    size = len(_UNITS.findall(segment.text))
+    return size >= _HASTY and size > _FASTEST * (segment.end - segment.start + _NEAR)
+
+
+def _is_said_again(segment: Segment, before: Sequence[Segment], seconds: float) -> bool:
+    """Whether a text is part of one before it, or begins where the recording ends."""
+    again = any(normalised(segment.text) in normalised(one.text) for one in before)
+    return again or segment.start >= seconds - _NEAR
 
 
 def _heard(segment: Segment, speech: Sequence[Span]) -> float:

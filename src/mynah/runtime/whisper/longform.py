@@ -34,6 +34,7 @@ from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
 MARGIN = 100  # frames behind what is heard, with a short context
 _ROUND = 100  # frames that a short context is a multiple of
+_REST = 100  # frames behind what was heard that have no short context
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Job:
     run: LongForm
     lane: Lane
     size: int
+
+    @property
+    def context(self) -> int:
+        """Frames that it is encoded in first: what is left at an end is no recording of its own."""
+        is_rest = not self.lane.first and self.size < _REST
+        return WINDOW if is_rest else self.run.context(self.size)
 
 
 @dataclass(eq=False)
@@ -164,9 +171,9 @@ class LongForm:
             self.over = True
         return jobs
 
-    def mels(self, job: Job) -> Array:
-        """What the model hears of a window, (n_mels, frames)."""
-        return self.recording.window(job.lane.seek, job.size, self.context(job.size))
+    def mels(self, job: Job, context: int) -> Array:
+        """What the model hears of a window, (n_mels, context)."""
+        return self.recording.window(job.lane.seek, job.size, context)
 
     def _fill(self, width: int) -> None:
         while self.open < width:

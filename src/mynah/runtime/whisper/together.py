@@ -6,7 +6,7 @@ Each goes its own way and gives what it would give alone; what fails of one spoi
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mynah.errors import MynahError
 from mynah.runtime.whisper.engine import Heard
 from mynah.runtime.whisper.language import Probabilities, language_probabilities
 from mynah.runtime.whisper.longform import Job, Lane, LongForm
+from mynah.runtime.whisper.recording import WINDOW
 from mynah.runtime.whisper.window import Found
 
 
@@ -57,31 +58,55 @@ class Together:
 
 
 def _decode(jobs: Sequence[Job], runs: Sequence[LongForm]) -> None:
-    """Decode windows of ``runs``; those of the same length are encoded at once."""
-    groups: dict[int, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.run.context(job.size), []).append(job)
-    parts: list[tuple[list[Job], Heard]] = []
-    for group in groups.values():
-        mels, kept = [], []
-        for job in group:
-            with job.run.blamed():
-                mels.append(job.run.mels(job))
-                kept.append(job)
-        if kept:
-            parts.append((kept, kept[0].run.model.engine.encode(np.stack(mels))))
+    """Decode windows of ``runs``; those of the same length are encoded at once.
+
+    What a short context does not say to be trusted is encoded anew in the whole one."""
+    parts = _encoded(jobs, [job.context for job in jobs])
     _find_languages(parts, runs)
-    for group, heard in parts:
-        well = [row for row, job in enumerate(group) if not job.run.over]
-        results = _results(group, heard, well)
-        for run in runs:
-            few, rows = _of(run, group)
-            if few and not run.over:
-                with run.blamed():
-                    run.take(few, rows, heard, [results[row] for row in rows])
+    doubtful = [job for group, heard in parts for job in _take(group, heard, runs)]
+    for group, heard in _encoded(doubtful, [WINDOW] * len(doubtful)):
+        _take(group, heard, runs)
     for run in runs:
         if not run.over:
             run.settle()
+
+
+def _encoded(jobs: Sequence[Job], contexts: Sequence[int]) -> list[tuple[list[Job], Heard]]:
+    """Windows, each encoded in as many frames as ``contexts`` says."""
+    groups: dict[int, list[Job]] = {}
+    for job, context in zip(jobs, contexts, strict=True):
+        groups.setdefault(context, []).append(job)
+    parts: list[tuple[list[Job], Heard]] = []
+    for context, group in groups.items():
+        mels, kept = [], []
+        for job in group:
+            with job.run.blamed():
+                mels.append(job.run.mels(job, context))
+                kept.append(job)
+        if kept:
+            parts.append((kept, kept[0].run.model.engine.encode(np.stack(mels))))
+    return parts
+
+
+def _take(group: Sequence[Job], heard: Heard, runs: Sequence[LongForm]) -> list[Job]:
+    """Decode a group, and go on after its windows but those given back, whose context is short and
+    whose text is not to be trusted."""
+    results = _results(group, heard, [row for row, job in enumerate(group) if not job.run.over])
+    short = 2 * heard.frames < WINDOW
+    doubtful = {row for row, found in results.items() if short and _is_doubtful(group[row], found)}
+    for run in runs:
+        few, rows = _of(run, group)
+        trusted = [(job, row) for job, row in zip(few, rows, strict=True) if row not in doubtful]
+        if trusted and not run.over:
+            with run.blamed():
+                some = [row for _, row in trusted]
+                run.take([job for job, _ in trusted], some, heard, [results[row] for row in some])
+    return [group[row] for row in sorted(doubtful)]
+
+
+def _is_doubtful(job: Job, found: Found) -> bool:
+    """Whether what a short context gave is not to be trusted, as text or as silence."""
+    return found.failed or job.run.decoder.is_silent(found)
 
 
 def _find_languages(parts: Sequence[tuple[list[Job], Heard]], runs: Sequence[LongForm]) -> None:
@@ -128,13 +153,16 @@ def _results(group: Sequence[Job], heard: Heard, rows: Sequence[int]) -> dict[in
     if not rows:
         return {}
     asked = [group[row].run.asked(group[row].lane) for row in rows]
-    decoder = group[rows[0]].run.decoder
+    decode: Callable[..., list[Found]] = group[rows[0]].run.decoder
+    if 2 * heard.frames < WINDOW:
+        sizes = [group[row].size for row in rows]
+        decode = functools.partial(group[rows[0]].run.decoder.once, sizes=sizes)
     if len(rows) == 1:
         with group[rows[0]].run.blamed():
-            return {rows[0]: decoder(heard, rows, asked)[0]}
+            return {rows[0]: decode(heard, rows, asked)[0]}
         return {}
     try:
-        return dict(zip(rows, decoder(heard, rows, asked), strict=True))
+        return dict(zip(rows, decode(heard, rows, asked), strict=True))
     except MynahError:
         apart = [_results(group, heard, [row]) for row in rows]
         return {row: found for one in apart for row, found in one.items()}

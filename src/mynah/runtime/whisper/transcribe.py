@@ -246,7 +246,7 @@ def _transcript(model: WhisperModel, run: LongForm, seconds: float, planned: Pla
         for piece in window.pieces
         if piece.text.strip()
     ]
-    kept, suspected = guarded(segments, run.options, speech)
+    kept, suspected = guarded(segments, run.options, speech, seconds)
     for _, pieces in run.dropped:  # the silence around them said so
         suspected += [
             Suspicion(piece.text.strip(), piece.start, piece.end, "no_speech", True)

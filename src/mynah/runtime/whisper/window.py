@@ -14,10 +14,17 @@ from mynah.decoding.whisper_rules import Rules
 from mynah.decoding.whisper_search import Text, beam_search, best_text, sample
 from mynah.runtime.engine import Array
 from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.recording import FRAMES
 from mynah.text.whisper_tokenizer import TIME_STEP, WhisperTokenizer
 
 if TYPE_CHECKING:
     from mynah.runtime.whisper.engine import Heard, WhisperEngine
+
+# Tokens that a short context may give, and more for each of its seconds: no language is spoken so
+# fast, and a text that goes round in circles is soon there.
+_SAID, _SAID_A_SECOND = 20, 25
+_TWICE = 5  # tokens that make a short context doubtful when they come again
+_LATE = 10  # frames before the end of what is heard; nothing begins so late
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,21 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data))
 
 
+def wanders(tokens: Sequence[int], size: int, longest: int, timestamp_begin: int) -> bool:
+    """Whether a text of ``size`` frames does not end within ``longest`` tokens, begins a segment
+    behind them, or says something twice."""
+    behind, text = False, []
+    for token in tokens:
+        if token >= timestamp_begin:
+            behind = 2 * (token - timestamp_begin) > size - _LATE
+        elif behind:
+            return True
+        else:
+            text.append(token)
+    said = [tuple(text[n : n + _TWICE]) for n in range(len(text) - _TWICE + 1)]
+    return len(tokens) >= longest or len(set(said)) < len(said)
+
+
 @dataclass(frozen=True)
 class _Try:
     """Windows that are decoded at a temperature, the ``number``-th that is tried."""
@@ -75,6 +97,7 @@ class _Try:
     asked: Sequence[Asked]  # one a window
     temperature: float
     number: int
+    longest: int | None = None  # tokens of a text
 
     def of(self, chosen: Sequence[int]) -> _Try:
         """Of some of the windows alone."""
@@ -107,6 +130,20 @@ class WindowDecoder:
             no_repeat_ngram=options.no_repeat_ngram_size,
         )
         object.__setattr__(self, "rules", rules)
+
+    def once(
+        self, heard: Heard, rows: Sequence[int], asked: Sequence[Asked], sizes: Sequence[int]
+    ) -> list[Found]:
+        """The text of each window of ``sizes`` frames at the first temperature, for windows that
+        were encoded in a short context, which asks for more doubt: a text fails that goes on
+        behind what is heard, too, or says something twice, or does not end."""
+        longest = _SAID + round(_SAID_A_SECOND * heard.frames * 2 / FRAMES)
+        first = _Try(heard, rows, asked, self.options.temperatures[0], 0, longest)
+        found, begin = self._decode(first), self.tokenizer.special.timestamp_begin
+        return [
+            replace(one, failed=one.failed or wanders(one.tokens, size, longest, begin))
+            for one, size in zip(found, sizes, strict=True)
+        ]
 
     def __call__(self, heard: Heard, rows: Sequence[int], asked: Sequence[Asked]) -> list[Found]:
         """The text of each window, which is a row of ``heard``; windows whose text is not to be
@@ -159,6 +196,7 @@ class WindowDecoder:
         given = np.array([one.given for one in asked], np.int64).reshape(len(asked), -1)
         used = head.shape[1] + rest.shape[1]
         limit = max(min(options.max_new_tokens or room // 2, room + 1 - used), 1)
+        limit = min(limit, windows.longest or limit)
 
         def after(tokens: Array, parents: Array) -> Prediction:
             return step.predict(tokens[:, None], parents)

@@ -56,6 +56,28 @@ def test_phrases_of_silence(decoded: Decoded, reported: int, removed: int, text:
     assert len(kept) == 1 - removed
 
 
+SQUIRES = "There is a great troop of people not far off."
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "removed"),
+    [
+        (SQUIRES, 4.0, 4.1, True),  # again, in a tenth of a second
+        ("not far off the people say so", 4.0, 4.0, False),  # perhaps its times are wrong
+        ("not far off the people say so", 9.9, 10.0, True),  # where the recording ends
+        ("一大群人正在走来", 9.9, 10.0, True),
+        (SQUIRES, 4.0, 7.0, None),  # again, as one says it
+        ("That is it.", 9.9, 10.0, None),
+    ],
+)
+def test_more_than_can_be_said(text: str, start: float, end: float, removed: bool | None) -> None:
+    said = [segment(SQUIRES, 0, 4), segment(text, start, end)]
+    kept, suspected = guarded(said, WhisperOptions(), seconds=10.0)
+    assert kept == (said[:1] if removed else said)
+    wanted = [] if removed is None else [(text, "too_fast", removed)]
+    assert [(s.text, s.reason, s.removed) for s in suspected] == wanted
+
+
 def test_the_longest_loop_is_found() -> None:
     assert find_loop(["a", "b", "c", "a", "b", "c", "a", "b", "c", "a", "b", "c", "d"]) == Loop(
         0, 3, 4

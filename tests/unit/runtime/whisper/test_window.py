@@ -15,7 +15,7 @@ from tests.whisper_reference import DIMS
 
 from mynah.decoding.whisper_prediction import HostPrediction
 from mynah.runtime.whisper.options import WhisperOptions
-from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
+from mynah.runtime.whisper.window import Asked, Found, WindowDecoder, wanders
 
 Array = npt.NDArray[Any]
 
@@ -110,3 +110,18 @@ def test_each_try_draws_anew() -> None:
     first, second = engine.read
     assert first != second
     assert again.read == engine.read
+
+
+@pytest.mark.parametrize(
+    ("tokens", "so"),
+    [
+        ([100, 1, 2, 3, 4, 5, 150], False),  # times are 100 and more, 0.02 s each
+        ([100, 1, 2, 3, 120, 120, 4, 5, 6, 150], False),
+        ([100, 1, 2, 3, 146, 146, 4, 150], True),  # a segment where nothing is left to hear
+        ([100, 1, 2, 3, 4, 5, 120, 120, 1, 2, 3, 4, 5, 140], True),  # the same again
+        ([100, 1, 2, 3, 4, 120, 120, 1, 2, 3, 4, 140], False),
+        ([100, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], True),  # no end
+    ],
+)
+def test_texts_of_a_short_context_that_wander(tokens: list[int], so: bool) -> None:
+    assert wanders(tokens, size=100, longest=16, timestamp_begin=100) is so
