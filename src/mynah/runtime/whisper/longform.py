@@ -60,10 +60,12 @@ class WordTimes(Protocol):
 
 @dataclass
 class Lane:
-    """The way through one region. What is found waits in ``done`` until its turn comes."""
+    """The way through one region. What is found waits in ``done`` until its turn comes; what is
+    left in the end is not heard where it has less than ``least`` frames."""
 
     region: Region
     seek: int
+    least: int = 0
     language: str | None = None
     last_speech: float = 0.0
     first: bool = True
@@ -72,8 +74,9 @@ class Lane:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to decode."""
-        return self.region.closed and self.seek >= self.region.stop
+        """Whether there is nothing left to decode, or too little to say anything in."""
+        left = self.region.stop - self.seek
+        return self.region.closed and (left <= 0 or (left < self.least and not self.first))
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ class LongForm:
             region = self.regions.next(self.recording, min(seeks, default=math.inf))
             if region is None:
                 return
-            self._lanes.append(Lane(region, region.start, last_speech=self._last_speech))
+            least, last = self.regions.least, self._last_speech
+            self._lanes.append(Lane(region, region.start, least, last_speech=last))
 
     def settle(self) -> None:
         """Take the windows whose turn has come."""

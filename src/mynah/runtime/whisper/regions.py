@@ -16,13 +16,23 @@ from mynah.runtime.voice import Detector
 from mynah.runtime.whisper.recording import FRAMES, Recording
 
 JOIN = 2.0  # seconds; stretches of speech with a shorter pause between are heard together
+LEAST = 10  # frames
 PAD = 0.2  # seconds around speech, where they are free
 _LONGEST = 600 * FRAMES  # frames of speech without a pause that are heard together
 _SEARCH = 8 * FRAMES  # the last frames of a piece, in which the cut is sought
 _QUIET = 30  # frames over which loudness is taken
 _HOP = 160  # samples of a frame
+# Regions of a recording before they get longer, and how much. What is begun and not ended at the
+# end of a region is a window of its own, so the fewer the better; but the first are all there is of
+# a short recording, and are heard side by side.
+_FIRST, _LONGER = 8, 4
 
 Stretch = tuple[int, int]  # frames
+
+
+def longest_of(number: int, longest: float) -> float:
+    """Frames of the ``number``-th region at most, where those of the first are ``longest``."""
+    return longest * (1 if number < _FIRST else _LONGER)
 
 
 class Source(Protocol):
@@ -53,12 +63,13 @@ class Everything:
 
 
 class Pieces:
-    """All there is, cut where it is quietest within the last seconds of the longest piece."""
+    """All there is, cut where it is quietest within the last seconds of the longest piece, which
+    has ``longest`` frames, or later ones more, if they grow."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, grows: bool = False) -> None:
         self.found: list[Stretch] = []
         self.settled: float = 0
-        self._longest = longest
+        self._first, self._grows, self._count = longest, grows, 0
         self._rest = np.zeros(0, np.float32)
         self._loudness = np.zeros(0, np.float32)  # of frames from ``settled`` on
 
@@ -76,8 +87,13 @@ class Pieces:
                 self._cut(len(self._loudness))
             self.settled = math.inf
 
+    @property
+    def _longest(self) -> int:
+        return int(longest_of(self._count, self._first)) if self._grows else self._first
+
     def _cut(self, count: int) -> None:
         start = int(self.settled)
+        self._count += 1
         self.found.append((start, start + count))
         self.settled, self._loudness = start + count, self._loudness[count:]
 
@@ -132,10 +148,13 @@ class Regions:
     """The regions of a recording, in order of time.
 
     Stretches with a pause below ``join`` frames between share a region of at most ``longest``
-    frames; what is not divided by a pause at all stays together. ``clips`` are seconds of starts
-    and ends; nothing else is heard, and no region goes beyond one.
+    frames, later ones of more where they grow (:func:`longest_of`); what is not divided by a pause
+    at all stays together. ``clips`` are seconds of starts and ends; nothing else is heard, and no
+    region goes beyond one.
 
     Attributes:
+        least: frames of the end of a region in which nothing new is heard, if they are all that is
+            left of it: no word is so short.
         spoken: the stretches that the source found so far, in seconds.
     """
 
@@ -147,7 +166,10 @@ class Regions:
         join: float = JOIN * FRAMES,
         longest: float = math.inf,
         pad: int = int(PAD * FRAMES),
+        least: int = LEAST,
+        grows: bool = False,
     ) -> None:
+        self.least, self._grows = least, grows
         points: list[float] = [round(seconds * FRAMES) for seconds in clips] or [0]
         points += [math.inf] * (len(points) % 2)
         self._clips = list(zip(points[::2], points[1::2], strict=True))
@@ -211,7 +233,8 @@ class Regions:
     def _extend(self, region: Region, recording: Recording) -> None:
         (start, stop), clip = self._waiting[0]
         whole = start == region.spoken  # no pause between
-        longest = max(self._longest, _LONGEST) if whole else self._longest
+        most = longest_of(region.number, self._longest) if self._grows else self._longest
+        longest = max(most, _LONGEST) if whole else most
         fits = start - region.spoken < self._join and stop - region.start <= longest
         if clip[1] != region.clip or not fits:
             self._close(region, min(region.spoken + self._pad, start), recording)

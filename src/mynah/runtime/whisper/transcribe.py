@@ -183,14 +183,15 @@ def _regions(model: WhisperModel, planned: Planned) -> Regions:
     """What of a recording is heard, in what pieces."""
     options = planned.options
     clips, chunk = options.clip_timestamps, round(options.chunk_length * FRAMES)
+    grows = not options.without_timestamps  # where times say how far a window was heard
     if planned.detector is not None:
         speech = planned.speech or SegmentOptions()
         source = Speech(model.rate, planned.detector, speech)
         longest = float(chunk) if options.batched else math.inf
-        return Regions(source, clips, join=JOIN * FRAMES, longest=longest)
+        return Regions(source, clips, join=JOIN * FRAMES, longest=longest, grows=grows)
     if options.batched:
-        return Regions(Pieces(chunk), clips, join=0, pad=0)
-    return Regions(Everything(), clips, pad=0)
+        return Regions(Pieces(chunk, grows), clips, join=0, pad=0)
+    return Regions(Everything(), clips, pad=0, least=0)  # as the original does
 
 
 def _word_times(model: WhisperModel, options: WhisperOptions) -> WordTimes | None:

@@ -11,6 +11,7 @@ from tests.whisper_plain import TOKENIZER, Scripted, blocks, sound
 from mynah.audio.features import make_frontend
 from mynah.audio.segments import SegmentOptions
 from mynah.runtime.whisper.config import WhisperDims
+from mynah.runtime.whisper.longform import Lane
 from mynah.runtime.whisper.options import WhisperOptions
 from mynah.runtime.whisper.prompts import History, fixed_prompts
 from mynah.runtime.whisper.recording import Recording
@@ -127,6 +128,30 @@ def test_speech_in_windows_that_are_cut_in_pauses() -> None:
         assert start - 0.5 <= region.start / 100 <= start - 0.1
         assert end + 0.1 <= region.stop / 100 <= end + 0.5
         assert region.stop - region.start <= 3000
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_later_regions_may_be_longer(grows: bool) -> None:
+    samples = spoken(*((n, n + 1.4) for n in range(1, 150, 2)), seconds=152)
+    found = regions_of(
+        Regions(Speech(16_000, Scripted(), SegmentOptions()), longest=600, grows=grows), samples
+    )
+    sizes = [r.stop - r.start for r in found]
+    assert max(sizes[:8]) <= 640  # with what is around speech
+    assert (max(sizes[8:]) > 2000) == grows
+    pieces = regions_of(Regions(Pieces(600, grows), join=0, pad=0), samples)
+    sizes = [r.stop - r.start for r in pieces]
+    assert max(sizes[:8]) <= 640  # with what is around speech
+    assert 1600 < max(sizes[8:]) <= 2400 if grows else max(sizes) <= 600
+    assert (pieces[0].start, pieces[-1].stop) == (0, 15_200)
+
+
+def test_what_is_left_is_too_little_to_be_heard() -> None:
+    def over(seek: int, first: bool = False) -> bool:
+        return Lane(Region(0, 0, 3000, 1e9, closed=True), seek, least=10, first=first).over
+
+    assert (over(2989), over(2990), over(2991), over(3000)) == (False, False, True, True)
+    assert not over(2991, first=True)
 
 
 def test_one_after_the_other_regions_have_any_length() -> None:
