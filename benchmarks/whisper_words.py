@@ -5,10 +5,11 @@
 CHECKPOINT is a folder of CTranslate2's (``model.bin``, ``config.json``, ``tokenizer.json``), which
 faster-whisper reads as it is and ours by ``mynah import whisper``. DATA are manifests, or folders
 with a ``manifest.tsv``; of each every so-manieth clip is heard (``--clips 0``: all), by a beam of 5
-with the fall-backs of temperature, voice activity detection off (batched: on, as they do by default), the
-language given, one thread and a process of its own a side. Errors are counted in scoring form (case and punctuation aside; digits
-and abbreviations as they are written, which costs all sides alike). Beside them: how many texts are
-the very ones of faster-whisper in float32, and CPU seconds.
+with the fall-backs of temperature, voice activity detection off (batched: on, as they do by
+default), the language given, one thread and a process of its own a side. Errors are counted in
+scoring form (case and punctuation aside; digits and abbreviations as they are written, which costs
+all sides alike). Beside them: how many texts are the very ones of faster-whisper in float32, and
+CPU seconds.
 """
 
 from __future__ import annotations

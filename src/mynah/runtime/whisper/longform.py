@@ -34,6 +34,7 @@ from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
 MARGIN = 100  # frames behind what is heard, with a short context
 _ROUND = 100  # frames that a short context is a multiple of
+_OTHER = 100  # frames of speech behind a text, which may be in another language
 _REST = 100  # frames behind what was heard that have no short context
 
 
@@ -225,6 +226,10 @@ class LongForm:
                 lane.seek += size
                 continue
             pieces, seek, nothing_after = cut(found, lane.seek, size, self.model.tokenizer)
+            if nothing_after and self.options.multilingual and pieces:
+                said = round(pieces[-1].end * FRAMES)
+                if self.regions.speech_within(said, lane.seek + size) >= _OTHER:
+                    seek, nothing_after = said, False
             language = lane.language or ""
             window = Window(lane.seek, size, found, pieces, language, lane.last_speech)
             spoken.append((row, job, window, seek, nothing_after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -192,6 +193,15 @@ class Regions:
                 if low < high:
                     self._waiting.append(((int(low), int(high)), clip))
         self._source.found.clear()
+
+    def speech_within(self, start: float, stop: float) -> float:
+        """Frames from ``start`` to ``stop`` that a voice activity detector takes for speech; 0
+        where none was asked."""
+        if not isinstance(self._source, Speech):
+            return 0.0
+        spans = ((a * FRAMES, b * FRAMES) for a, b in reversed(self.spoken))
+        after = itertools.takewhile(lambda span: span[1] > start, spans)
+        return sum(max(min(stop, b) - max(start, a), 0.0) for a, b in after)
 
     def next(self, recording: Recording, keep: float = math.inf) -> Region | None:
         """The next region, once the one before it is closed; ``None`` at the end. Of what comes

@@ -24,8 +24,8 @@ from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
 from mynah.runtime.whisper.longform import Window
 from mynah.runtime.whisper.model import WhisperModel
-from mynah.runtime.whisper.transcribe import transcribe
-from mynah.runtime.whisper.window import WindowDecoder
+from mynah.runtime.whisper.transcribe import make_run, transcribe
+from mynah.runtime.whisper.window import Found, WindowDecoder
 
 MODEL = plain_model()
 SHORT = {"max_new_tokens": 9}
@@ -101,6 +101,32 @@ def test_what_is_decoded_beside_a_window_does_not_matter(values: dict[str, Any])
     assert found[0] == found[1] == found[2]
     assert len(found[0]) >= 4
     assert [one[0] for one in found[0]] == sorted(one[0] for one in found[0])
+
+
+@pytest.mark.parametrize(
+    ("multilingual", "vad", "end", "left"),
+    [
+        (True, True, 300, True),  # four seconds of speech are behind the text
+        (True, True, 690, False),  # a third of one
+        (True, False, 300, False),  # nobody knows whether they are speech
+        (False, True, 300, False),  # they were in this language
+    ],
+)
+def test_speech_behind_a_text_may_be_in_another_language(
+    multilingual: bool, vad: bool, end: int, left: bool
+) -> None:
+    """Where the language is detected anew, what a window leaves unsaid is heard once more."""
+    planned = asked(None, Scripted() if vad else None, multilingual=multilingual)
+    run = make_run(MODEL, planned, blocks(talk((0.5, 7.5), (20, 24), seconds=30)))
+    (job,) = run.jobs(1)
+    heard = MODEL.engine.encode(run.mels(job, 3000)[None])
+    job.lane.language = "en"
+    begin = TOKENIZER.special.timestamp_begin
+    tokens = (begin, *TOKENIZER.encode("the cat"), begin + end // 2)
+    found = Found(tokens, (-0.1,) * len(tokens), "the cat", 0.0, -0.1, 1.0, 0.0)
+    start = job.lane.seek
+    run.take([job], [0], heard, [found])
+    assert job.lane.seek == start + (end if left else job.size)
 
 
 def test_batches_hear_all_that_is_spoken_once() -> None:
