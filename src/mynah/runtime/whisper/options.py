@@ -73,8 +73,9 @@ class WhisperOptions:
         batch_size: windows that are decoded at once: of several recordings, and with ``batched``
             of each.
         chunk_length: of a window.
-        short_context: whether a short window is encoded with a margin instead of 30 seconds.
-            Faster, and not what the model was trained for.
+        short_context: whether a short window is encoded with a margin instead of 30 seconds, and
+            in 30 seconds where its text is not to be trusted. Faster, and not what the model was
+            trained for.
         seed: of the sampling, with the window's place: a window's samples are always the same.
         guards: what is done with text that was probably not said (loops, phrases of silence): taken
             out where it is certain and reported, only reported, or not looked for.
