@@ -304,6 +304,16 @@ def test_a_text_of_a_short_context_that_is_not_to_be_trusted_is_heard_in_the_who
     assert found.segments[0].decoded == whole.segments[0].decoded
 
 
+def test_what_is_left_at_an_end_has_no_short_context() -> None:
+    run = make_run(MODEL, asked(short_context=True), blocks(sound(4)))
+    (job,) = run.jobs(1)
+    assert job.context == 500
+    assert dataclasses.replace(job, size=60).context == 200  # a short recording
+    job.lane.first = False
+    assert dataclasses.replace(job, size=60).context == 3000
+    assert dataclasses.replace(job, size=100).context == 200
+
+
 def test_silence_of_a_short_context_is_heard_in_the_whole() -> None:
     frames, found = contexts(plain_model(), 4.2, no_speech_threshold=0.0, logprob_threshold=None)
     assert frames == [600, 3000]
