@@ -45,7 +45,9 @@ SIDES = (
     "ours int8, short context",
     REFERENCE,
     "faster-whisper int8",
+    "ours int8, speech detected",
     "ours int8, batched",
+    "ours int8, batched, without timestamps",
     "faster-whisper int8, batched",
     "openai-whisper fp32",
 )
@@ -72,8 +74,13 @@ def ours(folder: Path, side: str, language: str) -> Hear:
 
     precision: Any = "int8" if "int8" in side else "fp32"
     recognizer = mynah.load(folder, threads=1, precision=precision)
-    options = WhisperOptions(short_context="short" in side, batched="batched" in side)
-    request = Request(language=language, whisper=options, vad="batched" in side, words=False)
+    options = WhisperOptions(
+        short_context="short" in side,
+        batched="batched" in side,
+        without_timestamps="without" in side,
+    )
+    vad = "batched" in side or "detected" in side
+    request = Request(language=language, whisper=options, vad=vad, words=False)
     return lambda sound: recognizer.transcribe(sound, request=request).text
 
 

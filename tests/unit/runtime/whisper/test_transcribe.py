@@ -129,6 +129,39 @@ def test_speech_behind_a_text_may_be_in_another_language(
     assert job.lane.seek == start + (end if left else job.size)
 
 
+@pytest.mark.parametrize("vad", [True, False])
+@pytest.mark.parametrize("timed", [True, False])
+def test_stretches_grow_where_times_say_how_far_they_were_heard(vad: bool, timed: bool) -> None:
+    spoken = talk(*((n, n + 1.4) for n in range(1, 100, 2)), seconds=102)
+    planned = asked("en", Scripted() if vad else None, batched=True, chunk_length=6.0,
+                    without_timestamps=not timed)  # fmt: skip
+    run, sizes = make_run(MODEL, planned, blocks(spoken)), []
+    while (region := run.regions.next(run.recording)) is not None:
+        run.regions.reach(region, np.inf, run.recording)
+        sizes.append(region.stop - region.start)
+    assert max(sizes[:8]) <= 640
+    assert (max(sizes[8:]) > 1200) == timed
+
+
+def test_only_the_original_hears_the_last_moment() -> None:
+    def least(vad: bool) -> int:
+        run = make_run(MODEL, asked("en", Scripted() if vad else None), blocks(TALK))
+        return run.jobs(1)[0].lane.least
+
+    assert (least(vad=True), least(vad=False)) == (10, 0)
+
+
+def test_text_where_the_recording_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, text = TOKENIZER.special.timestamp_begin, "the cat sat on the mat and the dog"
+    first = (begin, *TOKENIZER.encode("a bird"), begin + 395)
+    tokens = (*first, begin + 395, *TOKENIZER.encode(text), begin + 398)
+    found = Found(tokens, (-0.1,) * len(tokens), text, 0.0, -0.1, 1.0, 0.0)
+    monkeypatch.setattr(WindowDecoder, "__call__", lambda *_: [found])
+    assert heard(sound(8)).text == f"a bird {text}"
+    guarded = heard(sound(8), guards="remove")
+    assert (guarded.text, [one.reason for one in guarded.suspected]) == ("a bird", ["too_fast"])
+
+
 def test_batches_hear_all_that_is_spoken_once() -> None:
     run, windows = decoded(MODEL, asked(detector=Scripted(), batched=True, **SHORT), TALK)
     assert not run.dropped
@@ -315,7 +348,8 @@ def test_what_is_left_at_an_end_has_no_short_context() -> None:
 
 
 def test_silence_of_a_short_context_is_heard_in_the_whole() -> None:
-    frames, found = contexts(plain_model(), 4.2, no_speech_threshold=0.0, logprob_threshold=None)
+    silent = {"no_speech_threshold": 0.0, "logprob_threshold": None, "max_new_tokens": 4}
+    frames, found = contexts(plain_model(), 4.2, **silent)
     assert frames == [600, 3000]
     assert found.status == "no_speech"
 
