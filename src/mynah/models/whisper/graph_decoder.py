@@ -40,9 +40,6 @@ _FINE = 254  # steps of the second part of a weight in one step of the first
 _EMBEDDING = "decoder.token_embedding.weight"
 _END = np.iinfo(np.int64).max
 _SOME = 4096  # vectors that are made int8 at once
-# from this width on, logits are products as an encoder's: as fast for a row, whose time is that of
-# reading the table, and faster for forty
-_WIDE = 512
 
 
 @dataclass
@@ -221,9 +218,7 @@ def _logits(maker: _Decoder, h: str) -> None:
     end = graph.constant("end", np.array([_END], np.int64))
     axis = graph.constant("token_axis", np.array([1], np.int64))
     h = node("Slice", [h, "keep", end, axis], "kept")
-    if parts.int8 and maker.dims.n_text_state < _WIDE:
-        parts.product(h, "logits", [_EMBEDDING])
-    elif parts.int8:
+    if parts.int8:  # by rows, whose operators are few beside what reading the table takes
         parts.rows_product(h, "logits", *parts.matrix("logits", [_EMBEDDING]))
     else:
         table = parts.tensor(_EMBEDDING)

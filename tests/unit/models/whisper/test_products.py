@@ -9,7 +9,6 @@ import pytest
 from tests import whisper_files as files
 
 from mynah.model_folder import read_model_folder
-from mynah.models.whisper import graph_decoder
 from mynah.models.whisper.convert import import_whisper
 from mynah.models.whisper.graph_parts import Parts
 from mynah.runtime.engine import open_session
@@ -48,11 +47,7 @@ def test_a_product(tmp_path: Path, inputs: int, int8: bool, many: bool) -> None:
         np.testing.assert_allclose(alone, plain[:count], atol=1e-4)
 
 
-@pytest.mark.parametrize("wide", [1, 1 << 20])
-def test_logits_of_wide_and_of_narrow_models(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: int
-) -> None:
-    monkeypatch.setattr(graph_decoder, "_WIDE", wide)
+def test_logits_in_int8(tmp_path: Path) -> None:
     folder = files.write_huggingface(tmp_path / "hf", files.random_tensors())
     out = read_model_folder(import_whisper(folder, tmp_path / "out", precision="both"))
     mels = (
@@ -66,5 +61,3 @@ def test_logits_of_wide_and_of_narrow_models(
         decoder = engine.decoder(engine.encode(mels), [0])
         found[precision] = decoder(np.array([[1, 5, 9]]), every=True)
     np.testing.assert_allclose(found["int8"], found["fp32"], atol=0.1 * found["fp32"].std())
-    kinds = (out.path / "onnx" / "decoder.int8.onnx").read_bytes()
-    assert (b"logits.blocks" in kinds) == (wide > 1) and (b"logits.int8" in kinds) == (wide == 1)
