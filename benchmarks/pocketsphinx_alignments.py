@@ -51,9 +51,14 @@ class Aligner:
 
     def __call__(self, sound: npt.NDArray[np.int16], text: str) -> str:
         """The cell of a recording, empty if its words cannot be found in it."""
+        return " ".join(self._cell(name, n) for name, n in self.words(sound, text) if n > 0)
+
+    def words(self, sound: npt.NDArray[np.int16], text: str) -> list[tuple[str, int]]:
+        """Words (after ``PREFIX``) and pauses of a recording, one after the other, and how many
+        frames of 10 ms each has; none if the words cannot be found in it."""
         words = normalize_for_scoring(text).split()
         if not all(self._learn(word) for word in words):
-            return ""
+            return []
         try:
             self.decoder.set_align_text(" ".join(PREFIX + word for word in words))
             self.decoder.start_utt()
@@ -62,10 +67,8 @@ class Aligner:
             found = [(s.word, s.end_frame - s.start_frame + 1) for s in self.decoder.seg()]
         except (RuntimeError, TypeError):  # no way through the words; it cannot be used again
             self._renew()
-            return ""
-        if sum(name.startswith(PREFIX) for name, _ in found) != len(words):
-            return ""
-        return " ".join(self._cell(name, frames) for name, frames in found if frames > 0)
+            return []
+        return found if sum(n.startswith(PREFIX) for n, _ in found) == len(words) else []
 
     def _learn(self, word: str) -> bool:
         if word not in self.known:

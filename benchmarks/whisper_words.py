@@ -8,8 +8,8 @@ with a ``manifest.tsv``; of each every so-manieth clip is heard (``--clips 0``: 
 with the fall-backs of temperature, voice activity detection off (batched: on, as they do by
 default), the language given, one thread and a process of its own a side. Errors are counted in
 scoring form (case and punctuation aside; digits and abbreviations as they are written, which costs
-all sides alike). Beside them: how many texts are the very ones of faster-whisper in float32, and
-CPU seconds.
+all sides alike), in Chinese with ``--script simplified`` in simplified characters. Beside them: how
+many texts are the very ones of faster-whisper in float32, and CPU seconds.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from mynah import audio
 from mynah.corpus import matcher, read_manifest
 from mynah.corpus.samples import load
 from mynah.evaluation import Utterance, score
+from mynah.text.script import SCRIPTS, ScriptConverter
 
 RATE = 16000
 REFERENCE = "faster-whisper float32"
@@ -52,6 +53,12 @@ SIDES = (
     "openai-whisper fp32",
 )
 USUAL = SIDES[:6]
+OPENAI: dict[str, Any] = {  # what the original's command line decodes by
+    "beam_size": 5,
+    "best_of": 5,
+    "fp16": False,
+    "temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+}
 
 Samples = npt.NDArray[np.float32]
 Hear = Callable[[Samples], str]
@@ -101,8 +108,8 @@ def faster_whisper(folder: Path, side: str, language: str) -> Hear:
     return hear
 
 
-def openai_whisper(folder: Path, language: str) -> Hear:
-    """The original, as its command line decodes, with the weights of the imported folder."""
+def openai_model(folder: Path) -> Any:
+    """The original model with the weights and alignment heads of an imported folder."""
     import tomllib
 
     import torch
@@ -113,12 +120,19 @@ def openai_whisper(folder: Path, language: str) -> Hear:
     config = tomllib.loads((folder / "model.toml").read_text())["config"]
     model = whisper.Whisper(whisper.model.ModelDimensions(**config["dims"]))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model.eval()
+    if config.get("alignment_heads"):
+        heads = torch.zeros(model.dims.n_text_layer, model.dims.n_text_head, dtype=torch.bool)
+        heads[tuple(zip(*config["alignment_heads"], strict=True))] = True
+        model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
+    return model.eval()
+
+
+def openai_whisper(folder: Path, language: str) -> Hear:
+    """The original, as its command line decodes."""
+    model = openai_model(folder)
 
     def hear(sound: Samples) -> str:
-        found = model.transcribe(sound, language=language, beam_size=5, best_of=5, fp16=False,
-                                 temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))  # fmt: skip
-        return str(found["text"]).strip()
+        return str(model.transcribe(sound, language=language, **OPENAI)["text"]).strip()
 
     return hear
 
@@ -132,13 +146,14 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     else:
         hear = openai_whisper(args.imported, args.language)
     found: dict[str, Any] = {}
+    written = ScriptConverter(args.script) if args.script else str
     for manifest in args.data:
         said = clips(manifest, args.clips, dict(args.where))
         start = time.process_time()
         texts = [hear(sound) for _, sound in said]
         took = time.process_time() - start
         pairs = enumerate(zip(said, texts, strict=True))
-        report = score([Utterance(str(i), text, heard) for i, ((text, _), heard) in pairs],
+        report = score([Utterance(str(i), text, written(heard)) for i, ((text, _), heard) in pairs],
                        unit="char" if args.language == "zh" else "word")  # fmt: skip
         found[str(manifest)] = {
             "rate": report.total.rate,
@@ -169,6 +184,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--language", default="en")
+    parser.add_argument("--script", choices=SCRIPTS, help="the characters of Chinese")
     parser.add_argument("--where", type=condition, action="append", default=[])
     parser.add_argument("--clips", type=int, default=0, help="of each set; 0: all")
     parser.add_argument("--jobs", type=int, default=1, help="sides at once, a core each")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from mynah.runtime.result import Segment, Transcript
+from mynah.runtime.result import Segment, Transcript, Word
 
 ARPA = """\\data\\
 ngram 1=7
@@ -33,8 +33,11 @@ class Shouts:
     """Stands for what makes a text readable: capitals, and a full stop where it goes on."""
 
     @classmethod
-    def load(cls, language: str, punctuation: bool, itn: bool) -> Shouts:
+    def load(cls, language: str, punctuation: bool, itn: bool, *, script: str | None) -> Shouts:
         return cls()
+
+    def partial(self, text: str, words: tuple[Word, ...]) -> tuple[str, tuple[Word, ...]]:
+        return text, words
 
     def __call__(self, segment: Segment, before: str = "") -> Segment:
         return dataclasses.replace(segment, text=segment.text.upper() + "." * bool(before))

@@ -86,8 +86,9 @@ decoder (float[B, T, 40] encoded, int64[B] encoded_lens, int64[B, N, U] tokens,
 """
 
 
-def write_tone_model(path: Path, **changes: Any) -> Path:
-    """Write the model folder ``path``; ``changes`` replace entries of its ``model.toml``."""
+def write_tone_model(path: Path, *, letters: str = "abcde", **changes: Any) -> Path:
+    """Write the model folder ``path``, which writes ``letters`` for the five tones; ``changes``
+    replace entries of its ``model.toml``."""
     values: dict[str, Any] = {
         "family": "tones",
         "name": "tones",
@@ -106,7 +107,8 @@ def write_tone_model(path: Path, **changes: Any) -> Path:
         (folder / "tokenizer").mkdir()
         onnx.save(_encoder(), folder / "onnx" / "encoder.fp32.onnx")
         onnx.save(onnx.parser.parse_model(DECODER), folder / "onnx" / "decoder.fp32.onnx")
-        lines = [f"{unit} {number}\n" for number, unit in enumerate(UNITS)]
+        written = dict(zip("abcde", letters, strict=True))
+        lines = [f"{written.get(unit, unit)} {number}\n" for number, unit in enumerate(UNITS)]
         (folder / "tokenizer" / "units.txt").write_text("".join(lines), encoding="utf-8")
         (folder / "CARD.md").write_text("# tones\n\nHears tones.\n", encoding="utf-8")
     return path

@@ -205,6 +205,18 @@ def test_evaluate_with_an_option(call: Evaluate) -> None:
     assert total["deletions"] == total["total"] == 7
 
 
+def test_evaluate_in_one_script(capsys: Capture, tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    chinese = write_tone_model(tmp_path / "zh", letters="頭髮里后面", languages=("zh",))
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("path\ttext\na.wav\t头发里\n", encoding="utf-8")
+    write(tmp_path / "a.wav", speak("abc"), RATE)
+    for more, errors in (([], 2), (["--script", "simplified"], 0)):
+        command = ["evaluate", str(manifest), "--model", str(chinese), "--json", "-", *more]
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["groups"]["all"]["errors"] == errors
+
+
 def test_evaluate_units_and_limits(call: Evaluate) -> None:
     _, out, _ = call("--limit", "1", "--unit", "char", "--json", "-")
     found = json.loads(out)

@@ -350,6 +350,20 @@ def test_aligned_words(call: Call, models: Path) -> None:
     assert "the aligner tones knows en, not de" in err
 
 
+def test_the_script_of_chinese(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    dots = type("Dots", (), {"convert": lambda self, text: "." * len(text)})()
+    monkeypatch.setattr("mynah.text.script._converter", lambda name: dots)
+    flags = ("--script", "simplified", "--format", "json", "--word_timestamps", "True")
+    for language in ("zh", "de"):
+        code, out, err = call(*flags, "--languages", language, language=False)
+        assert code == 0, err
+        found = Transcript.from_json(out)
+        for text in (found.text, *(word.text for word in found.words)):
+            assert text and (set(text) == {"."}) == (language == "zh")
+    code, _, err = call("--script", "simplified", model="tones")
+    assert code == 2 and "script: 'en' is not written" in err
+
+
 def test_languages_are_detected(call: Call) -> None:
     code, out, err = call("--format", "json", language=False)
     assert code == 0, err
@@ -468,7 +482,8 @@ def test_library(models: Path, recording: Path) -> None:
         (mynah.Request(chars=True), "chars: not with"),
         (mynah.Request(endpointing=mynah.Endpointing()), "endpointing: not with"),
         (mynah.Request(hotwords=["a=1", "b=2"], whisper=quick.replace(hotwords="x")), "hotwords"),
-        (mynah.Request(punctuate=True), "punctuate, itn: whisper-tiny knows several languages"),
+        (mynah.Request(punctuate=True), "punctuate: whisper-tiny knows several languages"),
+        (mynah.Request(script="taiwan", language="de"), "script: 'de' is not written in Chinese"),
     ):
         with pytest.raises(mynah.ConfigError, match=said):
             recognizer.transcribe(samples, request)

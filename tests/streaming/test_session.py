@@ -13,6 +13,7 @@ from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.runtime.endpoint import Cut
 from mynah.runtime.recognizer import Recognizer
+from mynah.runtime.request import Request
 from mynah.runtime.result import Segment
 from mynah.runtime.session import Endpoint, Endpointing, Event, Final, Partial, Session
 from tone_model import RATE, speak, write_tone_model
@@ -124,6 +125,28 @@ def test_partials_grow_and_have_times(tones: Recognizer) -> None:
     for event in events:
         if isinstance(event, Partial):
             assert " ".join(word.text for word in event.words) == event.text
+
+
+def test_chinese_in_one_script(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    folder = write_tone_model(tmp_path / "zh", letters="頭髮后面里", languages=("zh",))
+    recognizer = mynah.load(folder)
+    samples, plain = speak("abecd"), recognizer.transcribe(speak("abecd"))
+    assert plain.text == "頭髮里后面"
+    for script, text in (("simplified", "头发里后面"), ("taiwan", "頭髮裡後面")):
+        request = Request(script=script)  # type: ignore[arg-type]
+        found = recognizer.transcribe(samples, request)
+        assert (found.text, "".join(w.text for w in found.words)) == (text, text)
+        assert [(w.start, w.confidence) for w in found.words] == [
+            (w.start, w.confidence) for w in plain.words
+        ]
+        assert recognizer.transcribe_live(samples, request).text == text
+        events = run(recognizer.stream(request), samples, [800] * 300)
+        partials = [event for event in events if isinstance(event, Partial)]
+        assert partials[0].text == text[0] and partials[-1].text == text
+        assert "".join(word.text for word in partials[-1].words) == text
+        (final,) = [event for event in events if isinstance(event, Final)]
+        assert final.segment.text == text
 
 
 def test_endpoints_and_times_over_segments(tones: Recognizer) -> None:

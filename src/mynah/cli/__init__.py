@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "listen": ("mynah.cli.listen", "Live words from the microphone or from raw PCM."),
     "punctuate": (
         "mynah.cli.punctuate",
-        "Make plain text readable: punctuation, casing, and, if asked, written numbers.",
+        "Make plain text readable: punctuation, casing, and, if asked, numbers and script.",
     ),
     "segments": ("mynah.cli.segments", "Where there is speech in recordings."),
     "evaluate": ("mynah.cli.evaluate", "Error rate and speed of a model on a manifest."),

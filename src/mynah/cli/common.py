@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mynah.cli import company, whisper_flags
 from mynah.cli.whisper_flags import count
 from mynah.errors import ConfigError, InputError
+from mynah.text.script import SCRIPTS
 
 if TYPE_CHECKING:
     from mynah.audio.segments import SegmentOptions
@@ -223,6 +224,14 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
                        help="restore punctuation and capitals")  # fmt: skip
     group.add_argument("--itn", action=argparse.BooleanOptionalAction, default=False,
                        help="write numbers and the like as in print")  # fmt: skip
+    add_script_argument(group)
+
+
+def add_script_argument(parser: argparse._ActionsContainer) -> None:
+    """Which characters Chinese is written in."""
+    parser.add_argument("--script", choices=SCRIPTS,
+                        help="the characters of Chinese (default: as the model writes them, "
+                        "which may be both in turns)")  # fmt: skip
 
 
 def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -272,6 +281,7 @@ def request(
         vad=_vad(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
+        script=args.script,
     )
 
 
@@ -296,6 +306,7 @@ def _whisper_request(args: argparse.Namespace, recognizer: Recognizer, words: bo
         vad=_vad(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
+        script=args.script,
         whisper=options,
         aligner=align_model,
     )

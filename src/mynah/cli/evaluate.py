@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_endpoint_arguments(parser)
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser)
+    common.add_script_argument(parser)
     whisper_flags.add_option_arguments(parser)
 
 
@@ -64,7 +65,14 @@ RULES = (
     company.unless(
         (
             *("group", "unit", "live", "worst", "json", "record", "language", "endpoint"),
-            *("hotwords", "lm", "rescorer", "no_vad", *(f"vad_{name}" for name in common.VAD)),
+            *(
+                "hotwords",
+                "lm",
+                "rescorer",
+                "script",
+                "no_vad",
+                *(f"vad_{name}" for name in common.VAD),
+            ),
         ),
         "calibrate",
     ),

@@ -1,4 +1,4 @@
-"""Make plain text readable: punctuation, casing, and, if asked, written numbers.
+"""Make plain text readable: punctuation, casing, and, if asked, numbers and script.
 
 Each line of the input is a text of its own. Without a file it is standard input.
 
@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from mynah.cli import common
 from mynah.errors import InputError
 
 
@@ -23,13 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-punctuation", action="store_true", help="leave punctuation and casing as they are"
     )
+    common.add_script_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the lines as they come."""
     from mynah.runtime.readable import Readable
 
-    readable = Readable.load(args.language, not args.no_punctuation, args.itn, model=args.model)
+    readable = Readable.load(
+        args.language, not args.no_punctuation, args.itn, model=args.model, script=args.script
+    )
     for line in _lines(args.file):
         sys.stdout.write(readable.text(line))
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Readable text: what a recogniser wrote, with punctuation, casing and written numbers.
+"""Readable text: what a recogniser wrote, with punctuation, casing, written numbers, one script.
 
 Two things look at the spoken words, and neither sees what the other does: a punctuation model says
 which mark follows each word and how the word is cased, and the grammars of inverse normalisation
@@ -12,6 +12,9 @@ start of its first word and the end of its last; its confidence is the geometric
 (``None`` where one has none), and its times are ``aligned`` if all of theirs are. Text that has
 marks already is left as it is, numbers aside, and a word with capitals keeps them, unless all words
 are in capitals.
+
+Chinese comes in the script that is wanted: simplified before all else, since model and grammars
+know that best, and traditional after it.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from mynah.text.punctuation import (
     to_units,
     with_case,
 )
+from mynah.text.script import Script, ScriptConverter, is_chinese
 from mynah.text.titles import PRINTED, is_english
 
 CONTEXT = 64  # words before a text that are looked at
@@ -68,9 +72,10 @@ class Readable:
     """Rewrites segments, transcripts and plain texts; may be used from several threads.
 
     Attributes:
-        language: the code that it was made for.
+        language: the code that it was made for; empty where each text says its own.
         punctuator: the model, None where punctuation and casing are off.
         inverse: the grammars, None where numbers stay as they were spoken.
+        script: rewrites Chinese characters, None where they stay; other languages keep theirs.
     """
 
     def __init__(
@@ -78,29 +83,44 @@ class Readable:
         language: str,
         punctuator: Punctuator | None = None,
         inverse: InverseNormalizer | None = None,
+        script: ScriptConverter | None = None,
     ) -> None:
         self.language, self.punctuator, self.inverse = language, punctuator, inverse
+        self.script = script
+        first = script is not None and script.script == "simplified"
+        self._first: ScriptConverter | None = script if first else None
+        self._last: ScriptConverter | None = None if first else script
 
     @classmethod
     def load(
         cls,
-        language: str,
+        language: str | None,
         punctuation: bool | None = True,
         itn: bool | None = True,
         *,
         model: str | Path | None = None,
+        script: Script | None = None,
     ) -> Readable:
         """What a request asks for; ``None`` is "where there is something for the language".
 
-        ``model`` is the folder of a punctuation model, in place of the bundled one.
+        ``model`` is the folder of a punctuation model, in place of the bundled one. Without a
+        ``language`` nothing but a ``script`` can be asked for.
 
         Raises:
             ConfigError: something was asked for that the language does not have.
             ModelError: the model cannot be used.
-            MissingDependency: numbers were asked for, and wetext is not installed.
+            MissingDependency: numbers or a script were asked for, and wetext or OpenCC is not
+                installed.
         """
+        if script is not None and language is not None and not is_chinese(language):
+            raise ConfigError(f"script: {language!r} is not written in Chinese characters")
+        converter = None if script is None else ScriptConverter(script)
         punctuator: Punctuator | None = None
         inverse: InverseNormalizer | None = None
+        if language is None:
+            if punctuation or itn:
+                raise ConfigError("punctuate, itn: of which language is not said")
+            return cls("", script=converter)
         if punctuation or punctuation is None:
             try:
                 punctuator = load_punctuator(language, model=model)
@@ -113,24 +133,38 @@ class Readable:
             except ConfigError:
                 if itn:
                     raise
-        return cls(language, punctuator, inverse)
+        return cls(language, punctuator, inverse, converter)
 
     def __call__(self, segment: Segment, before: str = "") -> Segment:
         """The segment, rewritten; ``before`` is the text before it, as it was written.
 
         Without it the segment is taken to begin a sentence.
         """
-        return self._segments([segment], before)[0]
+        return self._segments([segment], before, self.language)[0]
 
     def transcript(self, transcript: Transcript) -> Transcript:
         """The transcript, rewritten: sentences may go on from one segment to the next."""
-        segments = tuple(self._segments(transcript.segments, ""))
+        language = transcript.language or self.language
+        segments = tuple(self._segments(transcript.segments, "", language))
         text = join_texts(segment.text for segment in segments)
         return dataclasses.replace(transcript, segments=segments, text=text)
 
     def text(self, text: str) -> str:
         """A plain text, line by line; each line is taken to begin a sentence."""
-        return "".join(self._line(line) for line in text.splitlines(keepends=True))
+        text = text if self._first is None else self._first(text)
+        if self._rewrites:
+            text = "".join(self._line(line) for line in text.splitlines(keepends=True))
+        return text if self._last is None else self._last(text)
+
+    def partial(self, text: str, words: tuple[Word, ...]) -> tuple[str, tuple[Word, ...]]:
+        """What is shown of a segment that goes on: in its script, and no more than that."""
+        if self.script is None:
+            return text, words
+        return self.script(text), _words_in_script(words, self.script)
+
+    @property
+    def _rewrites(self) -> bool:
+        return self.punctuator is not None or self.inverse is not None
 
     def _line(self, line: str) -> str:
         places = [(m.start(), m.end()) for m in _PLAIN_WORD.finditer(line)]
@@ -144,7 +178,14 @@ class Readable:
 
     # -- segments --------------------------------------------------------------------------------
 
-    def _segments(self, segments: Sequence[Segment], before: str) -> list[Segment]:
+    def _segments(self, segments: Sequence[Segment], before: str, language: str) -> list[Segment]:
+        """Segments whose language is ``language``, where they do not say another."""
+        segments = _in_script(segments, language, self._first)
+        if self._rewrites:
+            segments = self._rewritten(segments, before)
+        return _in_script(segments, language, self._last)
+
+    def _rewritten(self, segments: Sequence[Segment], before: str) -> list[Segment]:
         texts = [_words_of(segment) for segment in segments]
         words = [word for group in texts for word in group]
         last = [place == len(group) - 1 for group in texts for place in range(len(group))]
@@ -221,6 +262,31 @@ class Readable:
             at += len(piece)
             labels.append(_Label(marks[at - 1], found) if piece else _Label())
         return labels
+
+
+def _in_script(
+    segments: Sequence[Segment], language: str, script: ScriptConverter | None
+) -> list[Segment]:
+    if script is None:
+        return list(segments)
+    return [
+        dataclasses.replace(
+            segment, text=script(segment.text), words=_words_in_script(segment.words, script)
+        )
+        if is_chinese(segment.language or language)
+        else segment
+        for segment in segments
+    ]
+
+
+def _words_in_script(words: Sequence[Word], script: ScriptConverter) -> tuple[Word, ...]:
+    texts = script.words([word.text for word in words])
+    return tuple(
+        dataclasses.replace(
+            word, text=text, chars=word.chars if len(text) == len(word.text) else ()
+        )
+        for word, text in zip(words, texts, strict=True)
+    )
 
 
 def _parts(word: str) -> tuple[str, str, str]:

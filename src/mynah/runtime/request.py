@@ -27,6 +27,7 @@ from mynah.runtime.words import make_segment
 if TYPE_CHECKING:
     from mynah.runtime.readable import Readable
     from mynah.runtime.whisper.options import WhisperOptions
+    from mynah.text.script import Script
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Request:
             takes for speech; ``None``: where the model wants it and the detector is installed.
         punctuate: whether punctuation and capitals are restored.
         itn: whether numbers and the like are written as in print.
+        script: whether Chinese is written in ``simplified`` or ``traditional`` characters, or in
+            those of ``taiwan`` or ``hongkong``; ``None``: as the model writes it.
         whisper: how a Whisper model decodes, for such a model alone. Where it is given, its
             ``word_timestamps`` says where times of words come from; else they are taken from the
             attention where ``words`` asks for them.
@@ -74,6 +77,7 @@ class Request:
     vad: bool | SegmentOptions | None = None
     punctuate: bool = False
     itn: bool = False
+    script: Script | None = None
     whisper: WhisperOptions | None = None
     aligner: str | os.PathLike[str] | None = None
 
@@ -111,7 +115,9 @@ class Request:
         rescorer = self.rescorer
         if isinstance(rescorer, (str, os.PathLike)):
             rescorer = str(read_model_folder(find_model(Path(rescorer))).files)
-        kept = dataclasses.replace(self, lm=lm, rescorer=rescorer, punctuate=False, itn=False)
+        kept = dataclasses.replace(
+            self, lm=lm, rescorer=rescorer, punctuate=False, itn=False, script=None
+        )
         return repr(kept)
 
 
@@ -192,7 +198,7 @@ def plan(model: Model, request: Request) -> Plan:
         endpointing=request.endpointing,
         detector=detector,
         speech=speech,
-        readable=_readable(model, request),
+        readable=find_readable(request, model.language(request.language), model.name),
         second_look=_second_look(model, request),
     )
 
@@ -203,15 +209,25 @@ def _second_look(model: Model, request: Request) -> bool:
     return request.second_look
 
 
-def _readable(model: Model, request: Request) -> Readable | None:
-    if not (request.punctuate or request.itn):
+def find_readable(
+    request: Request, language: str | None, name: str, *, detects: bool = False
+) -> Readable | None:
+    """What rewrites the texts of a request in ``language``, if anything is to; ``detects`` says
+    that a transcript of the model ``name`` knows its language.
+
+    Raises:
+        ConfigError: the language does not have what is asked for, or it has to be given.
+        MissingDependency: see :meth:`Readable.load`.
+    """
+    wanted = {"punctuate": request.punctuate, "itn": request.itn, "script": request.script}
+    if not any(wanted.values()):
         return None
     from mynah.runtime.readable import Readable
 
-    language = model.language(request.language)
-    if language is None:
-        raise ConfigError(f"punctuate, itn: {model.name} knows several languages; say which")
-    return Readable.load(language, request.punctuate, request.itn)
+    if language is None and (request.punctuate or request.itn or not detects):
+        asked = ", ".join(key for key, value in wanted.items() if value)
+        raise ConfigError(f"{asked}: {name} knows several languages; say which")
+    return Readable.load(language, request.punctuate, request.itn, script=request.script)
 
 
 def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:

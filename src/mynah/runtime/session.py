@@ -256,8 +256,9 @@ class Session:
         if text == segment.shown:
             return []
         segment.shown = text
+        readable = self._plan.readable
         if not self._plan.words:
-            return [Partial(text, ())]
+            return [Partial(text if readable is None else readable.partial(text, ())[0], ())]
         confidences = best.token_confidences or (None,) * len(best.times)
         spans = [
             TokenSpan(time, time + 1, confidence, "aligned")
@@ -272,6 +273,8 @@ class Session:
             calibration=self._model.calibration,
             spelled=best.spelled,
         )
+        if readable is not None:
+            text, words = readable.partial(text, words)
         return [Partial(text, words)]
 
     def _end_segment(self, cut: Cut | None) -> list[Event]:

@@ -18,6 +18,7 @@ from mynah.runtime.readable import Readable
 from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.text.inverse import InverseNormalizer, Span
 from mynah.text.punctuation import CHINESE, SENTENCE_ENDS, WESTERN
+from mynah.text.script import ScriptConverter
 
 # -- what stands in for the model and the grammars
 
@@ -319,6 +320,49 @@ def test_threads_do_not_matter() -> None:
     for thread in threads:
         thread.join()
     assert [results[n] for n in range(24)] == expected
+
+
+def test_the_script_of_chinese() -> None:
+    pytest.importorskip("opencc")
+    texts = {"zh": "他說國語", "ja": "国語と說", "yue": "講廣東話", "en": "說 is a word"}
+    segments = [
+        dataclasses.replace(heard(text, 5.0 * n, alone=True), language=language)
+        for n, (language, text) in enumerate(texts.items())
+    ]
+    mixed = make_transcript(segments, language=None, duration=20.0)
+    readable = Readable.load(None, False, False, script="simplified")
+    found = readable.transcript(mixed)
+    wanted = ["他说国语", "国語と說", "讲广东话", "說 is a word"]
+    assert [s.text for s in found.segments] == wanted and found.text == join_texts(wanted)
+    for before, after in zip(mixed.segments, found.segments, strict=True):
+        assert [(w.start, w.end, w.confidence) for w in before.words] == [
+            (w.start, w.end, w.confidence) for w in after.words
+        ]
+        assert "".join(w.text for w in after.words) == after.text
+    one = make_transcript([heard("說", alone=True)], language="zh", duration=1.0)
+    assert readable.transcript(one).text == "说"
+    other = dataclasses.replace(one, language="ja")
+    assert readable.transcript(other) == other
+
+
+@pytest.mark.parametrize(
+    ("script", "seen", "written"),
+    [("simplified", "頭髮裏面", "头发里面。"), ("traditional", "头发里面", "頭髮裏面。")],
+)
+def test_the_model_sees_simplified_characters(script: Any, seen: str, written: str) -> None:
+    pytest.importorskip("opencc")
+    punctuator: Any = Script({"面": ("。", 0)}, CHINESE)
+    readable = Readable("zh", punctuator, None, ScriptConverter(script))
+    assert readable(heard(seen, alone=True)).text == written
+    assert readable.text(f"{seen}\n") == f"{written}\n"
+    assert punctuator.seen == [list("头发里面")] * 2
+
+
+def test_a_script_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="'en' is not written in Chinese"):
+        Readable.load("en", False, False, script="simplified")
+    with pytest.raises(ConfigError, match="which language"):
+        Readable.load(None, True, False)
 
 
 def test_what_a_language_does_not_have() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mynah.audio.segments import SegmentOptions
 from mynah.decoding import Hotwords
 from mynah.errors import ConfigError
-from mynah.runtime.request import Request, find_detector
+from mynah.runtime.request import Request, find_detector, find_readable
 from mynah.runtime.voice import Detector
 from mynah.runtime.whisper.options import WhisperOptions
 from mynah.runtime.whisper.transcribe import prepare
@@ -74,7 +74,7 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
         language=language,
         detector=detector,
         speech=speech,
-        readable=_readable(request, language, name),
+        readable=find_readable(request, language, name, detects=True),
         aligner=_aligner(request, options, language),
     )
 
@@ -105,16 +105,6 @@ def _with_hotwords(
     else:
         text = hotwords if isinstance(hotwords, str) else ", ".join(hotwords)
     return options.replace(hotwords=text)
-
-
-def _readable(request: Request, language: str | None, name: str) -> Readable | None:
-    if not (request.punctuate or request.itn):
-        return None
-    from mynah.runtime.readable import Readable
-
-    if language is None:
-        raise ConfigError(f"punctuate, itn: {name} knows several languages; say which")
-    return Readable.load(language, request.punctuate, request.itn)
 
 
 def _aligner(request: Request, options: WhisperOptions, language: str | None) -> Aligner | None:
