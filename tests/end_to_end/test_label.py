@@ -53,6 +53,7 @@ def test_a_stopped_run_goes_on(manifest: Path, capsys: pytest.CaptureFixture[str
     recognizer = load()
     parsed = _parsed(arguments)
     facts = data_label._facts(parsed, recognizer)
+    assert data_label._facts(_parsed([*arguments, "--script", "taiwan"]), recognizer) != facts
     entry = {"id": "bird", "text": "kept text", "confidence": 0.5, "rate": 2.0, "seconds": 1.0}
     kept.write_text(facts + "\n" + json.dumps(entry) + "\n" + '{"id": "cut o')
     assert main(arguments) == 1

@@ -44,6 +44,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     common.add_model_arguments(parser)
     common.add_decoding_arguments(parser, live=False)
+    common.add_script_argument(parser)
 
 
 def run_label(args: argparse.Namespace) -> int:
@@ -112,7 +113,7 @@ def _facts(args: argparse.Namespace, recognizer: Recognizer) -> str:
 
     files = sorted(read_model_folder(find_model(args.model)).files.items())
     request = common.request(args, recognizer, words=True)
-    return json.dumps([files, recognizer.engine_name, request.key()])
+    return json.dumps([files, recognizer.engine_name, request.key(), request.script])
 
 
 class _Kept:
