@@ -9,8 +9,14 @@ import numpy as np
 from mynah.runtime.engine import Array
 from mynah.runtime.whisper.engine import Heard
 from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.recording import WINDOW, Recording, short_context
+from mynah.runtime.whisper.regions import Stretch, Told
 
 Probabilities = dict[str, float]
+
+_TOLD = 50  # frames of a stretch of speech from which on it is told its language
+_SURE = 0.8  # how probable that has to be; it is asked again when it is heard
 
 
 def language_probabilities(
@@ -30,6 +36,22 @@ def language_probabilities(
         order = np.argsort(-row, kind="stable")
         found.append({codes[n]: float(row[n]) for n in order})
     return found
+
+
+def stretch_language(model: WhisperModel, options: WhisperOptions) -> Told:
+    """Says which of the languages that ``options`` allow a stretch of speech is in, by a look at it
+    in a short context."""
+
+    def tell(recording: Recording, stretch: Stretch) -> str | None:
+        size = min(stretch[1] - stretch[0], WINDOW)
+        if size < _TOLD:
+            return None
+        mels = recording.window(stretch[0], size, short_context(size))
+        heard = model.engine.encode(mels[None])
+        (found,) = language_probabilities(model, heard, [0], options.languages)
+        return most_probable(found)[0] if is_sure(found, _SURE) else None
+
+    return tell
 
 
 def most_probable(found: Probabilities) -> tuple[str, float]:

@@ -27,13 +27,11 @@ from mynah.runtime.whisper.language import (
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.options import WhisperOptions
 from mynah.runtime.whisper.prompts import Fixed, History
-from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording
+from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording, short_context
 from mynah.runtime.whisper.regions import Region, Regions
 from mynah.runtime.whisper.segments import Piece, Step, after_words, cut, without_empty
 from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
-MARGIN = 100  # frames behind what is heard, with a short context
-_ROUND = 100  # frames that a short context is a multiple of
 _OTHER = 100  # frames of speech behind a text, which may be in another language
 _REST = 100  # frames behind what was heard that have no short context
 
@@ -206,9 +204,7 @@ class LongForm:
 
     def context(self, size: int) -> int:
         """Frames that a window of ``size`` is encoded in."""
-        if not self.options.short_context:
-            return WINDOW
-        return min(math.ceil((size + MARGIN) / _ROUND) * _ROUND, WINDOW)
+        return short_context(size) if self.options.short_context else WINDOW
 
     def take(
         self, jobs: Sequence[Job], rows: Sequence[int], heard: Heard, results: Sequence[Found]

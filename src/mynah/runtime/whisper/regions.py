@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,8 @@ _HOP = 160  # samples of a frame
 _FIRST, _LONGER = 8, 4
 
 Stretch = tuple[int, int]  # frames
+# the language of a stretch of a recording, or None where it is not to be told
+Told = Callable[[Recording, Stretch], str | None]
 
 
 def longest_of(number: int, longest: float) -> float:
@@ -130,7 +132,8 @@ class Speech:
 @dataclass
 class Region:
     """Frames from ``start`` to ``stop`` that are heard together; ``stop`` may still grow until it
-    is ``closed``. ``speech`` are the stretches in it; ``clip`` is where it must end."""
+    is ``closed``. ``speech`` are the stretches in it; ``clip`` is where it must end; ``language``
+    that of the first stretch that has one, where it is asked for."""
 
     number: int
     start: int
@@ -138,6 +141,7 @@ class Region:
     clip: float
     speech: list[Stretch] = field(default_factory=list)
     closed: bool = False
+    language: str | None = None
 
     @property
     def spoken(self) -> int:
@@ -151,7 +155,7 @@ class Regions:
     Stretches with a pause below ``join`` frames between share a region of at most ``longest``
     frames, later ones of more where they grow (:func:`longest_of`); what is not divided by a pause
     at all stays together. ``clips`` are seconds of starts and ends; nothing else is heard, and no
-    region goes beyond one.
+    region goes beyond one. Where stretches are ``told`` their language, a region has one alone.
 
     Attributes:
         least: frames of the end of a region in which nothing new is heard, if they are all that is
@@ -169,8 +173,9 @@ class Regions:
         pad: int = int(PAD * FRAMES),
         least: int = LEAST,
         grows: bool = False,
+        told: Told | None = None,
     ) -> None:
-        self.least, self._grows = least, grows
+        self.least, self._grows, self._told = least, grows, told
         points: list[float] = [round(seconds * FRAMES) for seconds in clips] or [0]
         points += [math.inf] * (len(points) % 2)
         self._clips = list(zip(points[::2], points[1::2], strict=True))
@@ -178,6 +183,7 @@ class Regions:
         self._waiting: list[tuple[Stretch, tuple[float, float]]] = []
         self._last: Region | None = None
         self._count = 0
+        self._known: tuple[Stretch, str | None] = (0, 0), None  # asked for last
         self.spoken: list[tuple[float, float]] = []
 
     def feed(self, samples: Array, last: bool) -> None:
@@ -219,6 +225,7 @@ class Regions:
         first = max(start - self._pad, before, int(clip[0]))
         self._last = Region(self._count, first, stop, clip[1], [(start, stop)])
         self._count += 1
+        self._last.language = self._language((start, stop), recording)
         return self._last
 
     def reach(self, region: Region, frame: float, recording: Recording) -> None:
@@ -246,12 +253,24 @@ class Regions:
         most = longest_of(region.number, self._longest) if self._grows else self._longest
         longest = max(most, _LONGEST) if whole else most
         fits = start - region.spoken < self._join and stop - region.start <= longest
-        if clip[1] != region.clip or not fits:
+        fits = fits and clip[1] == region.clip
+        if fits and not whole:
+            language = self._language((start, stop), recording)
+            fits = region.language in (None, language) or language is None
+            region.language = region.language or (language if fits else None)
+        if not fits:
             self._close(region, min(region.spoken + self._pad, start), recording)
             return
         self._waiting.pop(0)
         region.speech.append((start, stop))
         region.stop = stop
+
+    def _language(self, stretch: Stretch, recording: Recording) -> str | None:
+        if self._told is None:
+            return None
+        if self._known[0] != stretch:
+            self._known = stretch, self._told(recording, stretch)
+        return self._known[1]
 
     def _close(self, region: Region, stop: float, recording: Recording) -> None:
         end = recording.samples // _HOP if recording.ended else math.inf

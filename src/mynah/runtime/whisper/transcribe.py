@@ -18,6 +18,7 @@ from mynah.runtime.result import Decoded, Segment, Suspicion, Transcript, Word, 
 from mynah.runtime.voice import Detector
 from mynah.runtime.whisper.engine import Heard
 from mynah.runtime.whisper.guards import guarded
+from mynah.runtime.whisper.language import stretch_language
 from mynah.runtime.whisper.longform import LongForm, Window, WordTimes
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.options import WhisperOptions
@@ -165,7 +166,7 @@ def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> 
         ConfigError: what this model cannot do.
     """
     ready = prepare(model, planned.options, planned.language)
-    regions = _regions(model, planned)
+    regions = _regions(model, planned, ready.options)
     whole = ready.options.loudness == "recording"
     return LongForm(
         model,
@@ -179,16 +180,16 @@ def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> 
     )
 
 
-def _regions(model: WhisperModel, planned: Planned) -> Regions:
+def _regions(model: WhisperModel, planned: Planned, options: WhisperOptions) -> Regions:
     """What of a recording is heard, in what pieces."""
-    options = planned.options
     clips, chunk = options.clip_timestamps, round(options.chunk_length * FRAMES)
     grows = not options.without_timestamps  # where times say how far a window was heard
     if planned.detector is not None:
         speech = planned.speech or SegmentOptions()
         source = Speech(model.rate, planned.detector, speech)
         longest = float(chunk) if options.batched else math.inf
-        return Regions(source, clips, join=JOIN * FRAMES, longest=longest, grows=grows)
+        told = stretch_language(model, options) if options.multilingual else None
+        return Regions(source, clips, join=JOIN * FRAMES, longest=longest, grows=grows, told=told)
     if options.batched:
         return Regions(Pieces(chunk, grows), clips, join=0, pad=0)
     return Regions(Everything(), clips, pad=0, least=0)  # as the original does

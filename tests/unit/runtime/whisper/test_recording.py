@@ -164,6 +164,29 @@ def test_speech_without_a_pause_is_not_cut() -> None:
     assert [round(r.stop / 100) for r in found] == [50, 59]
 
 
+def test_a_region_has_one_language() -> None:
+    asked: list[int] = []
+
+    def tell(recording: Recording, stretch: tuple[int, int]) -> str | None:
+        recording.window(stretch[0], stretch[1] - stretch[0])  # it is still there
+        asked.append(round(stretch[0] / 100))
+        return languages[asked[-1]]
+
+    def found(longest: float = 3000) -> list[tuple[int, int, str | None]]:
+        asked.clear()
+        regions = Regions(Speech(16_000, Scripted(), SegmentOptions()), longest=longest, told=tell)
+        rows = [(r.start, r.stop, r.language) for r in regions_of(regions, samples)]
+        assert asked == sorted(languages), "once each, and only where it matters"
+        return [(round(start / 100), round(stop / 100), which) for start, stop, which in rows]
+
+    samples = spoken((2.0, 6.0), (7.0, 10.0), (11.0, 14.0), (15.0, 16.0), (17.0, 20.0))
+    languages: dict[int, str | None] = {2: "en", 7: "en", 11: "zh", 15: None, 17: "en"}
+    assert found() == [(2, 10, "en"), (11, 16, "zh"), (17, 20, "en")]
+    languages |= {2: None, 7: "zh", 15: "zh", 17: None}
+    assert found() == [(2, 20, "zh")]
+    assert found(1100) == [(2, 10, "zh"), (11, 20, "zh")]
+
+
 def test_silence_has_no_regions() -> None:
     regions = speech(3000)
     assert regions_of(regions, np.zeros(160_000, np.float32)) == []

@@ -19,6 +19,7 @@ from tests.whisper_plain import (
 )
 from tests.whisper_reference import Reference
 
+from mynah.audio.segments import SegmentOptions
 from mynah.errors import ConfigError
 from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
@@ -233,6 +234,36 @@ def test_a_window_of_which_none_is_sure_keeps_the_language_before(
     _, windows = decoded(MODEL, dataclasses.replace(planned, options=clips), sound(40))
     by_clip = {window.seek // 1500: window.language for window in windows}
     assert by_clip == {0: "zh", 1: "zh", 2: "de"}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_windows_end_where_the_language_changes(
+    monkeypatch: pytest.MonkeyPatch, batched: bool
+) -> None:
+    spans = ((1.0, 5.0), (6.0, 10.0), (11.0, 11.2), (13.0, 17.0), (18.0, 22.0))
+    samples = np.zeros(25 * 16_000, np.float32)
+    for start, stop in spans:
+        part = slice(int(start * 16_000), int(stop * 16_000))
+        samples[part] = sound(25)[part]
+    told = iter([{"en": 0.9}, {"zh": 0.81}, {"en": 0.79}, {"de": 0.9}])
+    looks: list[tuple[int, Any]] = []
+
+    def found(model: Any, heard: Any, rows: Any, allowed: Any) -> list[dict[str, float]]:
+        looks.append((heard.frames, allowed))
+        return [next(told)]
+
+    monkeypatch.setattr("mynah.runtime.whisper.language.language_probabilities", found)
+    planned = asked(
+        language=None, multilingual=True, languages=("en", "zh", "de"), batched=batched, **SHORT
+    )
+    planned = dataclasses.replace(planned, detector=Scripted(), speech=SegmentOptions())
+    _, windows = decoded(MODEL, planned, samples)
+    assert looks == [(300, ("en", "zh", "de"))] * 4, "in a short context, none at 0.2 s"
+    borders = (0.0, 5.5, 17.5, 25.0)
+    assert {np.searchsorted(borders, w.seek / 100) for w in windows} == {1, 2, 3}
+    for window in windows:
+        first, last = window.seek / 100, (window.seek + window.size) / 100
+        assert np.searchsorted(borders, first) == np.searchsorted(borders, last)
 
 
 def test_more_windows_are_asked_for_the_language_where_none_is_sure() -> None:
