@@ -8,7 +8,7 @@ clips of DATA (manifests, or folders with a ``manifest.tsv``; ``--clips`` of eac
 pocketsphinx aligns the known words, by a DICTIONARY as CMUdict has it, which is an estimate in
 steps of 10 ms and no side's own. Counted are words that a side heard rightly, in scoring form; a
 digit counts as its word. One thread and a process of its own a side, a beam of 5, English, voice
-activity detection off.
+activity detection off where a side does not say so.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ SIDES = (
     "ours int8, attention",
     "ours fp32, attention",
     "ours int8, ctc",
+    "ours int8, attention, speech detected",
+    "ours int8, ctc, speech detected",
     "faster-whisper int8",
     "faster-whisper float32",
     "openai-whisper fp32",
@@ -65,7 +67,7 @@ def ours(folder: Path, side: str) -> Hear:
 
     recognizer = mynah.load(folder, threads=1, precision="int8" if "int8" in side else "fp32")
     options = WhisperOptions(word_timestamps="ctc" if "ctc" in side else "attention")
-    request = Request(language="en", whisper=options, vad=False)
+    request = Request(language="en", whisper=options, vad="detected" in side)
 
     def hear(sound: Samples) -> list[Word]:
         found = recognizer.transcribe(sound, request=request)
@@ -182,7 +184,7 @@ def show(found: dict[str, dict[str, Any]]) -> None:
             median, most = np.quantile(np.abs(rows), (0.5, 0.9))
             start, end = np.median(rows, axis=0)
             print(
-                f"  {side:24} {len(rows):5} words {median:6.0f} {most:6.0f}"
+                f"  {side:38} {len(rows):5} words {median:6.0f} {most:6.0f}"
                 f"   starts {start:+5.0f}, ends {end:+5.0f}"
             )
 

@@ -22,6 +22,7 @@ from mynah.runtime.whisper.language import stretch_language
 from mynah.runtime.whisper.longform import LongForm, Window, WordTimes
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.options import WhisperOptions
+from mynah.runtime.whisper.pauses import between_pauses
 from mynah.runtime.whisper.prompts import Fixed, fixed_prompts
 from mynah.runtime.whisper.recording import FRAMES, WINDOW, Recording
 from mynah.runtime.whisper.regions import JOIN, Everything, Pieces, Regions, Speech
@@ -249,6 +250,8 @@ def _transcript(model: WhisperModel, run: LongForm, seconds: float, planned: Pla
         if piece.text.strip()
     ]
     kept, suspected = guarded(segments, run.options, speech, seconds)
+    if speech is not None:
+        kept = between_pauses(kept, speech, planned.speech or SegmentOptions())
     for _, pieces in run.dropped:  # the silence around them said so
         suspected += [
             Suspicion(piece.text.strip(), piece.start, piece.end, "no_speech", True)
