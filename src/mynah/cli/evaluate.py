@@ -65,14 +65,8 @@ RULES = (
     company.unless(
         (
             *("group", "unit", "live", "worst", "json", "record", "language", "endpoint"),
-            *(
-                "hotwords",
-                "lm",
-                "rescorer",
-                "script",
-                "no_vad",
-                *(f"vad_{name}" for name in common.VAD),
-            ),
+            *("hotwords", "lm", "rescorer", "script", "no_vad"),
+            *(f"vad_{name}" for name in common.VAD),
         ),
         "calibrate",
     ),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mynah.errors import ConfigError, MissingDependency, nearest
+from mynah.errors import ConfigError, MissingDependency
 
 Script = Literal["simplified", "traditional", "taiwan", "hongkong"]
 SCRIPTS: tuple[Script, ...] = get_args(Script)
@@ -36,7 +36,7 @@ class ScriptConverter:
 
     def __init__(self, script: Script) -> None:
         if script not in _CONFIGS:
-            raise ConfigError(f"script: {script!r} is none{nearest(script, SCRIPTS)}")
+            raise ConfigError(f"script: {script!r} is none of {', '.join(SCRIPTS)}")
         self.script = script
         self._converter = _converter(_CONFIGS[script])
 

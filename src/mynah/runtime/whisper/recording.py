@@ -16,14 +16,14 @@ from mynah.runtime.engine import Array
 
 FRAMES = 100  # a second
 WINDOW = 3000  # frames that the model hears at once
-MARGIN = 100  # frames behind what is heard, with a short context
+_MARGIN = 100  # frames behind what is heard, with a short context
 _ROUND = 100  # frames that a short context is a multiple of
 _HOP = 160  # samples of a frame
 
 
 def short_context(size: int) -> int:
     """Frames that a window of ``size`` is encoded in where that is not to be the whole."""
-    return min(math.ceil((size + MARGIN) / _ROUND) * _ROUND, WINDOW)
+    return min(math.ceil((size + _MARGIN) / _ROUND) * _ROUND, WINDOW)
 
 
 class Listener(Protocol):
