@@ -25,6 +25,7 @@ from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
 from mynah.runtime.whisper.longform import Window
 from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.pauses import between_pauses
 from mynah.runtime.whisper.transcribe import make_run, transcribe
 from mynah.runtime.whisper.window import Found, WindowDecoder
 
@@ -236,15 +237,29 @@ def test_a_window_of_which_none_is_sure_keeps_the_language_before(
     assert by_clip == {0: "zh", 1: "zh", 2: "de"}
 
 
+@pytest.mark.parametrize("speech", [None, SegmentOptions(pad=0.25)])
+def test_words_stand_beside_pauses(
+    monkeypatch: pytest.MonkeyPatch, speech: SegmentOptions | None
+) -> None:
+    planned = asked(detector=Scripted(), word_timestamps="attention", max_new_tokens=40)
+    planned = dataclasses.replace(planned, speech=speech)
+    found = transcribe(MODEL, planned, blocks(TALK))
+    with monkeypatch.context() as patch:
+        patch.setattr("mynah.runtime.whisper.transcribe.between_pauses", lambda *asked: asked[0])
+        plain = transcribe(MODEL, planned, blocks(TALK))
+    run, _ = decoded(MODEL, planned, TALK)
+    options = speech or SegmentOptions()
+    wanted = between_pauses(plain.segments, run.regions.spoken, options)
+    assert list(found.segments) == wanted != list(plain.segments)
+    without = dataclasses.replace(planned, detector=None)
+    assert transcribe(MODEL, without, blocks(TALK)).words
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_windows_end_where_the_language_changes(
     monkeypatch: pytest.MonkeyPatch, batched: bool
 ) -> None:
-    spans = ((1.0, 5.0), (6.0, 10.0), (11.0, 11.2), (13.0, 17.0), (18.0, 22.0))
-    samples = np.zeros(25 * 16_000, np.float32)
-    for start, stop in spans:
-        part = slice(int(start * 16_000), int(stop * 16_000))
-        samples[part] = sound(25)[part]
+    samples = talk((1, 5), (6, 10), (11, 11.2), (13, 17), (18, 22), seconds=25)
     told = iter([{"en": 0.9}, {"zh": 0.81}, {"en": 0.79}, {"de": 0.9}])
     looks: list[tuple[int, Any]] = []
 
