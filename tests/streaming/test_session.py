@@ -147,6 +147,19 @@ def test_chinese_in_one_script(tmp_path: Path) -> None:
         assert "".join(word.text for word in partials[-1].words) == text
         (final,) = [event for event in events if isinstance(event, Final)]
         assert final.segment.text == text
+        wordless = recognizer.stream(Request(script=script, words=False))  # type: ignore[arg-type]
+        events = run(wordless, samples, [800] * 300)
+        assert [event.text for event in events if isinstance(event, Partial)][-1] == text
+    chars = recognizer.transcribe(samples, Request(script="taiwan", chars=True)).words
+    assert chars and all(len(word.chars) == len(word.text) for word in chars)
+
+
+def test_a_script_needs_a_language(tmp_path: Path) -> None:
+    pytest.importorskip("opencc")
+    both = mynah.load(write_tone_model(tmp_path / "both", languages=("zh", "en")))
+    with pytest.raises(ConfigError, match="script: tones knows several languages; say which"):
+        both.transcribe(speak("abc"), Request(script="taiwan"))
+    assert both.transcribe(speak("abc"), Request(script="taiwan", language="zh")).text == "abc"
 
 
 def test_endpoints_and_times_over_segments(tones: Recognizer) -> None:

@@ -358,6 +358,27 @@ def test_the_model_sees_simplified_characters(script: Any, seen: str, written: s
     assert punctuator.seen == [list("头发里面")] * 2
 
 
+def test_characters_keep_their_times_where_they_are_as_many() -> None:
+    class Longer:
+        script = "taiwan"
+
+        def __call__(self, text: str) -> str:
+            return text.replace("长", "長長")
+
+        def words(self, words: Sequence[str]) -> list[str]:
+            return [self(word) for word in words]
+
+    script: Any = Longer()
+    words = tuple(
+        Word(text, start, start + 1, 0.5, "aligned", ((start, start + 1),))
+        for start, text in enumerate("很长")
+    )
+    segment = Segment("很长", 0.0, 2.0, 0.5, words)
+    found = Readable("zh", script=script)(segment)
+    assert found.text == "很長長"
+    assert [(w.text, w.chars) for w in found.words] == [("很", ((0, 1),)), ("長長", ())]
+
+
 def test_a_script_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(ConfigError, match="'en' is not written in Chinese"):
         Readable.load("en", False, False, script="simplified")

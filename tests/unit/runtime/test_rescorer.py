@@ -187,6 +187,7 @@ def test_it_is_the_models_own_until_told_otherwise(place: Path) -> None:
     assert [h.words for h in own.best(ITEMS)] != [
         h.words for h in plan(model, Request(rescorer=False)).decoder.best(ITEMS)
     ]
+    assert Request(script="taiwan").key() == Request(punctuate=True).key() == Request().key()
     assert Request(rescorer=str(place / "lm")).key() != Request().key() != Request(
         rescorer=False
     ).key()  # fmt: skip

@@ -36,6 +36,11 @@ def test_a_pause_is_between_the_words_that_part_nearest_to_it(border: float) -> 
     assert moved(SPEECH, words) == [[(1.1, 2.0), (2.0, 2.9), (4.1, 5.2), (5.2, 5.9)]]
 
 
+def test_no_more_than_a_pause_is_kept_behind_speech() -> None:
+    found = between_pauses([segment((1.1, 3.4), (3.4, 5.9))], SPEECH, SegmentOptions(pad=0.5))
+    assert [(w.start, w.end) for w in found[0].words] == [(1.5, 2.7), (4.5, 5.7)]
+
+
 def test_a_pause_far_from_all_ends_of_words() -> None:
     words = segment((1.1, 2.3), (2.3, 4.7), (4.7, 5.9))
     assert moved(SPEECH, words) == [[(1.1, 2.3), (2.3, 4.7), (4.7, 5.9)]]
