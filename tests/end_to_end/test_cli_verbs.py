@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from mynah.errors import ConfigError
 from tone_model import RATE, speak, write_tone_model
 
 Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +304,18 @@ def test_doctor(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -
     assert main(["doctor", "--model", str(model), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["libraries"]["numpy"] and found["libraries"]["sounddevice"] is None
+
+
+def test_doctor_knows_every_library() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = {"": project["dependencies"], **project["optional-dependencies"]}
+    named = {
+        (re.split(r"[<>=!~;\[ ]", wanted)[0].lower(), extra)
+        for extra, libraries in extras.items()
+        if extra not in ("test", "bench")
+        for wanted in libraries
+    }
+    assert named == {(library.distribution, library.extra) for library in doctor.LIBRARIES}
 
 
 def test_doctor_without_a_model(tmp_path: Path, capsys: Capture) -> None:

@@ -37,6 +37,10 @@ LIBRARIES = (
     Library("rich", "rich", "", "progress, the terminal"),
     Library("av", "av", "media", "m4a, aac, webm, video"),
     Library("sounddevice", "sounddevice", "mic", "the microphone"),
+    Library("wetext", "wetext", "text", "numbers as in print"),
+    Library("pypinyin", "pypinyin", "text", "how hanzi are read"),
+    Library("opencc", "opencc", "text", "Chinese in one script"),
+    Library("huggingface_hub", "huggingface_hub", "hub", "checkpoints by name (hf:...)"),
     Library("kaldifst", "kaldifst", "lm", "graphs of words (TLG)"),
     Library("kaldi_decoder", "kaldi-decoder", "lm", "searching them"),
     Library("torch", "torch", "train", "training, export, models on a GPU"),
@@ -125,7 +129,7 @@ def _print(report: dict[str, Any], libraries: list[tuple[Library, str | None]]) 
     print(f"{report['cores']} cores; models and caches in {report['home']}")
     for library, found in libraries:
         mark = found or ("MISSING" if not library.extra else "not installed")
-        print(f"  {library.distribution:<14} {mark:<18} {library.use}")
+        print(f"  {library.distribution:<15} {mark:<18} {library.use}")
     model = report["model"]
     if "problem" in model:
         print(f"model: {model['problem']}")
