@@ -54,6 +54,9 @@ LIBRARIES = (
 )
 
 
+SLOW = 2.0  # seconds; what takes so long is not tried again
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model to try."""
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -110,8 +113,12 @@ def try_model(choice: common.Choice) -> dict[str, Any]:
         recognizer = choice.load()
         loaded = time.perf_counter()
         noise = np.random.default_rng(0).normal(0, 0.01, recognizer.sample_rate)
-        recognizer.transcribe(noise.astype(np.float32), Request(vad=False))
-        done = time.perf_counter()
+        for _ in range(2):  # the first loads what is needed but once
+            begun = time.perf_counter()
+            recognizer.transcribe(noise.astype(np.float32), Request(vad=False))
+            took = time.perf_counter() - begun
+            if took > SLOW:
+                break
     except MynahError as error:
         return {"problem": str(error)}
     except ImportError as error:
@@ -120,7 +127,7 @@ def try_model(choice: common.Choice) -> dict[str, Any]:
         "name": recognizer.info.name,
         "engine": recognizer.engine_name,
         "load_seconds": round(loaded - start, 3),
-        "second_of_audio_seconds": round(done - loaded, 3),
+        "second_of_audio_seconds": round(took, 3),
     }
 
 
