@@ -18,7 +18,7 @@ from mynah.runtime.whisper.recording import FRAMES, Recording
 
 JOIN = 2.0  # seconds; stretches of speech with a shorter pause between are heard together
 LEAST = 10  # frames
-PAD = 0.2  # seconds around speech, where they are free
+PAD = 0.4  # seconds around speech, where they are free
 _LONGEST = 600 * FRAMES  # frames of speech without a pause that are heard together
 _SEARCH = 8 * FRAMES  # the last frames of a piece, in which the cut is sought
 _QUIET = 30  # frames over which loudness is taken
