@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
-from whisper_words import RATE, Samples, clips
+from whisper_sides import (
+    RATE,
+    Samples,
+    arguments,
+    clips,
+    faster_whisper_model,
+    measured,
+    our_recognizer,
+)
 
 from mynah.evaluation import Utterance, score
 from mynah.text.script import ScriptConverter
@@ -48,11 +49,10 @@ Kind = list[tuple[str, Samples]]  # texts and recordings
 
 def ours(args: argparse.Namespace, side: str) -> Callable[[Samples], str]:
     """mynah; without speech detection windows alone are told apart."""
-    import mynah
     from mynah.runtime.request import Request
     from mynah.runtime.whisper.options import WhisperOptions
 
-    recognizer = mynah.load(args.imported, threads=1, precision="int8")
+    recognizer = our_recognizer(args, side)
     options = WhisperOptions(
         multilingual=True, languages=(args.first, args.second), batched="batched" in side
     )
@@ -62,9 +62,9 @@ def ours(args: argparse.Namespace, side: str) -> Callable[[Samples], str]:
 
 def faster_whisper(args: argparse.Namespace, side: str) -> Callable[[Samples], str]:
     """faster-whisper, its language detected for every window."""
-    from faster_whisper import BatchedInferencePipeline, WhisperModel
+    from faster_whisper import BatchedInferencePipeline
 
-    model = WhisperModel(str(args.checkpoint), device="cpu", compute_type="int8", cpu_threads=1)
+    model = faster_whisper_model(args, side)
     transcribe: Any = model.transcribe
     more: dict[str, Any] = {"vad_filter": "detected" in side}
     if "batched" in side:
@@ -129,42 +129,16 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def run(side: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{side}: {done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser = arguments(__doc__, SIDES)
     parser.add_argument("first_set", type=Path)
     parser.add_argument("second_set", type=Path)
     parser.add_argument("--first", default="zh")
     parser.add_argument("--second", default="en")
     parser.add_argument("--recordings", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="sides at once, a core each")
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
-    parser.add_argument("--imported", type=Path, help="CHECKPOINT in int8, if there is")
     parser.add_argument("--json", type=Path, help="all texts and figures")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(measure(args.side, args)))
-        return
-    with tempfile.TemporaryDirectory() as work:
-        if args.imported is None:
-            imported = Path(work) / "imported"
-            command = [sys.executable, "-m", "mynah", "import", "whisper", str(args.checkpoint),
-                       str(imported)]  # fmt: skip
-            subprocess.run(command, check=True)
-            sys.argv += ["--imported", str(imported)]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            found = dict(zip(args.sides, pool.map(run, args.sides), strict=True))
+    args, found = measured(parser, measure)
     for kind, first in next(iter(found.values())).items():
         print(f"{kind}: {first['seconds']:.0f} s, {first['units']} units")
         for side, rows in found.items():

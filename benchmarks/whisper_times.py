@@ -14,22 +14,23 @@ activity detection off where a side does not say so.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from alignment import OTHERS, Spoken, digits, synthetic
 from pocketsphinx_alignments import PREFIX, Aligner
-from whisper_words import OPENAI, Samples, clips, openai_model
+from whisper_sides import (
+    OPENAI,
+    Samples,
+    arguments,
+    clips,
+    faster_whisper_model,
+    measured,
+    openai_model,
+    our_recognizer,
+)
 
 from mynah.evaluation import align
 from mynah.text.pronounce import learn_pronouncer
@@ -59,13 +60,12 @@ class Word(NamedTuple):
 Hear = Callable[[Samples], list[Word]]
 
 
-def ours(folder: Path, side: str) -> Hear:
+def ours(args: argparse.Namespace, side: str) -> Hear:
     """mynah, with the precision and the source of times that ``side`` names."""
-    import mynah
     from mynah.runtime.request import Request
     from mynah.runtime.whisper.options import WhisperOptions
 
-    recognizer = mynah.load(folder, threads=1, precision="int8" if "int8" in side else "fp32")
+    recognizer = our_recognizer(args, side)
     options = WhisperOptions(word_timestamps="ctc" if "ctc" in side else "attention")
     request = Request(language="en", whisper=options, vad="detected" in side)
 
@@ -76,12 +76,9 @@ def ours(folder: Path, side: str) -> Hear:
     return hear
 
 
-def faster_whisper(folder: Path, side: str) -> Hear:
+def faster_whisper(args: argparse.Namespace, side: str) -> Hear:
     """faster-whisper with its defaults."""
-    from faster_whisper import WhisperModel
-
-    kind = "float32" if "float32" in side else "int8"
-    model = WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=1)
+    model = faster_whisper_model(args, side)
 
     def hear(sound: Samples) -> list[Word]:
         segments, _ = model.transcribe(sound, language="en", word_timestamps=True)
@@ -91,9 +88,9 @@ def faster_whisper(folder: Path, side: str) -> Hear:
     return hear
 
 
-def openai_whisper(folder: Path) -> Hear:
+def openai_whisper(args: argparse.Namespace) -> Hear:
     """The original, as its command line decodes."""
-    model = openai_model(folder)
+    model = openai_model(args)
 
     def hear(sound: Samples) -> list[Word]:
         found = model.transcribe(sound, language="en", word_timestamps=True, **OPENAI)
@@ -151,11 +148,11 @@ def differences(heard: list[Word], spoken: Spoken) -> list[tuple[float, float]]:
 def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     """The differences of one side in all sets."""
     if side.startswith("ours"):
-        hear = ours(args.imported, side)
+        hear = ours(args, side)
     elif side.startswith("faster"):
-        hear = faster_whisper(args.checkpoint, side)
+        hear = faster_whisper(args, side)
     else:
-        hear = openai_whisper(args.imported)
+        hear = openai_whisper(args)
     return {
         name: {
             "words": sum(len(spans) for _, _, spans in spoken),
@@ -163,15 +160,6 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
         }
         for name, spoken in truths(args).items()
     }
-
-
-def run(side: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{side}: {done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:
@@ -190,29 +178,12 @@ def show(found: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser = arguments(__doc__, SIDES)
     parser.add_argument("dictionary", type=Path)
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--fsdd", type=Path, help="the digits, with manifest.tsv")
     parser.add_argument("--clips", type=int, default=0, help="of each set; 0: all")
-    parser.add_argument("--jobs", type=int, default=1, help="sides at once, a core each")
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
-    parser.add_argument("--imported", type=Path, help="CHECKPOINT in both precisions, if there is")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(measure(args.side, args)))
-        return
-    with tempfile.TemporaryDirectory() as work:
-        if args.imported is None:
-            imported = Path(work) / "imported"
-            command = [sys.executable, "-m", "mynah", "import", "whisper", str(args.checkpoint),
-                       str(imported), "--precision", "both"]  # fmt: skip
-            subprocess.run(command, check=True)
-            sys.argv += ["--imported", str(imported)]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            show(dict(zip(args.sides, pool.map(run, args.sides), strict=True)))
+    show(measured(parser, measure)[1])
 
 
 if __name__ == "__main__":

@@ -306,6 +306,17 @@ def test_doctor(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -
     assert found["libraries"]["numpy"] and found["libraries"]["sounddevice"] is None
 
 
+@pytest.mark.parametrize(("slow", "calls"), [(60.0, 2), (0.0, 1)])
+def test_doctor_times_what_comes_after_the_first(
+    monkeypatch: pytest.MonkeyPatch, slow: float, calls: int
+) -> None:
+    monkeypatch.setattr(doctor, "SLOW", slow)
+    recognizer = MagicMock(sample_rate=RATE)
+    report = doctor.try_model(MagicMock(load=lambda: recognizer))
+    assert recognizer.transcribe.call_count == calls
+    assert 0 <= report["second_of_audio_seconds"] < 60
+
+
 def test_doctor_knows_every_library() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = {"": project["dependencies"], **project["optional-dependencies"]}

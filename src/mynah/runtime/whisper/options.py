@@ -30,7 +30,8 @@ class WhisperOptions:
         language_threshold: a language that is less probable than this is not taken as detected.
         language_segments: windows looked at until one is.
         multilingual: whether the language is detected anew for every window; one that is not
-            probable enough leaves that of the window before.
+            probable enough leaves that of the window before. Where speech is detected, windows
+            end where it changes.
         beam_size: hypotheses at temperature 0; 1 is greedy search.
         best_of: samples at temperatures above 0, of which the best is taken.
         patience: the beam ends with ``round(beam_size * patience)`` finished hypotheses.
