@@ -23,6 +23,8 @@ from mynah.text.script import SCRIPTS, Script, ScriptConverter, is_chinese
         ("taiwan", "里面为什么", "裡面為什麼"),
         ("hongkong", "里面为什么着", "裏面為什麼着"),
         ("simplified", "Mynah 2.0, é\n", "Mynah 2.0, é\n"),
+        ("simplified", "为什么那么坏，怎么办？", "为什么那么坏，怎么办？"),
+        ("taiwan", "為什麼那麼壞", "為什麼那麼壞"),
     ],
 )
 def test_scripts(script: Script, text: str, wanted: str) -> None:

@@ -1,4 +1,4 @@
-"""No word holds a pause: times of words by attention beside what a detector takes for speech.
+"""Words beside pauses: their times by attention, and what a detector takes for speech.
 
 What a decoder attends to tells a word from the next, but not where the pause between them is: it
 takes that for a part of one of the two, most often of the second. Where voice activity was looked
