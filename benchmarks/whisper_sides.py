@@ -25,6 +25,7 @@ import numpy.typing as npt
 from mynah import audio
 from mynah.corpus import matcher, read_manifest
 from mynah.corpus.samples import load
+from mynah.corpus.select import Conditions
 
 RATE = 16000
 OPENAI: dict[str, Any] = {  # what the original's command line decodes by
@@ -77,7 +78,7 @@ def measured(
             return args, dict(zip(args.sides, pool.map(run, args.sides), strict=True))
 
 
-def clips(manifest: Path, count: int, where: dict[str, Any]) -> list[tuple[str, Samples]]:
+def clips(manifest: Path, count: int, where: Conditions) -> list[tuple[str, Samples]]:
     """Text and samples of ``count`` clips spread over a set (0: all)."""
     path = manifest / "manifest.tsv" if manifest.is_dir() else manifest
     meets = matcher(where, {})

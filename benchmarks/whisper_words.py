@@ -108,7 +108,7 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     written = ScriptConverter(args.script) if args.script else str
     for manifest in args.data:
-        said = clips(manifest, args.clips, dict(args.where))
+        said = clips(manifest, args.clips, args.where)
         start = time.process_time()
         texts = [hear(sound) for _, sound in said]
         took = time.process_time() - start

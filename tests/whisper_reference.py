@@ -220,12 +220,14 @@ class ReferenceDecoder:
         """What may follow (N, n) new tokens."""
         return HostPrediction(self(tokens, parents))
 
-    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
-        """Cross-attention (N, heads, n, T') of whole sequences (N, n)."""
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+        """Cross-attention (N, heads, n, T') of whole sequences (N, n), and logits (N, n, V)."""
         none = tuple(np.zeros((0, self._engine.dims.n_text_state)) for _ in self._layers)
         rows = zip(tokens, self._rows, strict=True)
-        found = [self._step(np.asarray(row), _Past(heard, none, none))[2] for row, heard in rows]
-        return np.stack([np.stack([w[layer][head] for layer, head in heads]) for w in found])
+        found = [self._step(np.asarray(row), _Past(heard, none, none)) for row, heard in rows]
+        weights = [np.stack([w[layer][head] for layer, head in heads]) for _, _, w in found]
+        logits = [self._engine.logits(x).astype(np.float32) for x, _, _ in found]
+        return np.stack(weights), np.stack(logits)
 
     def _step(self, tokens: Array, past: _Past) -> tuple[Array, _Past, list[Array]]:
         engine, heads = self._engine, self._engine.dims.n_text_head

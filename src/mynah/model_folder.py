@@ -78,6 +78,17 @@ class ModelFolder:
             raise ModelError(f"{self.path}: {name} was altered (its SHA-256 does not match)")
         return path
 
+    def part(self, name: str) -> Path:
+        """The folder ``name`` inside, all that is listed of it verified.
+
+        Raises:
+            ModelError: as :meth:`file`.
+        """
+        for file in self.files:
+            if file.startswith(f"{name}/"):
+                self.file(file)
+        return self.path / name
+
     def verify(self) -> None:
         """Check every listed file.
 

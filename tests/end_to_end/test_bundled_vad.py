@@ -17,6 +17,7 @@ from mynah.audio.segments import SegmentOptions, speech_segments
 from mynah.cli import main
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.model_folder import find_model, known_models
+from mynah.runtime.request import find_detector
 from mynah.runtime.vad import BUNDLED, SegmentStream, Vad, load_vad
 
 pytestmark = pytest.mark.skipif(
@@ -43,6 +44,18 @@ def walk() -> np.ndarray:
     brown = np.cumsum(steps)
     brown -= np.convolve(brown, np.ones(4001) / 4001, mode="same")
     return 0.2 * brown / np.abs(brown).max()
+
+
+def test_a_damaged_detector_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged() -> None:
+        raise ModelError("mynah-vad: detector.fp32.onnx was altered")
+
+    monkeypatch.setattr("mynah.runtime.vad.load_vad", damaged)
+    for wanted in (None, True):
+        with pytest.raises(ModelError, match="was altered"):
+            find_detector(wanted, usual=True)
+    monkeypatch.setattr("mynah.runtime.request.known_models", dict)
+    assert find_detector(None, usual=True) == (None, None), "it is not installed"
 
 
 NO_SPEECH = {

@@ -250,7 +250,7 @@ def test_evaluate_refuses(call: Evaluate, corpus: Path) -> None:
 
 def test_conditions() -> None:
     found = evaluate.parse_conditions(["split=test", "age>=18", "speaker = a,b"])
-    assert found == {"split": "test", "age": ">=18", "speaker": ["a", "b"]}
+    assert found == [("split", "test"), ("age", ">=18"), ("speaker", ["a", "b"])]
     with pytest.raises(ConfigError):
         evaluate.parse_conditions(["=x"])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +113,7 @@ REFUSED = [
     ("--compute_type", "int16", "--compute-type: 'int16' cannot be honoured"),
     ("--live_transcribe", "True", "use mynah listen"),
     ("--live_volume_threshold", "0.2", "use mynah listen"),
-    ("--live_input_device", "3", "use mynah listen"),
+    ("--live_input_device", "3", "use mynah listen --microphone"),
     ("--live_input_device_sample_rate", "16000", "use mynah listen"),
     ("--hf_token", "x", "--diarization takes an RTTM file"),
     ("--speaker_num", "2", "--diarization takes an RTTM file"),
@@ -464,6 +465,28 @@ def test_other_verbs(models: Path, recording: Path, capsys: pytest.CaptureFixtur
     assert "onnx" in said["engine"]
 
 
+def test_evaluate_by_a_short_name_and_without_a_language(
+    models: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(models / "whisper-tiny", tmp_path / "home" / "models" / "whisper-tiny")
+    monkeypatch.setenv("MYNAH_HOME", str(tmp_path / "home"))
+    write(tmp_path / "a.wav", speak("abc"), RATE)
+    rows = [("x", "Ääb cd", "de"), ("y", "二百", "zh")]
+    lines = ["id\tpath\ttext\tlanguage", *(f"{i}\ta.wav\t{t}\t{code}" for i, t, code in rows)]
+    (tmp_path / "set.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    command = ["evaluate", str(tmp_path / "set.tsv"), "--model", "tiny", "--beam_size", "1",
+               "--temperature_increment_on_fallback", "None", "--max_new_tokens", "4",
+               "--json", str(tmp_path / "r.json")]  # fmt: skip
+    assert main([*command, "--record", "mine"]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert found["groups"]["all"]["total"] == 4, "two words and two characters"
+    assert "mine" in (tmp_path / "home" / "models" / "whisper-tiny" / "model.toml").read_text()
+    assert main([*command, "--language", "en"]) == 0
+    found = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert found["groups"]["all"]["total"] == 3, "all are taken for English"
+
+
 def test_library(models: Path, recording: Path) -> None:
     import mynah
     from mynah.runtime.whisper.options import WhisperOptions
@@ -480,6 +503,8 @@ def test_library(models: Path, recording: Path) -> None:
         (mynah.Request(lm="x"), "lm: not with whisper-tiny"),
         (mynah.Request(method="greedy"), "method: not with"),
         (mynah.Request(chars=True), "chars: not with"),
+        (mynah.Request(rescorer="nonsense"), "rescorer: not with"),
+        (mynah.Request(second_look=True), "second_look: not with"),
         (mynah.Request(endpointing=mynah.Endpointing()), "endpointing: not with"),
         (mynah.Request(hotwords=["a=1", "b=2"], whisper=quick.replace(hotwords="x")), "hotwords"),
         (mynah.Request(punctuate=True), "punctuate: whisper-tiny knows several languages"),

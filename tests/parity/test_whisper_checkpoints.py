@@ -15,7 +15,6 @@ from tests.whisper_files import DIMS
 
 from mynah.models.whisper.checkpoints import read_checkpoint
 from mynah.models.whisper.checkpoints.ggml_blocks import FORMATS, dequantize
-from mynah.models.whisper.checkpoints.names import to_huggingface
 from mynah.text.byte_bpe import to_unicode
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the originals think of each other
@@ -60,7 +59,7 @@ def test_transformers(original: tuple[Any, Path], tmp_path: Path, shard: str) ->
     assert read.dims == DIMS
     wanted = reference(model)
     for name, value in read.tensors.items():
-        np.testing.assert_array_equal(value, wanted[to_huggingface(name) or ""], err_msg=name)
+        np.testing.assert_array_equal(value, wanted[files.hf_name(name)], err_msg=name)
     if shard == "5GB":
         assert read.vocabulary is not None
         assert read.vocabulary.tokens == files.vocabulary().tokens
@@ -87,7 +86,7 @@ def test_ctranslate2(original: tuple[Any, Path], tmp_path: Path, kind: str) -> N
     assert read.vocabulary.tokens == files.vocabulary().tokens
     wanted = reference(model)
     for name, value in read.tensors.items():
-        target = wanted[to_huggingface(name) or ""]
+        target = wanted[files.hf_name(name)]
         if kind == "float32":
             np.testing.assert_array_equal(value, target, err_msg=name)
             continue

@@ -71,7 +71,7 @@ def test_transformers(tmp_path: Path) -> None:
     np.testing.assert_allclose(prompt, out.logits.numpy(), atol=1e-4)
     engine = Reference(*random_whisper())
     step = engine.decoder(engine.encode(mels()), [0, 1])
-    weights = step.align(TOKENS[:, :5], [(1, 0), (0, 1)])
+    weights, _ = step.align(TOKENS[:, :5], [(1, 0), (0, 1)])
     for place, (layer, head) in enumerate([(1, 0), (0, 1)]):
         wanted = out.cross_attentions[layer][:, head].numpy()
         np.testing.assert_allclose(weights[:, place], wanted, atol=1e-5)

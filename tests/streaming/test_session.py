@@ -346,5 +346,11 @@ def test_a_session_twice_or_with_other_context(tones: Recognizer) -> None:
     with pytest.raises(InputError, match="there twice"):
         tones.batcher().feed_many([(session, pause(1)), (session, pause(1))])
     other = tones.stream(left=7)
+    batcher, heard = tones.batcher(), speak("ab")
+    batcher.feed_many([(session, heard[:8000])])
     with pytest.raises(InputError, match="different left context"):
-        tones.batcher().feed_many([(session, pause(1)), (other, pause(1))])
+        batcher.feed_many([(session, pause(1)), (other, pause(1))])
+    batcher.feed_many([(session, heard[8000:])], last=True)
+    batcher.feed_many([(other, speak("de"))], last=True)
+    assert session.transcript().text == "ab", "nothing was taken of what was refused"
+    assert other.transcript().text == "de"

@@ -20,6 +20,7 @@ from mynah.cli import common, whisper_flags
 from mynah.errors import InputError
 
 if TYPE_CHECKING:
+    from mynah.corpus.select import Conditions
     from mynah.runtime.confidence import Calibration, Facts
     from mynah.runtime.recognizer import Recognizer
 
@@ -74,8 +75,8 @@ def collect(
     recognizer: Recognizer,
     manifest: str,
     *,
-    where: dict[str, Any],
-    exclude: dict[str, Any],
+    where: Conditions,
+    exclude: Conditions,
     root: str | None = None,
     limit: int | None = None,
     options: Any = None,
@@ -195,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
     from mynah.cli.evaluate import parse_conditions
     from mynah.config import as_dict
     from mynah.evaluation.calibration import calibration_error, normalized_cross_entropy
-    from mynah.model_folder import find_model, update_calibration
+    from mynah.model_folder import update_calibration
 
     recognizer = common.choice(args).load()
     whisper_flags.refuse(args, recognizer.info.name)
@@ -211,7 +212,7 @@ def run(args: argparse.Namespace) -> int:
     where = Path(args.manifest)  # not the whole path, which is nobody else's
     data = " ".join(["/".join(where.parts[-2:]), *args.where])
     calibration = fit([words], data)
-    update_calibration(find_model(args.model), as_dict(calibration))
+    update_calibration(common.choice(args).find(), as_dict(calibration))
     print(f"{words.utterances} utterances, {len(words.right)} words, "
           f"{sum(words.right) / len(words.right):.1%} of them right")  # fmt: skip
     print(f"the map takes {', '.join(calibration.facts)}")

@@ -452,14 +452,28 @@ def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
         raise ConfigError("--no-vad: the other options of voice activity have no effect then")
     if args.no_vad or not changes:
         return False if args.no_vad else None
-    import dataclasses
-
     from mynah.runtime.vad import load_vad
 
     try:
-        return dataclasses.replace(load_vad().options, **changes)
+        return changed(load_vad().options, changes)
     except ConfigError as error:
         raise ConfigError(f"--vad: {error}") from None
+
+
+def changed(options: SegmentOptions, changes: dict[str, float]) -> SegmentOptions:
+    """Options of voice activity with some of them changed.
+
+    An onset takes the offset with it, as far below as it was, where that is not among them.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    import dataclasses
+
+    if "onset" in changes and "offset" not in changes:
+        offset = max(changes["onset"] - (options.onset - options.offset), 0.0)
+        changes = {**changes, "offset": offset}
+    return dataclasses.replace(options, **changes)
 
 
 def keep(option: str, target: str | os.PathLike[str], inputs: Iterable[str]) -> None:

@@ -76,10 +76,17 @@ def count(args: argparse.Namespace, manifests: Iterable[str]) -> int | None:
 
 
 def absolute(cut: Cut) -> Cut:
-    """The cut with the whole path of its recording, where that is a file."""
+    """The cut with the whole path of its recording, where that is a file.
+
+    Raises:
+        InputError: it is in a compressed tar.
+    """
     from mynah.corpus.storage import is_url
 
     source = cut.recording.source
+    if cut.recording.data is not None:
+        raise InputError(f"{source}: recordings in compressed tars have no place of their own; "
+                         "use mynah data shard")  # fmt: skip
     if is_url(source):
         return cut
     recording = dataclasses.replace(cut.recording, source=os.path.abspath(source))

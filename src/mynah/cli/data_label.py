@@ -109,9 +109,9 @@ def _columns(label: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(args: argparse.Namespace, recognizer: Recognizer) -> str:
     """What the labels depend on, as one line."""
-    from mynah.model_folder import find_model, read_model_folder
+    from mynah.model_folder import read_model_folder
 
-    files = sorted(read_model_folder(find_model(args.model)).files.items())
+    files = sorted(read_model_folder(common.choice(args).find()).files.items())
     request = common.request(args, recognizer, words=True)
     return json.dumps([files, recognizer.engine_name, request.key(), request.script])
 
@@ -127,9 +127,11 @@ class _Kept:
             self.file = self.path.open("w" if fresh else "a", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written ({error.strerror})") from None
+        # a line that was cut off ends here
+        self.file.write(facts + "\n" if fresh else "\n")
         if fresh:
-            self.file.write(facts + "\n")
-        elif sys.stderr.isatty():
+            return
+        if sys.stderr.isatty():
             print(f"{out}: goes on after {len(self.labels)} utterances", file=sys.stderr)
 
     def _read(self, facts: str) -> Iterator[tuple[str, dict[str, Any]]]:

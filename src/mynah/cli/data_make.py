@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli.data_common import Refused, count, cuts_of, progress
+from mynah.cli.data_common import Refused, absolute, count, cuts_of, progress
 from mynah.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def make(args: argparse.Namespace) -> int:
         base = os.path.abspath(out.parent)
         for cut in progress(cuts, "reading"):
             seconds += cut.duration or 0.0
-            yield {**row_from_cut(_absolute(cut), base), **extra}
+            yield {**row_from_cut(absolute(cut), base), **extra}
 
     written = list(rows())
     if written:
@@ -64,19 +63,6 @@ def _sources(args: argparse.Namespace, refused: Refused) -> Iterable[Cut]:
             matches = matcher(parse_conditions(args.where), parse_conditions(args.exclude))
             return (cut for cut in collect(place) if matches(cut))
     return cuts_of(args, [args.source], refused)
-
-
-def _absolute(cut: Cut) -> Cut:
-    from mynah.corpus.storage import is_url
-
-    source = cut.recording.source
-    if cut.recording.data is not None:
-        raise InputError(f"{source}: recordings in compressed tars have no place of their own; "
-                         "use mynah data shard")  # fmt: skip
-    if is_url(source):
-        return cut
-    recording = dataclasses.replace(cut.recording, source=os.path.abspath(source))
-    return dataclasses.replace(cut, recording=recording)
 
 
 def shard(args: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ def run_units(args: argparse.Namespace) -> int:
 
     common.keep("--out", args.out, args.manifests)
     folder = read_model_folder(find_model(args.model))
-    tokenizer = load_tokenizer(folder.path / "tokenizer", folder.info.tokenizer)
+    tokenizer = load_tokenizer(folder.part("tokenizer"), folder.info.tokenizer)
     rng, refused, lines = random.Random(0), Refused(), list[str]()
     for cut in cuts_of(args, args.manifests, refused):
         text = normalize_for_scoring(cut.text, args.language) if args.language else cut.text

@@ -20,7 +20,8 @@ from mynah.errors import ConfigError, InputError, MynahError
 
 if TYPE_CHECKING:
     from mynah.corpus import Cut
-    from mynah.evaluation import ErrorRate, Report, Utterance
+    from mynah.corpus.select import Conditions
+    from mynah.evaluation import ErrorRate, Report, Unit, Utterance
     from mynah.runtime.recognizer import Recognizer
     from mynah.runtime.request import Request
 
@@ -98,15 +99,22 @@ def run(args: argparse.Namespace) -> int:
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()
-    language = recognizer.language(args.language) or "en"
+    language = recognizer.language(args.language)
     request = common.request(args, recognizer, words=False)
-    outcome = _decode(args, recognizer, request, groups, *conditions)
+    outcome = _decode(args, recognizer, request, groups, *conditions, language)
     for line in outcome.failed:
         print(line, file=sys.stderr)
     if not outcome.utterances:
         print("no utterance with a text was decoded", file=sys.stderr)
         return 2
-    report = score(outcome.utterances, unit=args.unit or unit_of(language), language=language)
+    if language is None:  # several are known: the manifest says which, or it is English
+        spoken = {u.language or "en" for u in outcome.utterances}
+        language = next(iter(spoken)) if len(spoken) == 1 else "en"
+    else:
+        spoken = {language}
+    units = {unit_of(one) for one in spoken}
+    unit: Unit = args.unit or ("mixed" if "mixed" in units else "word")
+    report = score(outcome.utterances, unit=unit, language=language)
     facts = {
         "manifest": args.manifest,
         "where": args.where,
@@ -143,20 +151,20 @@ def _method(recognizer: Recognizer, request: Request) -> str:
     return search + (", short context" if asked.short_context else "")
 
 
-def parse_conditions(texts: list[str]) -> dict[str, Any]:
+def parse_conditions(texts: list[str]) -> list[tuple[str, Any]]:
     """Conditions as :func:`mynah.corpus.matcher` takes them.
 
     Raises:
         ConfigError: not ``column=value``, ``column=a,b``, ``column>=number`` or the like.
     """
-    found: dict[str, Any] = {}
+    found: list[tuple[str, Any]] = []
     for text in texts:
         match = re.fullmatch(r"\s*([^=<>\s]+)\s*(>=|<=|=|<|>)\s*(.+?)\s*", text)
         if match is None:
             raise ConfigError(f"condition {text!r}: write column=value, column=a,b or column>=5")
         column, sign, value = match.groups()
         several = value.split(",") if sign == "=" and "," in value else None
-        found[column] = several or (value if sign == "=" else sign + value)
+        found.append((column, several or (value if sign == "=" else sign + value)))
     return found
 
 
@@ -179,8 +187,9 @@ def _decode(
     recognizer: Recognizer,
     request: Request,
     groups: dict[str, Callable[[Cut], str]],
-    where: dict[str, Any],
-    exclude: dict[str, Any],
+    where: Conditions,
+    exclude: Conditions,
+    language: str | None,
 ) -> Outcome:
     from mynah.corpus import read_manifest
     from mynah.evaluation import Utterance
@@ -204,7 +213,8 @@ def _decode(
                     outcome.failed.append(f"{cut.id}: {text}")
                     continue
                 values = {name: which(cut) for name, which in groups.items()}
-                outcome.utterances.append(Utterance(cut.id, cut.text, text, values))
+                own = cut.language if language is None else ""
+                outcome.utterances.append(Utterance(cut.id, cut.text, text, values, own))
             progress.show(outcome)
     return outcome
 
@@ -297,11 +307,13 @@ def _record(
     report: Report, facts: dict[str, Any], groups: list[str], args: argparse.Namespace
 ) -> None:
     """The rates, in percent, into the results of the model's folder."""
-    from mynah.model_folder import find_model, update_results
+    from mynah.model_folder import update_results
 
     rates = {name: round(100 * rate.rate, 2) for name, _, rate in _rows(report, groups)}
     how = {name: facts[name] for name in ("engine", "method", "live")}
-    update_results(find_model(args.model), {args.record: {"errors": report.name, **how, **rates}})
+    update_results(
+        common.choice(args).find(), {args.record: {"errors": report.name, **how, **rates}}
+    )
 
 
 def _write_json(report: Report, facts: dict[str, Any], groups: list[str], target: str) -> None:

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if args.channel is not None and not args.channel.isdecimal():
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
     vad = load_vad(args.model, threads=args.threads)
-    options = _options(args, vad)
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    options = common.changed(vad.options, given)
     names, failed = find_recordings(args.files)
     for line in failed:
         print(line, file=sys.stderr)
@@ -84,19 +85,6 @@ def run(args: argparse.Namespace) -> int:
     if done and not args.quiet:
         print(common.speed(seconds, time.perf_counter() - start), file=sys.stderr)
     return 2 if not done else 1 if failed else 0
-
-
-def _options(args: argparse.Namespace, vad: Vad) -> SegmentOptions:
-    """The model's options with what the arguments change.
-
-    A given onset takes the offset with it, as far below as it was, where that is not given.
-    """
-    import dataclasses
-
-    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
-    if "onset" in given and "offset" not in given:
-        given["offset"] = max(given["onset"] - (vad.options.onset - vad.options.offset), 0.0)
-    return dataclasses.replace(vad.options, **given)
 
 
 def find(

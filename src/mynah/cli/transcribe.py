@@ -19,6 +19,7 @@ import argparse
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,13 +360,14 @@ def _targets(names: list[str], folder: Path) -> dict[str, Path]:
     stems = [Path("stdin" if name == "-" else name) for name in names]
     short = [folder / path.stem for path in stems]
     full = [folder / path.name for path in stems]
-    chosen = [f if short.count(s) > 1 else s for s, f in zip(short, full, strict=True)]
+    alike = Counter(short)
+    chosen = [f if alike[s] > 1 else s for s, f in zip(short, full, strict=True)]
     taken: set[Path] = set()
+    last: dict[Path, int] = {}  # number that a name was given
     for number, target in enumerate(chosen):
-        count = 1
         while chosen[number] in taken:
-            count += 1
-            chosen[number] = target.with_name(f"{target.name}-{count}")
+            last[target] = last.get(target, 1) + 1
+            chosen[number] = target.with_name(f"{target.name}-{last[target]}")
         taken.add(chosen[number])
     return dict(zip(names, chosen, strict=True))
 

@@ -131,7 +131,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "Whisper models: speed": (
         Flag("batched", truth, "hear stretches of speech together", "BOOL"),
-        Flag("batch-size", _INT, "so many at once, of several recordings too (default: 8)", "N"),
+        Flag("batch-size", _INT, "so many at once, of several recordings if given (8)", "N"),
         Flag("chunk-length", _FLOAT, "seconds of a window (default: 30)", "S"),
         Flag("short-context", truth, "encode short windows shortly, see docs/whisper.md", "BOOL"),
         Flag("loudness", str, "relative to window (default) or recording", "L"),
@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "speaker-num": ("mynah does not diarize yet; --diarization takes an RTTM file", ("none",)),
     "live-transcribe": ("use mynah listen, with a model that streams", ("false",)),
     "live-volume-threshold": ("use mynah listen", ()),
-    "live-input-device": ("use mynah listen --device", ("none",)),
+    "live-input-device": ("use mynah listen --microphone", ("none",)),
     "live-input-device-sample-rate": ("use mynah listen", ()),
 }
 _BOOLEANS = {f"--{flag.name}" for flag in FLAGS if flag.kind is truth} | {
@@ -320,7 +320,7 @@ def refuse(args: argparse.Namespace, model: str) -> None:
         raise ConfigError(f"{names}: only for Whisper models, and {model} is none")
 
 
-def options(args: argparse.Namespace, *, words: str, device: str = "auto") -> WhisperOptions:
+def options(args: argparse.Namespace, *, words: str) -> WhisperOptions:
     """The options that the arguments ask for; ``words`` is where times of words come from when no
     flag says it.
 

@@ -21,7 +21,7 @@ import logging
 import os
 import posixpath
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,7 +30,7 @@ from mynah.corpus.cut import Cut, row_from_cut
 from mynah.corpus.kaldi import kaldi_rows
 from mynah.corpus.lhotse import is_shar, lhotse_cuts, lhotse_pairs, shar_rows
 from mynah.corpus.lines import LineFile, LineManifest, OnError, Spool, spool_rows, tsv_columns
-from mynah.corpus.select import matcher
+from mynah.corpus.select import Conditions, matcher, pairs
 from mynah.corpus.shards import index_path, is_packed, is_tar, tar_cuts, tar_rows
 from mynah.corpus.storage import exists, is_folder, is_url, join, list_files, open_lines, parent
 from mynah.errors import ConfigError, InputError, nearest
@@ -118,8 +118,8 @@ def read_manifest(
     *,
     format: Format | None = None,  # noqa: A002 - the word users know
     root: str | None = None,
-    where: Mapping[str, Any] | None = None,
-    exclude: Mapping[str, Any] | None = None,
+    where: Conditions | None = None,
+    exclude: Conditions | None = None,
     on_error: OnError | None = None,
 ) -> Iterator[Cut]:
     """The cuts of a manifest that meet the conditions (:func:`mynah.corpus.select.matcher`).
@@ -130,7 +130,7 @@ def read_manifest(
     """
     manifest = open_manifest(path, format=format, root=root, on_error=on_error)
     matches = matcher(where or {}, exclude or {})
-    check_columns(manifest, [*(where or {}), *(exclude or {})])
+    check_columns(manifest, [column for column, _ in (*pairs(where), *pairs(exclude))])
     if isinstance(manifest, StreamManifest):
         cuts: Iterator[Cut] = (c for tar in manifest.tars for c in manifest.cuts(tar, on_error))
     else:

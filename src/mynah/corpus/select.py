@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from mynah.errors import ConfigError
 
@@ -15,6 +15,9 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 
+# columns and what they are to be: a table, or pairs where a column has several conditions
+Conditions: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, Any]]
+
 
 class Row(Protocol):
     """What has columns: a cut, or a line of a text."""
@@ -23,17 +26,23 @@ class Row(Protocol):
         """The value of a column; empty where there is none."""
 
 
-def matcher(where: Mapping[str, Any], exclude: Mapping[str, Any]) -> Callable[[Row], bool]:
+def pairs(conditions: Conditions | None) -> list[tuple[str, Any]]:
+    """The column and the condition of each, whichever way they were given."""
+    return list(conditions.items() if isinstance(conditions, Mapping) else conditions or ())
+
+
+def matcher(where: Conditions, exclude: Conditions) -> Callable[[Row], bool]:
     """A function that says whether a row meets all of ``where`` and none of ``exclude``.
 
-    A condition names a column and a value, a list of values, or a comparison of numbers such as
-    ``">=18"``; a row where the column is empty or not a number fails a comparison.
+    A condition names a column and a value, a list of values (any of them), or a comparison of
+    numbers such as ``">=18"``; a row where the column is empty or not a number fails a comparison.
+    Given as pairs, a column may have several.
 
     Raises:
         ConfigError: a comparison with something that is not a number.
     """
-    wanted = [(k, _condition(k, v)) for k, v in where.items()]
-    unwanted = [(k, _condition(k, v)) for k, v in exclude.items()]
+    wanted = [(k, _condition(k, v)) for k, v in pairs(where)]
+    unwanted = [(k, _condition(k, v)) for k, v in pairs(exclude)]
 
     def matches(row: Row) -> bool:
         return all(test(row.value(k)) for k, test in wanted) and not any(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from mynah.errors import InputError, MissingDependency
 
 Array = npt.NDArray[np.float32]
 Reject = Callable[[str, str], None]  # id, reason
+
+MEMORY = 256_000_000  # bytes of recordings to mix in that a process keeps
 
 
 class Recordings:
@@ -70,11 +72,21 @@ class Recordings:
             return None
 
 
-@lru_cache(maxsize=64)
+_Place: TypeAlias = tuple[LineManifest, int, int]
+_kept: OrderedDict[_Place, Array] = OrderedDict()  # of this process; the last used at the end
+
+
 def _read(manifest: LineManifest, position: int, rate: int) -> Array:
+    place = manifest, position, rate
+    if place in _kept:
+        _kept.move_to_end(place)
+        return _kept[place]
     samples = load(manifest.at(position), audio.read, rate=rate)
     if not len(samples) or not np.isfinite(samples).all() or not np.any(samples):
         raise InputError("no sound in it")
+    _kept[place] = samples
+    while len(_kept) > 1 and sum(one.nbytes for one in _kept.values()) > MEMORY:
+        _kept.popitem(last=False)
     return samples
 
 

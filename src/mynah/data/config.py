@@ -20,7 +20,9 @@ class SourceConfig:
     where: dict[str, Any] = field(default_factory=dict)
     exclude: dict[str, Any] = field(default_factory=dict)
     repeat: int = 1  # times an epoch
-    limit: int = 0  # cuts used, from the start of the manifest; 0: all
+    # cuts used, from the start of the manifest (of compressed tars, those that an epoch, which
+    # shuffles tars, comes to first); 0: all
+    limit: int = 0
     fraction: float = 1.0  # of the cuts used, always the same ones
     language: str = ""  # where the manifest does not say
     text: TextForm | None = None  # instead of the one in [data]

@@ -161,6 +161,11 @@ class Loader:
         """What :meth:`epoch` would read, without reading it: the utterances of each batch."""
         return self._feed.requests(epoch, start)
 
+    @property
+    def indexed(self) -> bool:
+        """Whether an utterance has a place of its own, the same in every epoch."""
+        return isinstance(self._feed, LineFeed)
+
     def close(self) -> None:
         """End the reading processes; the next epoch starts new ones."""
         self._processes = None

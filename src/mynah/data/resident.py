@@ -46,6 +46,9 @@ class Resident:
     def __init__(self, loader: Loader, frontend: Frontend, device: torch.device) -> None:
         if not isinstance(frontend.config, FbankConfig):
             raise ConfigError("data.resident: is there for the front end fbank alone")
+        if not loader.indexed:
+            raise ConfigError("data.resident: not for compressed tars, which are read in one pass; "
+                              "`mynah data shard` makes shards with an index of them")  # fmt: skip
         self.loader, self.rate, self.device = loader, frontend.rate, device
         self._fbank = on_device.Fbank(frontend.config, device)
         self._store: _Store | None = None

@@ -54,12 +54,14 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A reference and what was recognised; ``groups`` such as ``{"speaker": "0012"}``."""
+    """A reference and what was recognised; ``groups`` such as ``{"speaker": "0012"}``, and its
+    language where it is not that of the whole set."""
 
     id: str
     ref: str
     hyp: str
     groups: Mapping[str, str] = field(default_factory=dict)
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,15 +179,17 @@ def error_rates(pairs: Iterable[tuple[str, str]], unit: Unit = "word") -> list[E
 def score(
     utterances: Iterable[Utterance], *, unit: Unit = "word", language: str | None = "en"
 ) -> Report:
-    """Score utterances after normalising both sides for ``language`` (``None``: as they are)."""
+    """Score utterances after normalising both sides for ``language``, or their own (``None``: as
+    they are)."""
     kept = tuple(
         u
         if language is None
         else Utterance(
             u.id,
-            normalize_for_scoring(u.ref, language),
-            normalize_for_scoring(u.hyp, language),
+            normalize_for_scoring(u.ref, u.language or language),
+            normalize_for_scoring(u.hyp, u.language or language),
             u.groups,
+            u.language,
         )
         for u in utterances
     )

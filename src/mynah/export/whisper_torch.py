@@ -178,13 +178,15 @@ class TorchTextDecoder:
         return DevicePrediction(logits[:, -1], self._places, self._masks)
 
     @torch.inference_mode()
-    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
         """The cross-attention of ``heads`` (layer, head) over whole texts (N, n), one for each of
-        the rows that the decoder was made for: (N, heads, n, T') float32. Leaves the past alone."""
+        the rows that the decoder was made for: (N, heads, n, T') float32, and the logits after each
+        token (N, n, V). Leaves the past alone."""
         given = torch.from_numpy(np.ascontiguousarray(tokens, np.int64))
         memory = _of_rows(self._heard.memory, _grouped(self._started.tolist()))
         device = self._heard.encoded.device
-        return on_host(self._decoder.attention(given.to(device), memory, heads))
+        weights, hidden = self._decoder.attention(given.to(device), memory, heads)
+        return on_host(weights), on_host(self._decoder.logits(hidden).float())
 
     def _read(self, tokens: Array, parents: Array | None, every: bool) -> Tensor:
         """Logits (R, n or 1, V) on the device, to be used before the next call."""

@@ -12,6 +12,8 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from mynah.audio import resample
 from mynah.decoding import TextAlignment, align_text
 from mynah.errors import ConfigError
+from mynah.model_folder import find_model
 from mynah.runtime.align import Spelt, encode_feats, spell, split_words, timed_words
 from mynah.runtime.edges import Loudness
 from mynah.runtime.engine import Array
@@ -266,13 +269,19 @@ def _in_order(before: Sequence[Word], timed: Sequence[Word], start: float) -> li
 
 
 def load_aligner(model: str | os.PathLike[str] | None = None, *, threads: int = 1) -> Aligner:
-    """The aligner of a model folder or known name; ``None``: the bundled recogniser.
+    """The aligner of a model folder or known name (``None``: the bundled recogniser), which all
+    that ask for it share.
 
     Raises:
         ModelError: no such model.
         ConfigError: it is no CTC model.
     """
+    path = find_model(None if model is None else os.fspath(model)).resolve()
+    return _load(path, (path / "model.toml").stat().st_mtime_ns, threads)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, changed: int, threads: int) -> Aligner:
     from mynah.runtime.model import load_model
 
-    name = None if model is None else os.fspath(model)
-    return Aligner(load_model(name, threads=threads))
+    return Aligner(load_model(path, threads=threads))

@@ -63,7 +63,8 @@ class Batcher:
         Returns the events of each pair's session. A session may be there once.
 
         Raises:
-            InputError: a session is there twice, has ended, or its samples are not finite numbers.
+            InputError: a session is there twice, has ended or has another left context than the
+                rest, or its samples are not finite numbers. No session has taken any then.
         """
         sessions = [session for session, _ in pairs]
         if len(set(map(id, sessions))) != len(sessions):
@@ -71,6 +72,8 @@ class Batcher:
         # all are sound before one is taken
         if any(session.closed for session in sessions):
             raise InputError("the session has ended; start another")
+        if len({session.row.capacity for session in sessions}) > 1:
+            raise InputError("sessions with different left context cannot step together")
         arrays = [as_samples(samples) for _, samples in pairs]
         for session, array in zip(sessions, arrays, strict=True):
             session.push(array, last)
@@ -142,8 +145,6 @@ class Batcher:
             row = session.row
             if row.home is not None and row.home is not self:
                 row.home.release(session)
-            if row.capacity != sessions[0].row.capacity:
-                raise InputError("sessions with different left context cannot step together")
             source, at = row.parked, 0
             if row.home is self:
                 source, at = self._state, places[id(session)]

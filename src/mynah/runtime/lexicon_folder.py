@@ -76,7 +76,7 @@ def add_lexicon(
         raise InputError("lexicon: give a table, a list of words or a language model")
     if graph and ngram is None:
         raise ConfigError("graph: needs a language model")
-    tokenizer = _tokenizer(source)
+    tokenizer = load_tokenizer(source.part("tokenizer"), source.info.tokenizer)
     model = None if ngram is None else load_ngram(ngram)
     entries = _entries(tokenizer, table, words, model)
     lexicon = make_lexicon(entries, tokenizer.units, boundary=_boundary(tokenizer, boundary))
@@ -206,13 +206,6 @@ def with_unigrams(lexicon: Lexicon, model: NgramModel) -> Lexicon:
     ids = np.array([model.word_id(word) for word in lexicon.words])
     scores = model.score_many(model.null(), ids).tolist()
     return lexicon.with_costs(dict(zip(lexicon.words, scores, strict=True)).__getitem__)
-
-
-def _tokenizer(source: ModelFolder) -> Tokenizer:
-    for name in source.files:
-        if name.startswith("tokenizer/"):
-            source.file(name)  # verified
-    return load_tokenizer(source.path / "tokenizer", source.info.tokenizer)
 
 
 def _entries(

@@ -178,12 +178,9 @@ def read_ends(
     Raises:
         ModelError: one of them is missing, altered or broken, or does not fit the model.
     """
-    for name in folder.files:
-        if name.startswith("tokenizer/"):
-            folder.file(name)  # verified
     info = folder.info
     try:
-        tokenizer = load(folder.path / "tokenizer", info.tokenizer)
+        tokenizer = load(folder.part("tokenizer"), info.tokenizer)
         frontend = make_frontend(info.frontend)
     except ConfigError as error:
         raise ModelError(f"{folder.path}: {error}") from None

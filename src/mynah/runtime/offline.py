@@ -27,8 +27,8 @@ class Cancelled(MynahError):
     """The caller asked to stop.
 
     Attributes:
-        transcripts: what was heard until then of each recording, up to the first part of it that
-            was not; ``duration`` says how far that is.
+        transcripts: what was heard until then of each recording, in their order, up to the first
+            part of it that was not; ``duration`` says how far that is.
     """
 
     def __init__(self, transcripts: tuple[Transcript, ...] = ()) -> None:
@@ -211,8 +211,7 @@ class Run:
         for (job, part), count in zip(batch, counts, strict=True):  # all or none of a batch
             part.segments, part.feats = tuple(segments[done : done + count]), None
             done += count
-            if job.journal is not None:
-                job.journal.add(part.start, part.stop, part.segments)
+            _note(job, part)
 
     def _speech(self, part: Part, frames: int) -> Array:
         """Which of the frames of a window are speech, as far as that is known: bool (T,)."""
@@ -230,6 +229,16 @@ class Run:
         if self.progress is not None:
             done = self.passed + self.seen - self.pooled
             self.progress(max(done, 0) / self.plan.model.rate, self.total)
+
+
+def _note(job: Job, part: Part) -> None:
+    """Keep what was decoded in the journal; one that cannot be written ends its recording alone."""
+    if job.journal is None or job.error is not None or part.segments is None:
+        return
+    try:
+        job.journal.add(part.start, part.stop, part.segments)
+    except MynahError as error:
+        job.error = error
 
 
 def asked(stop: Stop | None) -> bool:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,14 +191,13 @@ class Readable:
         words = [word for group in texts for word in group]
         last = [place == len(group) - 1 for group in texts for place in range(len(group))]
         groups = self._rewrite(words, last, before)
-        result, first = [], 0
+        result, first, rest = [], 0, deque(groups)
         for segment, spoken in zip(segments, texts, strict=True):
             stop = first + len(spoken)
-            mine = [
-                _Group(g.first - first, g.stop - first, g.text)
-                for g in groups
-                if first <= g.first < stop
-            ]
+            mine = []
+            while rest and rest[0].first < stop:
+                group = rest.popleft()
+                mine.append(_Group(group.first - first, group.stop - first, group.text))
             result.append(_rewritten(segment, spoken, mine))
             first = stop
         return result
@@ -360,4 +360,5 @@ def _merged(words: Sequence[Word], text: str) -> Word:
         end=words[-1].end,
         confidence=None if confidence is None else min(confidence, 1.0),
         source=words[0].source if same else "interpolated",
+        speaker=words[0].speaker if len({word.speaker for word in words}) == 1 else None,
     )

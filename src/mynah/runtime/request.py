@@ -14,7 +14,7 @@ from mynah.audio.segments import SegmentOptions
 from mynah.decoding import DecodingOptions, Hotwords, Hypothesis
 from mynah.decoding.fusion import Ngram
 from mynah.errors import ConfigError, ModelError
-from mynah.model_folder import find_model, read_model_folder
+from mynah.model_folder import find_model, known_models, read_model_folder
 from mynah.runtime.decode import Decoder, Heard, check_rescored
 from mynah.runtime.endpoint import Endpointing, split
 from mynah.runtime.engine import Array
@@ -288,16 +288,13 @@ def find_detector(
     says whether the model wants one where the request says nothing.
 
     Raises:
-        ModelError: one is asked for, and it is not installed.
+        ModelError: one is asked for, and it is not installed; or it is damaged.
     """
     if vad is False or (vad is None and not usual):
         return None, None
-    from mynah.runtime.vad import load_vad
+    from mynah.runtime.vad import BUNDLED, load_vad
 
-    try:
-        detector = load_vad()
-    except ModelError:
-        if vad is None:  # it is not installed
-            return None, None
-        raise
+    if vad is None and BUNDLED not in known_models():
+        return None, None
+    detector = load_vad()
     return detector, vad if isinstance(vad, SegmentOptions) else detector.options

@@ -44,11 +44,8 @@ class Rescorer:
         if precision == "auto":
             there = (p for p in PRECISIONS if folder.has(f"onnx/lm.{p}.onnx"))
             precision = next(there, PRECISIONS[0])
-        for name in folder.files:
-            if name.startswith("tokenizer/"):
-                folder.file(name)  # verified
         self.info = info
-        self.tokenizer = load_tokenizer(folder.path / "tokenizer", info.tokenizer)
+        self.tokenizer = load_tokenizer(folder.part("tokenizer"), info.tokenizer)
         self._graph = Graph(folder.file(f"onnx/lm.{precision}.onnx"), threads)
         size = self._graph.fact("vocab_size")
         if size != self.tokenizer.vocab_size:

@@ -6,6 +6,7 @@ Times are seconds from the start of the recording. The format is described in
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -323,9 +324,12 @@ def _text(value: Any, where: str) -> str:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"transcript: {where} is not a number")
-    return float(value)
+    with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    raise InputError(f"transcript: {where} is not a number")
 
 
 def _seconds(value: Any, where: str) -> float:

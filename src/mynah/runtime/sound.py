@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,7 @@ def seconds_of(audio: Audio, samples_rate: int) -> float | None:
 
 
 def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:
+    _check_shape(array)
     if array.ndim == 2 and channel != "mix":
         if not isinstance(channel, int) or not 0 <= channel < len(array):
             raise InputError(f"samples: no channel {channel!r} among {len(array)}")
@@ -82,11 +83,7 @@ def as_samples(array: npt.ArrayLike) -> Array:
         InputError: not one or two dimensions, channels last, not numbers, or not finite.
     """
     samples = np.asarray(array)
-    if samples.ndim not in (1, 2):
-        raise InputError(f"samples: {samples.ndim} dimensions; (S,) or (channels, S) is expected")
-    if samples.ndim == 2 and len(samples) > MAX_CHANNELS and len(samples) > samples.shape[1]:
-        shape = " x ".join(map(str, samples.shape))
-        raise InputError(f"samples: {shape} is (S, channels); give (channels, S), transposed")
+    _check_shape(samples)
     if samples.dtype == np.int16:
         samples = samples * np.float32(2.0**-15)
     elif samples.dtype == np.int32:
@@ -102,6 +99,14 @@ def as_samples(array: npt.ArrayLike) -> Array:
         if largest > LOUDEST:
             raise InputError(f"samples: as large as {largest:.3g} (sound is from -1 to 1)")
     return samples.mean(axis=0, dtype=np.float32) if samples.ndim == 2 else samples
+
+
+def _check_shape(samples: npt.NDArray[Any]) -> None:
+    if samples.ndim not in (1, 2):
+        raise InputError(f"samples: {samples.ndim} dimensions; (S,) or (channels, S) is expected")
+    if samples.ndim == 2 and len(samples) > MAX_CHANNELS and len(samples) > samples.shape[1]:
+        shape = " x ".join(map(str, samples.shape))
+        raise InputError(f"samples: {shape} is (S, channels); give (channels, S), transposed")
 
 
 def energy(samples: Array) -> float:

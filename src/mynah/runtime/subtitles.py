@@ -142,19 +142,21 @@ def _pieces(segment: Segment, layout: Layout) -> Iterator[_Piece]:
     group: list[int] = []
     for number in range(len(segment.words)):
         same = not group or speakers[number] == speakers[group[-1]]
-        if group and not (same and _fits(segment, spans, group, number, layout)):
-            yield _piece(segment, spans, group)
+        speaker = speakers[group[0]] if group else None
+        if group and not (same and _fits(segment, spans, group, number, layout, speaker)):
+            yield _piece(segment, spans, group, speaker)
             group = []
         group.append(number)
-    yield _piece(segment, spans, group)
+    yield _piece(segment, spans, group, speakers[group[0]])
 
 
 def _fits(
-    segment: Segment, spans: Sequence[tuple[int, int]], group: list[int], new: int, layout: Layout
-) -> bool:
+    segment: Segment, spans: Sequence[tuple[int, int]], group: list[int], new: int,
+    layout: Layout, speaker: str | None,
+) -> bool:  # fmt: skip
     first, before, word = segment.words[group[0]], segment.words[group[-1]], segment.words[new]
     text = plain(segment.text[spans[group[0]][0] : _stop(segment, spans, new)])
-    text = labelled(shown_speakers(segment)[group[0]], text)
+    text = labelled(speaker, text)
     return (
         word.start - before.end < layout.pause
         and word.end - first.start <= layout.longest
@@ -168,10 +170,12 @@ def _stop(segment: Segment, spans: Sequence[tuple[int, int]], word: int) -> int:
     return len(segment.text) if word + 1 == len(spans) else spans[word + 1][0]
 
 
-def _piece(segment: Segment, spans: Sequence[tuple[int, int]], group: list[int]) -> _Piece:
+def _piece(
+    segment: Segment, spans: Sequence[tuple[int, int]], group: list[int], speaker: str | None
+) -> _Piece:
     first, last = group[0], group[-1]
     begin, stop = 0 if first == 0 else spans[first][0], _stop(segment, spans, last)
-    label = labelled(shown_speakers(segment)[first], "")
+    label = labelled(speaker, "")
     text = label + plain(segment.text[begin:stop])
     shown = [plain(segment.words[n].text) for n in group]
     words, position = [], len(label)

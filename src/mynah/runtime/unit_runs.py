@@ -22,8 +22,9 @@ def unit_runs(
     lasts, from the start of ``samples`` (S,) at the model's rate to their end; and the geometric
     mean of the units' probabilities, which tells whether the text is what was said.
 
-    Words begin and end as :func:`mynah.align` finds them. A CTC model says when a unit is most
-    certain, not how long it sounds: within a word one passes into the next half-way between them.
+    Words begin and end as :func:`mynah.runtime.align.align` finds them. A CTC model says when a
+    unit is most certain, not how long it sounds: within a word one passes into the next half-way
+    between them.
 
     Raises:
         InputError: a word has no units of the model, or the recording is too short for them.
@@ -41,7 +42,8 @@ def unit_runs(
         raise InputError("the text has no words")
     units = [unit for item in items for unit in (*item.gap, *item.units)]
     nothing = np.zeros((0, model.tokenizer.vocab_size), np.float32)
-    found = force_align(np.concatenate([nothing, *encode_long(model, [samples])]), units)
+    heard = np.concatenate([nothing, *encode_long(model, [samples])])
+    found = force_align(heard, units, model.tokenizer.blank)
     loudness = Loudness(model.rate)
     loudness.add(samples)
     duration = len(samples) / model.rate

@@ -150,9 +150,7 @@ def _ordinal(said: str) -> str:
     if last.endswith("y"):
         last = f"{last[:-1]}ieth"
     else:
-        last = _ORDINALS.get(
-            last, f"{last.removesuffix('t')}th" if last == "eight" else f"{last}th"
-        )
+        last = _ORDINALS.get(last, f"{last}th")
     return " ".join([*first, last])
 
 

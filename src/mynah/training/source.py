@@ -68,10 +68,7 @@ def base_tokenizer(base: ModelFolder) -> Tokenizer:
     Raises:
         ModelError: a file of it is missing or altered.
     """
-    for name in base.files:
-        if name.startswith("tokenizer/"):
-            base.file(name)
-    return load_tokenizer(base.path / "tokenizer", base.info.tokenizer)
+    return load_tokenizer(base.part("tokenizer"), base.info.tokenizer)
 
 
 def make_tokenizer(

@@ -23,6 +23,7 @@ from mynah.corpus import (
     write_jsonl,
     write_tsv,
 )
+from mynah.corpus.select import Conditions
 from mynah.errors import ConfigError, InputError
 
 RATE = 8000
@@ -225,11 +226,11 @@ def test_lhotse_what_cannot_be_read_is_refused(folder: Path) -> None:
         ({"age": 12}, {}, "b"),
         ({}, {"speaker": "s1"}, "c"),
         ({"age": ">=12"}, {"id": "b"}, "c"),
+        ([("age", ">=12"), ("age", "<13")], {}, "b"),  # a column twice: all are to hold
+        ([], [("id", "a"), ("id", "c")], "b"),  # and here none
     ],
 )
-def test_conditions(
-    folder: Path, where: dict[str, object], exclude: dict[str, object], expected: str
-) -> None:
+def test_conditions(folder: Path, where: Conditions, exclude: Conditions, expected: str) -> None:
     write_tsv(folder / "manifest.tsv", rows())
     found = read_manifest(folder, where=where, exclude=exclude)
     assert "".join(c.id for c in found) == expected

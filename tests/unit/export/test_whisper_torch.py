@@ -217,7 +217,8 @@ def test_alignment_and_capacity(
     wanted = reference.decoder(reference.encode(mels), rows).align(tokens, heads)
     decoder = engine.decoder(engine.encode(mels), rows, capacity=8)
     before = decoder(tokens)
-    np.testing.assert_allclose(decoder.align(tokens, heads), wanted, atol=1e-5)
+    for one, other, off in zip(decoder.align(tokens, heads), wanted, (1e-5, 1e-4), strict=True):
+        np.testing.assert_allclose(one, other, atol=off)
     fresh = engine.decoder(engine.encode(mels), rows, capacity=8)
     np.testing.assert_array_equal(fresh(tokens), before)
     np.testing.assert_array_equal(decoder(tokens[:, :1]), fresh(tokens[:, :1]))
@@ -286,7 +287,8 @@ def test_cuda_gives_the_logits_of_the_reference(
     a, b = (
         one.decoder(one.encode(mels), [0, 0, 2]).align(tokens, heads) for one in (reference, engine)
     )
-    np.testing.assert_allclose(b, a, atol=off)
+    for one, other in zip(b, a, strict=True):
+        np.testing.assert_allclose(one, other, atol=off * max(float(other.std()), 1.0))
 
 
 @on_cuda

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ import mynah
 from mynah.errors import ConfigError, InputError
 from mynah.runtime import align as aligning
 from mynah.runtime.align import align, encode_long, spell, split_sentences, split_words
+from mynah.runtime.engine import Encoded, Engine
 from mynah.runtime.model import Model
-from mynah.text import UnitTokenizer
+from mynah.runtime.unit_runs import unit_runs
+from mynah.text import Tokenizer, UnitTokenizer
 from tone_model import RATE, speak, write_tone_model
 
 WORDS = ["abc", "de", "bad", "cab", "dad", "edda", "ace", "bee"]
@@ -189,3 +194,41 @@ def test_spelling() -> None:
     spelt = spell(tokenizer, ["A,", "ab", "好", "我", "x", "b"], "en")
     assert [item.units for item in spelt] == [(3,), (3, 4), (5,), (6,), (), (4,)]
     assert [item.gap for item in spelt] == [(), (2,), (2,), (), (), ()]
+
+
+class Moved:
+    """The units of a tokenizer, each a place further."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self.vocab_size = tokenizer, tokenizer.vocab_size
+        self.units = (tokenizer.units[-1], *tokenizer.units[:-1])
+        self.blank, self.unk = tokenizer.blank + 1, -1
+
+    def encode(self, text: str) -> list[int]:
+        return [(unit + 1) % self.vocab_size for unit in self._tokenizer.encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode([(unit - 1) % self.vocab_size for unit in ids])
+
+
+class MovedEngine:
+    """An engine whose outputs are a place further."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def encode(self, *arguments: Any) -> Encoded:
+        out = self._engine.encode(*arguments)
+        return dataclasses.replace(out, log_probs=np.roll(out.log_probs, 1, axis=-1))
+
+
+def test_units_of_a_model_whose_blank_is_not_the_first(tones: Model) -> None:
+    tokenizer: Any = Moved(tones.tokenizer)
+    engine: Any = MovedEngine(tones.engine)
+    moved = dataclasses.replace(tones, tokenizer=tokenizer, engine=engine)
+    found = unit_runs(tones, speak("abcab"), "abcab")
+    assert unit_runs(moved, speak("abcab"), "abcab") == found
+    assert [unit for unit, _ in found[0] if unit in "abc"] == list("abcab")

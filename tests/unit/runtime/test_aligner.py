@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +59,14 @@ def check(words: tuple[Word, ...], times: list[tuple[float, float]], within: flo
         assert word.source == "aligned", word
         assert word.start == pytest.approx(start, abs=within), word
         assert word.end == pytest.approx(end, abs=within), word
+
+
+def test_it_is_loaded_once(tmp_path: Path) -> None:
+    folder = write_tone_model(tmp_path / "tones")
+    first = load_aligner(folder)
+    assert load_aligner(str(folder)) is first
+    os.utime(folder / "model.toml", (1, 1))
+    assert load_aligner(folder) is not first, "it was written anew"
 
 
 def test_words(tones: Aligner) -> None:

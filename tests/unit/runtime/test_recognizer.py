@@ -16,6 +16,7 @@ from mynah.audio import Waveform, write
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, InputError, ModelError
 from mynah.runtime.engine import Encoded, Engine
+from mynah.runtime.journal import Journal
 from mynah.runtime.offline import Cancelled
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.result import Transcript
@@ -66,6 +67,10 @@ def test_seven_channels(tones: Recognizer, tmp_path: Path) -> None:
     assert tones.transcribe(tmp_path / "7.wav", channel=3).text == "ace"
     assert tones.transcribe(tmp_path / "7.wav", channel=0).status == "no_speech"
     assert tones.transcribe(samples, channel=3).text == "ace"
+    for wrong, line in ((samples.T, "transposed"), (np.float32(0.5), "0 dimensions")):
+        for channel in ("mix", 3):
+            with pytest.raises(InputError, match=line):
+                tones.transcribe(np.asarray(wrong), channel=channel)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("length", [1, 100, 399, 1360, 1361, 40000])
@@ -213,6 +218,32 @@ def test_an_engine_that_fails_for_one(
     assert found == texts
     with pytest.raises(ModelError):
         spoiling.transcribe([speak("ab"), speak("e"), speak("d")])
+
+
+@pytest.mark.parametrize("pool", [0.5, 300.0])
+def test_a_journal_that_cannot_be_written(
+    tones: Recognizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: float
+) -> None:
+    monkeypatch.setattr("mynah.runtime.offline.POOL", pool)
+    add = Journal.add
+
+    def full(self: Journal, *arguments: Any) -> None:
+        if self.path.name == "1":
+            raise InputError("no space left")
+        add(self, *arguments)
+
+    monkeypatch.setattr(Journal, "add", full)
+    pause = np.zeros(RATE, np.float32)
+    words = ("ab", "cd", "bad")
+    for name in words:
+        write(tmp_path / f"{name}.wav", np.concatenate([speak(name), pause, speak(name)]), RATE)
+    audios = [tmp_path / f"{name}.wav" for name in words]
+    journals = [Journal(tmp_path / str(number), {}) for number in range(3)]
+    found = tones.transcribe_all(audios, journals=journals, longest=2.0)
+    for journal in journals:
+        journal.close()
+    assert [isinstance(one, InputError) for one in found] == [False, True, False]
+    assert [one.text for one in found if isinstance(one, Transcript)] == ["ab ab", "bad bad"]
 
 
 def test_wrong_arguments(tones: Recognizer) -> None:

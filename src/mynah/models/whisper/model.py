@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mynah.models.whisper.checkpoints.names import sinusoids
 from mynah.nn.mask import key_mask, past_mask, valid_mask
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 
@@ -268,9 +268,11 @@ class Decoder(nn.Module):
         """(..., D) -> (..., V)."""
         return F.linear(hidden, self.token_embedding.weight)
 
-    def attention(self, tokens: Tensor, memory: Memory, heads: Sequence[tuple[int, int]]) -> Tensor:
-        """The cross-attention of chosen ``heads`` (layer, head) over whole texts (N, U):
-        (N, heads, U, T') float32."""
+    def attention(
+        self, tokens: Tensor, memory: Memory, heads: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """The cross-attention of chosen ``heads`` (layer, head) over whole texts (N, U): (N, heads,
+        U, T') float32, and what :meth:`logits` takes."""
         x, found = self._embed(tokens, None), dict[tuple[int, int], Tensor]()
         for number, (block, (keys, values)) in enumerate(
             zip(self._layers, memory.layers, strict=True)
@@ -281,7 +283,7 @@ class Decoder(nn.Module):
                 weights = block.cross_attn.weights(block.cross_attn_ln(y), keys, here)
                 found |= {(number, head): weights[:, i] for i, head in enumerate(here)}
             x = block(x, keys, values, memory.mask)
-        return torch.stack([found[layer, head] for layer, head in heads], 1)
+        return torch.stack([found[layer, head] for layer, head in heads], 1), self.ln(x)
 
     def init_past(self, rows: int, capacity: int, like: Memory) -> Past:
         """Room for ``capacity`` tokens of ``rows`` texts, in the precision of a memory."""
@@ -321,14 +323,6 @@ class Whisper(nn.Module):
         (B, n_mels, T), of which ``mel_lens`` (B,) frames count (``None``: all)."""
         encoded, lens = self.encoder(mels, mel_lens)
         return self.decoder.logits(self.decoder(tokens, self.decoder.memory(encoded, lens)))
-
-
-def sinusoids(length: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Positions (length, width): sines, then cosines, at rates from 1 down to 1 / 10000."""
-    half = width // 2
-    rates = np.exp(-np.log(10_000.0) / max(half - 1, 1) * np.arange(half))
-    angles = np.arange(length)[:, None] * rates
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def _feed_forward(dim: int) -> nn.Sequential:

@@ -78,10 +78,11 @@ class TextDecoder(Protocol):
         """
         ...
 
-    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
         """The weights (N, heads, n, T') with which whole sequences ``tokens`` (N, n) attend to what
-        is heard, in each (layer, head) of ``heads``. Row i hears what the decoder was started with;
-        what it has read so far does not matter and stays."""
+        is heard, in each (layer, head) of ``heads``, and the logits after each token (N, n, V).
+        Row i hears what the decoder was started with; what it has read so far does not matter and
+        stays."""
         ...
 
 
@@ -287,16 +288,16 @@ class OnnxTextDecoder:
         """See :meth:`TextDecoder.predict`."""
         return HostPrediction(self._read(tokens, parents), self._engine.helpers)
 
-    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> Array:
+    def align(self, tokens: Array, heads: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
         """See :meth:`TextDecoder.align`."""
         count = np.shape(tokens)[1]
         fresh = OnnxTextDecoder(self._engine, self._heard, self._started, count)
         windows, slots = len(fresh._windows), len(fresh._ids)
         width = self._shape[0], slots // windows * count, self._heard.places
         weights = {layer: np.empty((windows, *width), np.float32) for layer, _ in heads}
-        fresh._step(np.asarray(tokens, np.int64), every=False, weights=weights)
+        logits = fresh._step(np.asarray(tokens, np.int64), every=True, weights=weights)
         found = [weights[layer][:, head].reshape(slots, count, -1) for layer, head in heads]
-        return np.stack(found, axis=1)[fresh._slots, ..., : self._heard.frames]
+        return np.stack(found, axis=1)[fresh._slots, ..., : self._heard.frames], logits
 
     def _step(
         self, tokens: Array, *, every: bool, weights: dict[int, Array] | None = None

@@ -6,10 +6,13 @@ A model that continues text invents some where nobody speaks, and may say the sa
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeAlias
 
 from mynah.runtime.result import Segment, Suspicion
@@ -167,8 +170,13 @@ def _is_said_again(segment: Segment, before: Sequence[Segment], seconds: float) 
 def _heard(segment: Segment, speech: Sequence[Span]) -> float:
     """Seconds of a segment that are speech or near it."""
     start, end = segment.start, max(segment.end, segment.start + 0.02)
-    parts = (min(end, b + _NEAR) - max(start, a - _NEAR) for a, b in speech)
-    return sum(part for part in parts if part > 0)
+    first = bisect_right(speech, start - _NEAR, key=itemgetter(1))  # those before end too early
+    seconds = 0.0
+    for a, b in itertools.islice(speech, first, None):
+        if a - _NEAR >= end:
+            break
+        seconds += min(end, b + _NEAR) - max(start, a - _NEAR)
+    return seconds
 
 
 def _is_loop(same: Sequence[Segment], count: int, options: WhisperOptions) -> bool:

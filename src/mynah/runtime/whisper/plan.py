@@ -24,7 +24,9 @@ _CANNOT = {
     "method": "its search is beam_size, best_of and temperature of WhisperOptions",
     "options": "its options are WhisperOptions (Request.whisper)",
     "lm": "its decoder is its language model",
+    "rescorer": "its decoder is its language model",
     "endpointing": "it hears whole windows, and cannot stream",
+    "second_look": "it hears whole windows, and cannot stream",
     "chars": "it has no times of characters",
 }
 

@@ -8,8 +8,8 @@ from contextlib import closing
 from mynah.errors import MynahError
 from mynah.runtime.aligner import Keep
 from mynah.runtime.engine import Array
-from mynah.runtime.offline import Progress, Stop
-from mynah.runtime.result import Transcript
+from mynah.runtime.offline import Cancelled, Progress, Stop
+from mynah.runtime.result import Transcript, make_transcript
 from mynah.runtime.sound import Audio
 from mynah.runtime.whisper.plan import WhisperPlan
 from mynah.runtime.whisper.transcribe import transcribe_together
@@ -29,7 +29,7 @@ def transcribe_recordings(
     told as the seconds that there are; ``stop`` is asked between windows.
 
     Raises:
-        Cancelled: ``stop`` said so; it has what was heard until then.
+        Cancelled: ``stop`` said so; it has what was heard until then of each recording.
     """
     kept: list[Keep] = []
 
@@ -52,6 +52,11 @@ def transcribe_recordings(
             total=total,
             finish=finish,
         )
+    except Cancelled as cancelled:
+        name = planned.model.info.name
+        nothing = make_transcript([], language=planned.language, duration=0.0, model=name)
+        rest = [nothing] * (len(audios) - len(cancelled.transcripts))
+        raise Cancelled((*cancelled.transcripts, *rest)) from None
     finally:
         for one in kept:
             one.close()

@@ -128,35 +128,40 @@ def transcribe_together(
         Cancelled: ``stop`` said so; it has what was heard until then of those that were begun.
     """
     runs: list[LongForm] = []
+    open_: dict[int, int] = {}  # numbers of those that go on, by identity
     results: dict[int, Transcript | MynahError] = {}
 
     def begun() -> Iterator[LongForm]:
         for blocks in recordings:
             runs.append(make_run(model, planned, blocks))
+            open_[id(runs[-1])] = len(runs) - 1
             yield runs[-1]
 
-    together, done = Together(begun(), planned.options.batch_size), 0.0
+    def heard(number: int) -> Transcript:
+        """Of one that was not heard to its end."""
+        run, before = runs[number], results.get(number)
+        if isinstance(before, Transcript):
+            return before
+        return finish(number, _transcript(model, run, run.position / FRAMES, planned))
+
+    together, closed, told = Together(begun(), planned.options.batch_size), 0.0, 0.0
     over: list[LongForm] | None = []
     while over is not None:
         if asked(stop):
-            found = [
-                results.get(number) or _transcript(model, run, run.position / FRAMES, planned)
-                for number, run in enumerate(runs)
-            ]
-            raise Cancelled(tuple(one for one in found if isinstance(one, Transcript)))
+            raise Cancelled(tuple(map(heard, range(len(runs)))))
         over = together.step()
         for run in over or ():
-            number = runs.index(run)
+            number, closed = open_.pop(id(run)), closed + run.done
             try:
                 if run.error is not None:
                     raise run.error
                 results[number] = finish(number, _transcript(model, run, run.seconds, planned))
             except MynahError as error:
                 results[number] = error
-        now = sum(run.done for run in runs)
-        if progress is not None and now != done:
-            progress(now, total)
-        done = now
+        done = closed + sum(runs[number].done for number in open_.values())
+        if progress is not None and done != told:
+            progress(done, total)
+        told = done
     return [results[number] for number in range(len(runs))]
 
 

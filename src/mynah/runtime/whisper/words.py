@@ -28,6 +28,7 @@ FRAME = 0.02  # seconds of an encoder frame
 SMOOTH = 7  # frames of the median filter
 _ENDS = ".。!！?？"  # of sentences
 _LONGEST_MEDIAN = 0.7  # seconds of a word
+_LOGITS = 1 << 24  # numbers that are in memory at once, at least those of a window
 
 Places = npt.NDArray[np.int64]
 
@@ -88,20 +89,28 @@ def time_words(
     lines = [[*said[n].sot, *said[n].tokens, eot] for n in busy]
     longest = max(map(len, lines))
     tokens = np.array([[*line, *[eot] * (longest - len(line))] for line in lines], np.int64)
-    decoder = engine.decoder(heard, [rows[n] for n in busy], longest)
-    weights = decoder.align(tokens, heads)
-    logits = decoder(tokens, None, every=True)
-    for place, n in enumerate(busy):
-        one = said[n]
-        first, last = len(one.sot) - 1, len(one.sot) - 1 + len(one.tokens)
-        chosen = logits[place, first:last, :eot].astype(np.float64)
-        best = chosen.max(axis=1, keepdims=True)
-        total = np.exp(chosen - best).sum(axis=1)
-        picked = chosen[np.arange(len(one.tokens)), list(one.tokens)]
-        probabilities = np.exp(picked - best[:, 0]) / total
-        gains = attention_gains(weights[place, :, : len(lines[place]), : one.frames])
-        words = tokenizer.words(list(one.tokens), one.language)
-        found[n] = _timed(words, token_times(gains[first:-1]), probabilities)
+    step = max(_LOGITS // (longest * engine.dims.n_vocab), 1)
+    for begin in range(0, len(busy), step):
+        part = busy[begin : begin + step]
+        decoder = engine.decoder(heard, [rows[n] for n in part], longest)
+        weights, logits = decoder.align(tokens[begin : begin + step], heads)
+        for place, n in enumerate(part):
+            one = said[n]
+            first, last = len(one.sot) - 1, len(one.sot) - 1 + len(one.tokens)
+            probabilities = _probabilities(logits[place, first:last, :eot], one.tokens)
+            size = len(one.sot) + len(one.tokens) + 1
+            gains = attention_gains(weights[place, :, :size, : one.frames])
+            words = tokenizer.words(list(one.tokens), one.language)
+            found[n] = _timed(words, token_times(gains[first:-1]), probabilities)
+    return found
+
+
+def _probabilities(logits: Array, tokens: Sequence[int]) -> npt.NDArray[np.float64]:
+    """The probability of each token, from its row of ``logits`` (n, V)."""
+    best = logits.max(axis=1, keepdims=True)
+    picked = (logits[np.arange(len(tokens)), list(tokens)] - best[:, 0]).astype(np.float64)
+    total = np.exp(logits - best).sum(axis=1, dtype=np.float64)
+    found: npt.NDArray[np.float64] = np.exp(picked) / total
     return found
 
 

@@ -113,10 +113,7 @@ def _tokenizer(
     if base is not None:
         if config.tokenizer:
             raise ConfigError("tokenizer: init brings its own; leave it out")
-        for name in base.files:
-            if name.startswith("tokenizer/"):
-                base.file(name)  # verified
-        tokenizer = load_whisper_tokenizer(base.path / "tokenizer", base.info.tokenizer)
+        tokenizer = load_whisper_tokenizer(base.part("tokenizer"), base.info.tokenizer)
     else:
         section(config.tokenizer, "tokenizer", ("whisper",))
         given = without_kind(config.tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 from tests.whisper_plain import Asked, Scripted, asked, blocks, plain_model, sound
 from tests.whisper_reference import Reference
+from tests.whisper_reference import ReferenceDecoder as Decoder
 
 from mynah.errors import InputError, ModelError, MynahError
 from mynah.runtime.offline import Cancelled
+from mynah.runtime.request import Request
 from mynah.runtime.result import Transcript
 from mynah.runtime.whisper.language import language_probabilities
 from mynah.runtime.whisper.model import WhisperModel
+from mynah.runtime.whisper.plan import whisper_plan
+from mynah.runtime.whisper.recognize import transcribe_recordings
 from mynah.runtime.whisper.recording import Recording
 from mynah.runtime.whisper.transcribe import transcribe, transcribe_together
 
@@ -193,6 +198,24 @@ def test_a_window_that_fails_is_blamed_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert found[1:] == wanted[1:]
 
 
+def test_times_of_words_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = asked(**SHORT, word_timestamps="attention", batched=True, detector=Each())
+    whole = together(planned)
+    rows: list[int] = []
+    align = Decoder.align
+
+    def counted(self: Decoder, tokens: Array, heads: Any) -> Any:
+        rows.append(len(tokens))
+        return align(self, tokens, heads)
+
+    monkeypatch.setattr(Decoder, "align", counted)
+    assert together(planned) == whole and max(rows) > 1
+    rows.clear()
+    monkeypatch.setattr("mynah.runtime.whisper.words._LOGITS", 1)
+    assert together(planned) == whole
+    assert set(rows) == {1}
+
+
 def test_stopped_and_told() -> None:
     told: list[tuple[float, float | None]] = []
     whole = together(
@@ -207,6 +230,24 @@ def test_stopped_and_told() -> None:
     for part, one in zip(parts, whole, strict=False):
         assert part.segments == one.segments[: len(part.segments)]
     assert any(part.segments for part in parts)
+
+
+def test_stopped_there_is_a_transcript_of_every_recording() -> None:
+    def read(samples: Array) -> Iterator[Array]:
+        if not len(samples):
+            raise InputError("cannot be read")
+        yield from blocks(samples)
+
+    nothing = np.zeros(0, np.float32)
+    audios = [nothing, *(talk(36, seed) for seed in range(3))]
+    planned = dataclasses.replace(whisper_plan(MODEL, Request(language="en", vad=False)),
+                                  options=asked(**SHORT, batch_size=2).options)  # fmt: skip
+    with pytest.raises(Cancelled) as stopped:
+        transcribe_recordings(planned, audios, read, stop=iter([False, False, True]).__next__)
+    parts = stopped.value.transcripts
+    assert len(parts) == 4
+    assert not parts[0].segments and parts[1].segments, "in their order"
+    assert not parts[3].segments and parts[3].duration == 0, "not begun"
 
 
 def test_what_is_made_of_a_transcript_is_made_when_it_is_there() -> None:

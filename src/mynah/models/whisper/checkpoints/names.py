@@ -40,9 +40,7 @@ _OUTSIDE = {
     "decoder.layer_norm.weight": "decoder.ln.weight",
     "decoder.layer_norm.bias": "decoder.ln.bias",
 }
-_IN_LAYER_BACK = {ours: theirs for theirs, ours in _IN_LAYER.items()}
-_OUTSIDE_BACK = {ours: theirs for theirs, ours in _OUTSIDE.items()}
-_LAYER = re.compile(r"(encoder|decoder)\.(layers|blocks)\.(\d+)\.(.+)\.(weight|bias)")
+_LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
 def from_huggingface(name: str) -> str | None:
@@ -51,21 +49,10 @@ def from_huggingface(name: str) -> str | None:
     match = _LAYER.fullmatch(name)
     if match is None:
         return _OUTSIDE.get(name)
-    side, kind, layer, part, leaf = match.groups()
-    if kind != "layers" or part not in _IN_LAYER:
+    side, layer, part, leaf = match.groups()
+    if part not in _IN_LAYER:
         return None
     return f"{side}.blocks.{layer}.{_IN_LAYER[part]}.{leaf}"
-
-
-def to_huggingface(name: str) -> str | None:
-    """Hugging Face's name, with ``model.`` in front, for OpenAI's; ``None`` if it has none."""
-    match = _LAYER.fullmatch(name)
-    if match is None:
-        return f"model.{_OUTSIDE_BACK[name]}" if name in _OUTSIDE_BACK else None
-    side, kind, layer, part, leaf = match.groups()
-    if kind != "blocks" or part not in _IN_LAYER_BACK:
-        return None
-    return f"model.{side}.layers.{layer}.{_IN_LAYER_BACK[part]}.{leaf}"
 
 
 def shapes(dims: WhisperDims) -> dict[str, tuple[int, ...]]:
