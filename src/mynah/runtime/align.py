@@ -26,6 +26,7 @@ from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import Audio, sound_blocks
 from mynah.runtime.words import TokenSpan, make_words
 from mynah.text import Tokenizer, normalize_for_scoring
+from mynah.text.borrowed import borrowed_units, borrows
 from mynah.text.characters import ALONE, is_alone
 
 WINDOW = 24.0  # seconds of a window that are kept
@@ -234,8 +235,15 @@ def split_words(text: str) -> list[str]:
 
 def spell(tokenizer: Tokenizer, words: Sequence[str], language: str) -> list[Spelt]:
     """The units of each word, as it is written or as it would be scored; none where the model has
-    none for it (a numeral, another script)."""
-    units = [_units(tokenizer, word, language) for word in words]
+    none for it (a numeral, another script). Mandarin may be in the phones of English.
+
+    Raises:
+        MissingDependency: what reads hanzi is not installed.
+    """
+    if borrows(tokenizer, language):
+        units = borrowed_units(tokenizer, words)
+    else:
+        units = [_units(tokenizer, word, language) for word in words]
     gap: tuple[int, ...] | None = None
     spelt = []
     for number, (word, ids) in enumerate(zip(words, units, strict=True)):

@@ -20,12 +20,13 @@ import numpy as np
 
 from mynah.audio import resample
 from mynah.decoding import TextAlignment, align_text
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, MissingDependency
 from mynah.model_folder import find_model
 from mynah.runtime.align import Spelt, encode_feats, spell, split_words, timed_words
 from mynah.runtime.edges import Loudness
 from mynah.runtime.engine import Array
 from mynah.runtime.result import Segment, Transcript, Word
+from mynah.text.borrowed import borrows, can_borrow
 from mynah.text.spoken_numbers import readings
 
 if TYPE_CHECKING:
@@ -74,16 +75,21 @@ class Aligner:
     model: Model
 
     def knows(self, language: str | None) -> bool:
-        """Whether the model was made for a language."""
-        return language in self.model.engine.info.languages
+        """Whether the model was made for a language, or has phones for it."""
+        if language in self.model.engine.info.languages:
+            return True
+        return borrows(self.model.tokenizer, language) and can_borrow()
 
     def check(self, language: str | None) -> None:
         """Refuse a language that is asked for and that the model does not know.
 
         Raises:
             ConfigError: it does not.
+            MissingDependency: it would, if what reads hanzi were installed.
         """
         if language is not None and not self.knows(language):
+            if borrows(self.model.tokenizer, language):
+                raise MissingDependency("pypinyin", extra="text")
             known = ", ".join(self.model.engine.info.languages)
             name = self.model.name
             raise ConfigError(f"word_timestamps: the aligner {name} knows {known}, not {language}")
