@@ -22,6 +22,7 @@ from tests.whisper_reference import DIMS, write_random
 from mynah.audio import write
 from mynah.cli import main
 from mynah.models.whisper.convert import import_whisper
+from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.result import Suspicion, Transcript
 
 Call = Callable[..., tuple[int, str, str]]
@@ -122,6 +123,7 @@ REFUSED = [
     ("--highlight_words", "True", "--highlight-words: needs --word-timestamps True"),
     ("--hallucination_silence_threshold", "2", "needs word_timestamps"),
     ("--carry_initial_prompt", "True", "there is no initial_prompt"),
+    ("--hotwords", "cat=3.5, hat", "'cat=3.5': whisper-tiny takes them as a prompt, which has no"),
     ("--beam_size", "0", "--beam-size: 0 is not in 1..100"),
     ("--language", "Klingon", "language: 'Klingon' is not known"),
     ("--language", "fr", "does not know 'fr'"),
@@ -418,6 +420,49 @@ def test_speakers(call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert (code, len(err.splitlines())) == (2, 1)
 
 
+def test_who_has_no_speakers_is_not_heard_first(
+    models: Path, tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_bytes(tones.read_bytes())
+    (tmp_path / "who").mkdir()
+    (tmp_path / "who" / "b.rttm").write_text(TURN, encoding="utf-8")
+    heard: list[list[str]] = []
+    transcribe_all = Recognizer.transcribe_all
+    monkeypatch.setattr(Recognizer, "transcribe_all", lambda self, names, *more, **rest: (
+        heard.append(names) or transcribe_all(self, names, *more, **rest)
+    ))  # fmt: skip
+    files = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    code = main(["transcribe", *files, "--model", str(models / "tones"), "--quiet",
+                 "--diarization", str(tmp_path / "who"),
+                 "--output-dir", str(tmp_path)])  # fmt: skip
+    err = capsys.readouterr().err
+    assert (code, heard) == (1, [files[1:]])
+    assert "a.rttm: No such file" in err
+    assert (tmp_path / "b.txt").read_text("utf-8") == "[SPEAKER_00]: abc de\n"
+
+
+def test_no_times_of_words_are_none(call: Call, tmp_path: Path) -> None:
+    for flags in (("--words",), ("--highlight_words", "True", "--format", "srt")):
+        code, out, err = call("--word_timestamps", "False", *flags)
+        assert (code, out) == (2, "") and "needs --word-timestamps True" in err
+    (tmp_path / "x.rttm").write_text(TURN, encoding="utf-8")
+    code, out, err = call(
+        "--word_timestamps", "False", "--diarization", "x.rttm", "--format", "json"
+    )
+    found = Transcript.from_json(out)
+    assert code == 0 and not found.words and found.segments[0].speaker == "SPEAKER_00"
+
+
+def test_whispers_json_says_where_times_come_from(call: Call, tmp_path: Path) -> None:
+    assert call("--output_format", "json", "--word_timestamps", "True", "--multilingual", "True",
+                language=False)[0] == 0  # fmt: skip
+    (segment, *_) = json.loads(Path("talk.json").read_text("utf-8"))["segments"]
+    assert {word["source"] for word in segment["words"]} == {"attention"}
+    assert segment["language"]
+
+
 def test_a_model_by_its_folder(call: Call, models: Path, capsys: pytest.CaptureFixture[str],
                                recording: Path) -> None:  # fmt: skip
     base = ["transcribe", str(recording), "--language", "en", "--max_new_tokens", "4",
@@ -504,6 +549,9 @@ def test_library(models: Path, recording: Path) -> None:
         (mynah.Request(method="greedy"), "method: not with"),
         (mynah.Request(chars=True), "chars: not with"),
         (mynah.Request(rescorer="nonsense"), "rescorer: not with"),
+        (mynah.Request(words=False, whisper=WhisperOptions(word_timestamps=True)), "words: not wa"),
+        (mynah.Request(whisper={"task": "translate"}), "is not WhisperOptions"),  # type: ignore
+        (mynah.Request(hotwords=["a=1", "b"]), "'a=1': whisper-tiny takes them as a prompt"),
         (mynah.Request(second_look=True), "second_look: not with"),
         (mynah.Request(endpointing=mynah.Endpointing()), "endpointing: not with"),
         (mynah.Request(hotwords=["a=1", "b=2"], whisper=quick.replace(hotwords="x")), "hotwords"),
@@ -512,6 +560,12 @@ def test_library(models: Path, recording: Path) -> None:
     ):
         with pytest.raises(mynah.ConfigError, match=said):
             recognizer.transcribe(samples, request)
+    for values in ({"vad": 0.5}, {"language": ["en"]}, {"hotwords": [1, 2]}):
+        with pytest.raises(mynah.ConfigError, match=next(iter(values))):
+            mynah.Request(**values)  # type: ignore[arg-type]
+    with pytest.raises(mynah.ConfigError, match="patience: needs a beam_size above 1"):
+        WhisperOptions(beam_size=1, patience=2.0)
+    assert recognizer.whisper is not None and recognizer.whisper.language("auto") is None
     for start in (recognizer.stream, recognizer.batcher):
         with pytest.raises(mynah.ModelError, match="a Whisper model hears whole windows"):
             start()

@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="take what can be decoded of a damaged recording")  # fmt: skip
     parser.add_argument("--max-hours", type=common.above_zero, metavar="H",
                         default=6.0, help="refuse longer recordings (default: 6)")  # fmt: skip
-    parser.add_argument("--language", metavar="CODE", help="one of the model's languages")
+    parser.add_argument(
+        "--language",
+        metavar="CODE",
+        help="one of the model's languages; zh as well (extra: text) where it has English phones",
+    )
     parser.add_argument("--quiet", action="store_true", help="no report")
     layout.add_arguments(parser)
     common.add_model_arguments(parser)

@@ -317,9 +317,13 @@ def _prompt(given: list[str]) -> str | None:
     texts = []
     for one in given:
         if _is_file(one):
-            from mynah.decoding.hotwords import Hotwords
+            from mynah.decoding.hotwords import DEFAULT_WEIGHT, Hotwords
 
-            texts += [phrase for phrase, _ in Hotwords.read(one).phrases]
+            phrases = Hotwords.read(one).phrases
+            if any(weight != DEFAULT_WEIGHT for _, weight in phrases):
+                raise ConfigError(f"--hotwords: {one} has weights; a Whisper model takes hotwords "
+                                  "as a prompt, which has none")  # fmt: skip
+            texts += [phrase for phrase, _ in phrases]
         elif one.endswith(".txt"):
             raise InputError(f"--hotwords: {one}: no such file")
         else:

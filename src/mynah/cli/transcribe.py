@@ -164,9 +164,11 @@ class Task:
                 raise ConfigError("--batch: a Whisper model has --batched and --batch-size")
             # whisper's own files have times of words where they are asked for
             words = words or (args.output_format is None and _formats(args) != ["txt"])
-            asked = args.word_timestamps not in (None, "none") or args.align_model or words
-            for name in layout.OPTIONS:
-                if getattr(args, name) not in (None, False, "None") and not asked:
+            none = args.word_timestamps == "none"
+            words = words and not none
+            asked = args.word_timestamps is not None or args.align_model or words
+            for name in ("words", *layout.OPTIONS):
+                if getattr(args, name) not in (None, False, "None") and (none or not asked):
                     raise ConfigError(f"--{name.replace('_', '-')}: needs --word-timestamps True")
         return common.request(args, recognizer, words=words, chars=args.chars)
 
@@ -238,6 +240,11 @@ def run(args: argparse.Namespace) -> int:
     names, failed = find_recordings(args.files)
     targets = _targets(names, args.output_dir) if args.output_dir else None
     _check(args, formats, names, targets)
+    who = None
+    if args.diarization is not None:
+        who = voices.Voices(args.diarization, args.speaker_name, names)
+        failed += who.missing.values()
+        names = [name for name in names if name not in who.missing]
     for line in failed:
         print(line, file=sys.stderr)
     if not names:
@@ -247,10 +254,6 @@ def run(args: argparse.Namespace) -> int:
     workers = 1 if "-" in names else min(args.workers, len(groups))
     parts = {} if targets is None or args.live else _parts(targets)
     task = Task(common.choice(args, workers=workers), args, parts)
-    if args.diarization is not None:
-        who = voices.Voices(args.diarization, args.speaker_name, len(names) == 1)
-    else:
-        who = None
     finished: list[Path] = []
     start, seconds, done = time.perf_counter(), 0.0, 0
     with progress_over(len(names), at_once, shown=not args.quiet) as progress:
@@ -394,10 +397,7 @@ def _deliver(
     form, recording = layout.chosen(args), "stdin" if name == "-" else Path(name).stem
     indent = 2 if args.pretty_json in (None, True) else None
     if who is not None:
-        try:
-            transcript = who(name, transcript)
-        except MynahError as error:
-            return str(error)
+        transcript = who(name, transcript)
     if targets is not None:
         style: writers.Style = "mynah" if args.output_format is None else "whisper"
         try:

@@ -6,8 +6,11 @@ import argparse
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mynah.errors import InputError
 
 if TYPE_CHECKING:
     from mynah.runtime.result import Transcript
@@ -28,35 +31,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Voices:
-    """The turns that the arguments name; read when it is made.
+    """The turns that the arguments name for ``recordings``, read when it is made.
+
+    Attributes:
+        missing: why there are none for a recording.
 
     Raises:
         InputError: the RTTM file cannot be read.
     """
 
-    def __init__(self, source: str, name: str | None, alone: bool) -> None:
-        from mynah.runtime.speakers import read_rttm
+    def __init__(self, source: str, name: str | None, recordings: Sequence[str]) -> None:
+        from mynah.runtime.speakers import read_rttm, turns_of
 
-        self._folder = Path(source) if os.path.isdir(source) else None
-        self._name, self._alone = name, alone
-        self._turns: dict[str, tuple[Turn, ...]] = {} if self._folder else read_rttm(source)
+        folder = Path(source) if os.path.isdir(source) else None
+        known = {} if folder else read_rttm(source)
+        self._name = name
+        self._turns: dict[str, tuple[Turn, ...]] = {}
+        self.missing: dict[str, str] = {}
+        for recording in recordings:
+            try:
+                own = read_rttm(folder / f"{Path(recording).stem}.rttm") if folder else known
+                alone = folder is not None or len(recordings) == 1
+                self._turns[recording] = turns_of(own, recording, alone=alone)
+            except InputError as error:
+                self.missing[recording] = str(error)
 
     def __call__(self, recording: str, transcript: Transcript) -> Transcript:
-        """The transcript with its speakers.
+        """The transcript with its speakers."""
+        from mynah.runtime.speakers import with_speakers
 
-        Raises:
-            InputError: there are no turns for the recording.
-        """
-        from mynah.runtime.speakers import read_rttm, turns_of, with_speakers
-
-        if self._folder is not None:
-            turns = turns_of(
-                read_rttm(self._folder / f"{Path(recording).stem}.rttm"), recording, alone=True
-            )
-        else:
-            turns = turns_of(self._turns, recording, alone=self._alone)
+        turns, name = self._turns[recording], self._name
         renamed: dict[str, str] = {}
-        name = self._name
         if name is not None:
             for speaker in {turn.speaker for turn in turns}:
                 # a function, since a name is no template

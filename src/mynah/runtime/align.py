@@ -26,8 +26,8 @@ from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 from mynah.runtime.sound import Audio, sound_blocks
 from mynah.runtime.words import TokenSpan, make_words
 from mynah.text import Tokenizer, normalize_for_scoring
-from mynah.text.borrowed import borrowed_units, borrows
-from mynah.text.characters import ALONE, is_alone
+from mynah.text.borrowed import MANDARIN, borrowed_units, borrows
+from mynah.text.characters import ALONE, HANZI, is_alone
 
 WINDOW = 24.0  # seconds of a window that are kept
 CONTEXT = 3.0  # and on both sides of it, that are only seen
@@ -92,12 +92,15 @@ def align(
     end and begin where the sound does. ``chars`` asks for the times of characters too; ``progress``
     is called with seconds of audio as they are done.
 
+    A model of English phones aligns Mandarin, too, whose hanzi say that a text is.
+
     Raises:
         InputError: the recording cannot be read, the text has no word that the model can spell, or
             with ``exact`` the recording is too short for it.
         ConfigError: the model does not know ``language``.
+        MissingDependency: what reads hanzi is not installed.
     """
-    language = model.language(language)
+    language = _language(model, text, language)
     lines = [(line, split_words(line)) for line in split_sentences(text)]
     lines = [(line, words) for line, words in lines if words]
     items = spell(model.tokenizer, [w for _, words in lines for w in words], language or "en")
@@ -128,6 +131,14 @@ def align(
         exact=found.exact,
         heard=_any_heard(items, found.confidences),
     )
+
+
+def _language(model: Model, text: str, wanted: str | None) -> str | None:
+    """What the text is spelt in: as asked, Mandarin where it has hanzi, or the model's own."""
+    chinese = wanted == MANDARIN or (wanted is None and HANZI.search(text) is not None)
+    if chinese and borrows(model.tokenizer, MANDARIN):
+        return MANDARIN
+    return model.language(wanted)
 
 
 def _exactly(heard: Array, words: Sequence[Sequence[int]]) -> TextAlignment:

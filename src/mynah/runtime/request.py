@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from mynah.audio.segments import SegmentOptions
@@ -62,6 +63,9 @@ class Request:
             attention where ``words`` asks for them.
         aligner: name or folder of the CTC model that gives a Whisper's words their times; without,
             the bundled recogniser, where ``word_timestamps`` is ``ctc``.
+
+    Raises:
+        ConfigError: a value of the wrong type.
     """
 
     method: str | None = None
@@ -80,6 +84,17 @@ class Request:
     script: Script | None = None
     whisper: WhisperOptions | None = None
     aligner: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        words = self.hotwords
+        if not isinstance(words, (Hotwords, str)) and not all(
+            isinstance(w, str) for w in words or ()
+        ):
+            raise ConfigError(f"hotwords: {words!r} are not texts")
+        if not isinstance(self.language, (str, NoneType)):
+            raise ConfigError(f"language: {self.language!r} is not the code of one")
+        if not isinstance(self.vad, (bool, SegmentOptions, NoneType)):
+            raise ConfigError(f"vad: {self.vad!r} is not True, False, None or SegmentOptions")
 
     def changed(
         self,

@@ -99,7 +99,8 @@ def vtt(transcript: Transcript, layout: Layout) -> str:
 
 def as_json(transcript: Transcript, indent: int | None) -> str:
     """What whisper's ``transcribe`` gives; besides, ``suspected`` and ``notes``, where there are
-    any, and a ``speaker`` as WhisperX has it. Of a model that is no Whisper, segments lack what
+    any, a ``speaker`` as WhisperX has it, the ``language`` of a segment where it may change, and
+    the ``source`` of a word's times. Of a model that is no Whisper, segments lack what
     only a Whisper has."""
     segments, before = [], "1"  # a space before letters, none before hanzi
     known = transcript.to_dict()
@@ -124,6 +125,8 @@ def as_json(transcript: Transcript, indent: int | None) -> str:
             ]
         if segment.speaker is not None:
             values["speaker"] = segment.speaker
+        if segment.language is not None:
+            values["language"] = segment.language
         segments.append(values)
         before = segment.text or before
     found: dict[str, Any] = {
@@ -143,6 +146,7 @@ def _word_json(word: Word, text: str) -> dict[str, Any]:
         values["probability"] = round(word.confidence, 4)
     if word.speaker is not None:
         values["speaker"] = word.speaker
+    values["source"] = word.source
     return values
 
 

@@ -2,7 +2,7 @@
 
 An initial or a final is written as the English phones that it resembles most; tones are left out.
 Which of several similar phones stands for it hardly matters to where it is: on the AISHELL sample
-four such tables have the same errors (``benchmarks/mandarin_alignment.py``).
+four such tables have the same errors (``benchmarks/mandarin_times.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mynah.text.pronounce import Phones
 from mynah.text.scoring import normalize_for_scoring, without_spaces
 from mynah.text.tokenizer import Tokenizer
 
-LANGUAGE = "zh"  # that is written in English phones
+MANDARIN = "zh"
 
 _SOUNDS = {
     "b": "b", "p": "p", "m": "m", "f": "f", "d": "d", "t": "t", "n": "n", "l": "l", "g": "g",
@@ -44,7 +44,7 @@ def borrows(tokenizer: Tokenizer, language: str | None) -> bool:
     english = isinstance(tokenizer, PhoneTokenizer) and not without_spaces(
         tokenizer.config.language
     )
-    return language == LANGUAGE and english
+    return language == MANDARIN and english
 
 
 def can_borrow() -> bool:

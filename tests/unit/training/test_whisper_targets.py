@@ -80,6 +80,19 @@ def test_times_of_segments(tokenizer: WhisperTokenizer) -> None:
                for _ in range(9))  # fmt: skip
 
 
+def test_an_utterance_without_segments_is_one(tokenizer: WhisperTokenizer) -> None:
+    targets = WhisperTargets(tokenizer, 64, language="en", timestamps=1.0)
+    start = "<|startoftranscript|><|en|><|transcribe|>"
+    whole = cut(text="the cat", duration=1.5)
+    shown = tokenizer.decode_with_timestamps(make(targets, whole, factor=1.25))
+    assert shown == f"{start}<|0.00|> the cat<|1.20|><|endoftext|>"
+    unknown = {"text": "the cat", "start": 0.4}
+    last = cut(duration=2.0, supervisions=[*SEGMENTS[:0], unknown])
+    assert "<|0.40|> the cat<|2.00|>" in tokenizer.decode_with_timestamps(make(targets, last))
+    for row in (cut(text="the cat"), cut(text="the cat", duration=0.0), cut(duration=1.0)):
+        assert tokenizer.special.no_timestamps in make(targets, row)
+
+
 def test_text_before(tokenizer: WhisperTokenizer) -> None:
     targets = WhisperTargets(tokenizer, 64, language="en", previous=1.0)
     row = make(targets, cut(text="the cat", previous="On  the mat"))

@@ -45,12 +45,13 @@ class WhisperModel:
         return tuple(special.languages) if special.multilingual else ("en",)
 
     def language(self, wanted: str | None) -> str | None:
-        """The code of the language asked for, or the only one of the model; else ``None``.
+        """The code of the language asked for, or the only one of the model; else ``None``, as for
+        ``"auto"``.
 
         Raises:
             ConfigError: the model does not know ``wanted``.
         """
-        if wanted is None:
+        if wanted is None or wanted == "auto":
             return self.languages[0] if len(self.languages) == 1 else None
         code = language_code(wanted)
         if code not in self.languages:

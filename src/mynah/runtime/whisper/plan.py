@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mynah.runtime.readable import Readable
     from mynah.runtime.whisper.model import WhisperModel
 
+_WEIGHT = re.compile(r"\S\s*=\s*\d+(?:\.\d+)?\s*$")  # of a phrase, as other models take it
 # what of a request a Whisper cannot do, and why
 _CANNOT = {
     "method": "its search is beam_size, best_of and temperature of WhisperOptions",
@@ -65,6 +67,8 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
         if getattr(request, field):
             raise ConfigError(f"{field}: not with {name}, a Whisper model: {reason}")
     options = request.whisper or WhisperOptions()
+    if not isinstance(options, WhisperOptions):
+        raise ConfigError(f"whisper: {options!r} is not WhisperOptions")
     options = _with_words(options, request)
     options = _with_hotwords(options, request.hotwords, name)
     language = model.language(request.language)
@@ -82,9 +86,13 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
 
 
 def _with_words(options: WhisperOptions, request: Request) -> WhisperOptions:
-    """Without options of Whisper, words have times where a request asks for words at all."""
+    """Without options of Whisper, words have times where a request asks for words at all.
+
+    Raises:
+        ConfigError: the request and its options contradict each other.
+    """
     if not request.words and options.word_timestamps != "none":
-        return options.replace(word_timestamps="none", hallucination_silence_threshold=None)
+        raise ConfigError(f"words: not wanted, but word_timestamps is {options.word_timestamps!r}")
     if request.words and request.whisper is None:
         return options.replace(word_timestamps="ctc" if request.aligner else "attention")
     if request.aligner is not None and options.word_timestamps != "ctc":
@@ -106,6 +114,10 @@ def _with_hotwords(
         text = ", ".join(phrase for phrase, _ in hotwords.phrases)
     else:
         text = hotwords if isinstance(hotwords, str) else ", ".join(hotwords)
+        weighted = next((one for one in text.split(",") if _WEIGHT.search(one)), None)
+        if weighted is not None:
+            raise ConfigError(f"hotwords: {weighted.strip()!r}: {name} takes them as a prompt, "
+                              "which has no weights")  # fmt: skip
     return options.replace(hotwords=text)
 
 

@@ -42,7 +42,9 @@ class Options:
     # short: it is heard alone with `margin` seconds of silence, much faster, and the model forgets
     context: Literal["window", "short"] = "window"
     margin: float = 1.0
-    timestamps: float = 0.5  # share of the passes in which times that the manifest has are learnt
+    # share of the passes in which times are learnt: of the manifest's segments, or of the whole
+    # utterance
+    timestamps: float = 0.5
     previous: float = 0.5  # share of the passes that begin with the text in the column `previous`
     smoothing: float = 0.0  # of the labels
     frozen_layers: int = 0  # the encoder's first layers, and the convolutions before them

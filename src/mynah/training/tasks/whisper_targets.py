@@ -5,8 +5,9 @@
 
 A manifest's columns say the rest: ``language`` (code or name), ``task`` (``transcribe`` or
 ``translate``), ``previous`` (what was said before), and several ``supervisions`` with start and
-duration (segments), whose times are learnt. Where there are none, or this time by the draw, the
-prompt ends in ``<|notimestamps|>``. An English-only model has neither language nor task.
+duration (segments), whose times are learnt; an utterance without is a segment from its start to its
+end. Where they are not known, or this time by the draw, the prompt ends in ``<|notimestamps|>``. An
+English-only model has neither language nor task.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class WhisperTargets:
     context: int  # tokens that the decoder has room for
     language: str = ""  # where the manifest does not say
     task: str = "transcribe"  # likewise
-    timestamps: float = 0.5  # share of the passes in which times that are known are learnt
+    timestamps: float = 0.5  # share of the passes in which times are learnt, where they are known
     previous: float = 0.5  # share of the passes that begin with the text before, where there is one
     margin: float = 0.0
 
@@ -61,18 +62,16 @@ class WhisperTargets:
             InputError: more tokens than the decoder has room for.
         """
         draws = rng.random(2)
-        timed = draws[0] < self.timestamps and has_times(cut)
-        tokens = self._start(cut, language, timestamps=timed)
+        segments = timed_segments(cut) if draws[0] < self.timestamps else []
+        tokens = self._start(cut, language, timestamps=bool(segments))
         code = language_code(language or self.language or "en")
         english = self.tokenizer.special.translate in tokens
         spaced = english or code not in WITHOUT_SPACES
-        for supervision in cut.supervisions if timed else ():
-            assert supervision.duration is not None
-            end = supervision.start + supervision.duration
-            tokens.append(self.tokenizer.timestamp(supervision.start / factor))
-            tokens += self._encode(shape(supervision.text), spaced)
+        for start, end, text in segments:
+            tokens.append(self.tokenizer.timestamp(start / factor))
+            tokens += self._encode(shape(text), spaced)
             tokens.append(self.tokenizer.timestamp(end / factor))
-        if not timed:
+        if not segments:
             tokens += self._encode(shape(cut.text), spaced)
         tokens.append(self.tokenizer.special.eot)
         # the end is only predicted, never read
@@ -107,10 +106,18 @@ class WhisperTargets:
         return self.tokenizer.encode(f" {text}" if spaced else text)
 
 
-def has_times(cut: Cut) -> bool:
-    """Whether every supervision of a cut says when it ends."""
-    parts = cut.supervisions
-    return bool(parts) and all(s.duration is not None and s.text for s in parts)
+def timed_segments(cut: Cut) -> list[tuple[float, float, str]]:
+    """Start and end, in seconds, and text of what a cut holds; none where one of them is not known.
+
+    A supervision without a duration reaches to the end of the cut.
+    """
+    found = []
+    for one in cut.supervisions:
+        end = cut.duration if one.duration is None else one.start + one.duration
+        if end is None or end <= one.start or not one.text:
+            return []
+        found.append((one.start, end, one.text))
+    return found
 
 
 def prompt_length(row: list[int], special: WhisperTokens) -> int:
