@@ -1,10 +1,11 @@
 """Set mynah up on a fresh machine and use it. Needs Python 3.11 to 3.13 and pip, nothing else.
 
     python3 bootstrap.py hear [RECORDING ...]    core install, then offline and live transcription
+    python3 bootstrap.py add EXTRA ...    extras to that install: train, media, mic, text, hub, lm
     python3 bootstrap.py test [PYTEST OPTION ...]    training and test extras, then the tests
 
-Each makes its own environment beside this file (``.venv`` and ``.venv-test``) and uses it again the
-next time.
+They make environments beside this file (``.venv``, whose ``bin/activate`` gives the command
+``mynah``, and ``.venv-test``) and use them again the next time.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -22,22 +25,54 @@ CONSTRAINTS = HERE / "constraints.txt"
 
 
 def main(arguments: list[str]) -> int:
-    """Run ``hear`` or ``test``; the exit code is that of what was run."""
-    if not arguments or arguments[0] not in ("hear", "test"):
+    """Run ``hear``, ``add`` or ``test``; the exit code is that of what was run."""
+    verbs = {"hear": hear, "add": add, "test": test}
+    if not arguments or arguments[0] not in verbs:
         print(__doc__)
         return 2
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         print(f"mynah needs Python 3.11 to 3.13, this is {sys.version.split()[0]}")
         return 2
-    verb, rest = arguments[0], arguments[1:]
-    return hear(rest) if verb == "hear" else test(rest)
+    return verbs[arguments[0]](arguments[1:])
 
 
 def hear(recordings: list[str]) -> int:
     """Install the core and transcribe ``recordings``, or the two bundled ones."""
-    python = environment(HERE / ".venv", [["."]])
+    python = installed([])
     files = recordings or sorted(str(p) for p in (HERE / "examples").glob("*.flac"))
-    return subprocess.call([str(python), str(HERE / "examples" / "hear.py"), *files])
+    code = subprocess.call([str(python), str(HERE / "examples" / "hear.py"), *files])
+    print(f"\nThe command mynah: {activation(python)}")
+    return code
+
+
+def add(extras: list[str]) -> int:
+    """Install extras beside what is there."""
+    known = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))
+    known = known["project"]["optional-dependencies"]
+    wrong = [name for name in extras if name not in known]
+    if wrong or not extras:
+        print(f"{', '.join(wrong) or 'no extra'}: name some of {', '.join(known)}")
+        return 2
+    print(f"The command mynah: {activation(installed(extras))}")
+    return 0
+
+
+def installed(extras: list[str]) -> Path:
+    """The Python of ``.venv`` with the core, what was added before, and ``extras``."""
+    kept = HERE / ".venv" / "extras"
+    names = sorted({*(kept.read_text().split() if kept.is_file() else ()), *extras})
+    torch = [["torch"]] if "train" in names else []
+    python = environment(HERE / ".venv", [*torch, [f".[{','.join(names)}]" if names else "."]])
+    if names:
+        kept.write_text(" ".join(names))
+    return python
+
+
+def activation(python: Path) -> str:
+    """What a shell is told to find the commands of an environment."""
+    if os.name == "nt":
+        return str(python.with_name("activate"))
+    return f". {shlex.quote(os.path.relpath(python.with_name('activate')))}"
 
 
 def test(options: list[str]) -> int:

@@ -27,14 +27,23 @@ class MissingDependency(MynahError):
     """An optional library is not installed; the line gives the command that installs it."""
 
     def __init__(self, library: str, *, extra: str) -> None:
-        super().__init__(
-            f"{library} is not installed; add it with: pip install 'mynah-speech[{extra}]'"
-        )
+        super().__init__(f"{library} is not installed; add it with: {install_command(extra)}")
         self.library = library
         self.extra = extra
 
     def __reduce__(self) -> tuple[Callable[[str, str], MissingDependency], tuple[str, str]]:
         return _missing, (self.library, self.extra)  # it travels between processes
+
+
+def install_command(extra: str = "") -> str:
+    """The command that adds an extra to this installation, or renews it."""
+    import sys
+    from pathlib import Path
+
+    bootstrap = Path(sys.prefix).parent / "bootstrap.py"
+    if Path(sys.prefix).name == ".venv" and bootstrap.is_file():  # which has made it, without pip
+        return f"python3 {bootstrap} {f'add {extra}' if extra else 'hear'}"
+    return f"pip install 'mynah-speech[{extra}]'" if extra else "pip install mynah-speech"
 
 
 def _missing(library: str, extra: str) -> MissingDependency:

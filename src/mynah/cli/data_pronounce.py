@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from mynah.cli.common import keep
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, InputError
 
 
 def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,11 @@ def add_pronounce_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_pronounce(args: argparse.Namespace) -> int:
-    """Write the table; 0 when done."""
+    """Write the table; 0 when done.
+
+    Raises:
+        InputError: there is no word for it.
+    """
     keep("--out", args.out, args.texts)
     if args.language == "zh":
         return _pronounce_chinese(args)
@@ -53,11 +57,17 @@ def run_pronounce(args: argparse.Namespace) -> int:
     say = learn_pronouncer(args.dictionary)
     counts = count_words(args.texts)
     words = choose_words(counts, say, options)
+    if not words:
+        raise InputError(
+            f"no word is there often enough: {len(counts)} are there, the commonest "
+            f"{max(counts.values(), default=0)} times; see --known and --others"
+        )
     lines = write_pronunciations(args.out, words, say, variants=options.variants)
     by_rule = sum(not say.known(word) for word in words)
     part = sum(counts[word] for word in words) / max(1, counts.total())
     print(f"{args.out}: {len(words)} words in {lines} pronunciations, {by_rule} of them by rule")
-    print(f"  they are {part:.2%} of the running words of the text")
+    print(f"  they are {part:.2%} of the running words of the text; {len(counts) - len(words)} are "
+          "left out, too rare or too many (--known, --others, --limit)")  # fmt: skip
     return 0
 
 

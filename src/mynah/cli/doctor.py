@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mynah.cli import common
-from mynah.errors import MynahError
+from mynah.errors import MynahError, install_command
 
 
 @dataclass(frozen=True)
@@ -151,5 +151,4 @@ def _print(report: dict[str, Any], libraries: list[tuple[Library, str | None]]) 
     missing = [library for library, found in libraries if found is None]
     for extra in dict.fromkeys(library.extra for library in missing):
         names = ", ".join(x.distribution for x in missing if x.extra == extra)
-        target = f"mynah-speech[{extra}]" if extra else "mynah-speech"
-        print(f"to add {names}: pip install '{target}'")
+        print(f"to add {names}: {install_command(extra)}")

@@ -10,6 +10,10 @@ A neural language model (family lm), which ranks what was found, is added to it,
 model that has a lexicon:
 
     mynah lexicon mynah-en out --rescorer my-lm --set rescorer_share=0.5
+
+A model that was trained on from another one may have its words, language models and options:
+
+    mynah lexicon exported out --like mynah-en
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from mynah.cli import company
 
 RULES = (
     company.unless(["rescorer", "ngram", "spelling", "graph", "boundary"], "tlg"),
+    company.unless(["rescorer", "ngram", "spelling", "graph", "boundary"], "like"),
     company.needs(["spelling", "graph", "boundary"], "table", "words", "ngram"),
 )
 
@@ -37,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("FST", "WORDS"),
         help="instead: a graph and its words.txt (WeNet)",
     )
+    given.add_argument("--like", metavar="MODEL", help="all of a model with the same units")
     parser.add_argument("--ngram", metavar="FILE", help="language model of words: .ngram or ARPA")
     parser.add_argument(
         "--spelling", metavar="FILE", help="model of graphones (.ngram), to spell unknown words"
@@ -62,9 +68,14 @@ def run(args: argparse.Namespace) -> int:
 
     from mynah.model_folder import find_model, read_model_folder
     from mynah.runtime.lexicon import GRAPH, LEXICON, NGRAM, SPELLING
-    from mynah.runtime.lexicon_folder import add_graph, add_lexicon
+    from mynah.runtime.lexicon_folder import add_graph, add_lexicon, add_words_of
 
     company.refuse(args, RULES)
+    if args.like:
+        source, other = (read_model_folder(find_model(name)) for name in (args.model, args.like))
+        add_words_of(source, args.out, other, settings=args.set)
+        print(f"{args.out}: with the words of {other.info.name}")
+        return 0
     if args.rescorer and not (args.table or args.words or args.ngram or args.tlg):
         _add_rescorer(args, args.model)
         return 0

@@ -145,13 +145,13 @@ def check_beam(beam: int, top_units: int, blank_penalty: float, blank_skip: floa
 
 
 def check_blank_penalty(blank_penalty: float) -> None:
-    """Refuse a penalty that is no number.
+    """Refuse a penalty that leaves nothing but blanks or none.
 
     Raises:
-        ConfigError: not finite.
+        ConfigError: not from -100 to 100.
     """
-    if not math.isfinite(blank_penalty):
-        raise ConfigError(f"blank_penalty: {blank_penalty} is not a number")
+    if not -100 <= blank_penalty <= 100:
+        raise ConfigError(f"blank_penalty: {blank_penalty} is not from -100 to 100")
 
 
 def check_cap(cap: float) -> None:
@@ -174,8 +174,8 @@ def check_tokens(
     """
     if tokens < 1:
         raise ConfigError(f"tokens: {tokens} is not 1 or more")
-    if not margin > 0:
-        raise ConfigError(f"margin: {margin} is not above 0")
+    if not 0 < margin < math.inf:
+        raise ConfigError(f"margin: {margin} is not a number above 0")
     for name, cost in (("unknown_word", unknown_word), ("unknown_unit", unknown_unit)):
         if cost is not None and not 0 <= cost < math.inf:
             raise ConfigError(f"{name}: {cost} is not a number of 0 or more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def add_lexicon(
         unknown = sum(word not in model.vocab for word in lexicon.words)
     info = dataclasses.replace(source.info, decoding=_decoding(source.info.decoding, settings))
     with write_model_folder(target, info) as work:
-        _copy_parts(source, work)
+        _copy_parts(source, work, keep=lambda name: not _replaced(name))
         (work / LEXICON).parent.mkdir(exist_ok=True)
         save_lexicon(lexicon, work / LEXICON)
         if model is not None and Path(ngram or "").suffix == ".ngram":
@@ -117,10 +117,38 @@ def add_graph(
     load_graph(fst, words)
     decoding = _decoding(source.info.decoding, settings, "graph")
     with write_model_folder(target, dataclasses.replace(source.info, decoding=decoding)) as work:
-        _copy_parts(source, work)
+        _copy_parts(source, work, keep=lambda name: not _replaced(name))
         (work / GRAPH).parent.mkdir(exist_ok=True)
         shutil.copyfile(fst, work / GRAPH)
         shutil.copyfile(words, work / GRAPH_WORDS)
+
+
+def add_words_of(
+    source: ModelFolder, target: str | Path, other: ModelFolder, *, settings: Sequence[str] = ()
+) -> None:
+    """Write ``target``: the folder ``source`` with the lexicon, the language models and the options
+    of ``other``, whose units are the same.
+
+    Raises:
+        ModelError: ``other`` has no lexicon or other units, or a part of either is missing or
+            altered.
+        ConfigError: a setting is wrong.
+    """
+    if not other.has(LEXICON):
+        raise ModelError(f"{other.path}: has no lexicon")
+    ours, theirs = (
+        load_tokenizer(one.part("tokenizer"), one.info.tokenizer).units for one in (source, other)
+    )
+    if ours != theirs:
+        raise ModelError(f"{other.path}: has other units than {source.path}")
+    decoding = _decoding(other.info.decoding, settings)
+    streaming = dict(source.info.streaming)
+    if "chunk" in streaming and "second_look" in other.info.streaming:
+        streaming["second_look"] = other.info.streaming["second_look"]
+    info = dataclasses.replace(source.info, decoding=decoding, streaming=streaming)
+    with write_model_folder(target, info) as work:
+        _copy_parts(source, work, keep=lambda name: not name.startswith("lm/"))
+        _copy_parts(other, work, keep=lambda name: name.startswith("lm/"))
 
 
 def add_rescorer(
@@ -144,15 +172,9 @@ def add_rescorer(
     Rescorer(rescorer)  # refuse what is none
     decoding = _decoding(source.info.decoding, settings)
     with write_model_folder(target, dataclasses.replace(source.info, decoding=decoding)) as work:
-        for name in source.files:
-            if not name.startswith(f"{RESCORER}/"):
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.file(name), work / name)
-        inner = work / RESCORER
-        for name in rescorer.files:
-            if name.startswith("tokenizer/") or name in ("CARD.md", graphs[0]):
-                (inner / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(rescorer.file(name), inner / name)
+        _copy_parts(source, work, keep=lambda name: not name.startswith(f"{RESCORER}/"))
+        inner, needed = work / RESCORER, ("CARD.md", graphs[0])
+        _copy_parts(rescorer, inner, keep=lambda n: n.startswith("tokenizer/") or n in needed)
         write_model_file(inner, rescorer.info)
         return sum(path.stat().st_size for path in inner.rglob("*") if path.is_file())
 
@@ -163,10 +185,14 @@ def _copy_spelling(spelling: str | Path | None, work: Path) -> None:
         shutil.copyfile(spelling, work / SPELLING)
 
 
-def _copy_parts(source: ModelFolder, work: Path) -> None:
-    """All but what a lexicon or a graph replaces."""
+def _replaced(name: str) -> bool:
+    """Whether a lexicon or a graph replaces a file."""
+    return name in (LEXICON, NGRAM, SPELLING, GRAPH, GRAPH_WORDS)
+
+
+def _copy_parts(source: ModelFolder, work: Path, keep: Callable[[str], bool]) -> None:
     for name in source.files:
-        if name not in (LEXICON, NGRAM, SPELLING, GRAPH, GRAPH_WORDS):
+        if keep(name):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.file(name), work / name)
 
