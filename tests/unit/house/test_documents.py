@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mynah.cli import VERBS, main
+from mynah.errors import install_command
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = ("docs", "src", "recipes", "benchmarks", "examples", "tests")
@@ -83,3 +86,33 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys: pytest.CaptureFix
     said = " ".join(capsys.readouterr().out.split())
     assert f"none of their own (default: {DEFAULT_WEIGHT:g})" in said
     assert f"the options, {DecodingOptions().lm_weight:g})" in said
+
+
+def test_bootstrap_adds_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
+    assert spec is not None and spec.loader is not None
+    bootstrap = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bootstrap)
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    monkeypatch.setattr(bootstrap, "HERE", tmp_path)
+    asked: list[list[list[str]]] = []
+
+    def environment(folder: Path, installs: list[list[str]]) -> Path:
+        asked.append(installs)
+        folder.mkdir(exist_ok=True)
+        return folder / "bin" / "python"
+
+    monkeypatch.setattr(bootstrap, "environment", environment)
+    assert bootstrap.main(["add", "nothing"]) == 2 and bootstrap.main(["add"]) == 2
+    assert bootstrap.main(["add", "text"]) == 0
+    assert bootstrap.main(["add", "train", "mic"]) == 0
+    bootstrap.installed([])  # what was added stays
+    assert asked == [[[".[text]"]], [["torch"], [".[mic,text,train]"]],
+                     [["torch"], [".[mic,text,train]"]]]  # fmt: skip
+
+
+def test_what_is_missing_can_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert install_command("text") == "pip install 'mynah-speech[text]'"
+    (tmp_path / "bootstrap.py").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert install_command("text") == f"python3 {tmp_path / 'bootstrap.py'} add text"

@@ -94,6 +94,26 @@ def test_hotwords_and_another_language_model(folder: Path) -> None:
     assert Decoder(model, attention).best([item])[0].confidence is not None
 
 
+def test_the_words_of_another_model(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["lexicon", str(folder / "plain"), str(out), "--like"]
+    assert main([*arguments, str(folder / "words"), "--set", "lm_weight=0.25"]) == 0
+    found, words = read_model_folder(out), read_model_folder(folder / "words")
+    assert found.files == words.files and found.info.name == "tones"
+    options = load_model(out).decoding_options()
+    assert (options.method, options.lm_weight) == ("lexicon", 0.25)
+    assert mynah.load(out).transcribe(speak("ab cad"), rate=RATE).text == "ab cad"
+    # a lexicon that the model has is replaced, and none can be taken from where there is none
+    assert main(["lexicon", str(out), str(out), "--like", str(folder / "words")]) == 0
+    assert load_model(out).decoding_options().lm_weight == 0.5
+    assert main([*arguments, str(folder / "plain")]) == 2
+    other = write_tone_model(tmp_path / "other", letters="vwxyz")
+    (tmp_path / "list").write_text("vw\n", "utf-8")
+    assert main(["lexicon", str(other), str(other), "--words", str(tmp_path / "list")]) == 0
+    assert main([*arguments, str(other)]) == 2, "other units"
+    assert main([*arguments, str(folder / "words"), "--ngram", str(folder / "words.arpa")]) == 2
+
+
 def test_threads_share_one_lexicon(folder: Path) -> None:
     model = load_model(folder / "words")
     found: list[int] = []
