@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeAlias
 
-from mynah.runtime.result import Segment, Suspicion
+from mynah.runtime.result import Segment, Suspicion, Word
 from mynah.runtime.whisper.options import WhisperOptions
 
 Span: TypeAlias = tuple[float, float]  # seconds
@@ -43,6 +43,7 @@ SILENCE_PHRASES = frozenset(phrase.strip() for phrase in re.split(r"[|\n]", _PHR
 _LONGEST = 16  # words of a phrase that may come over and over
 _SEGMENTS = 4  # times that a segment, or some in turn, come in a row
 _TOGETHER = 4  # segments that may come in turn
+_LOOPED = 33  # characters of a loop within a word that nobody says; twice as many without letters
 _NEAR = 0.3  # seconds around speech that may belong to it
 _HASTY, _FASTEST = 4, 15  # words or characters that can be too many, and that a second can have
 _UNITS = re.compile(
@@ -206,10 +207,30 @@ def find_loop(units: Sequence[str]) -> Loop | None:
     return best
 
 
+def _places(text: str) -> list[tuple[int, int]]:
+    """Where the units of a text are; the characters of a word are units where it holds a loop."""
+    places: list[tuple[int, int]] = []
+    for match in _UNITS.finditer(text):
+        if _holds_loop(match[0].lower()):
+            places += [(n, n + 1) for n in range(*match.span())]
+        else:
+            places.append(match.span())
+    return places
+
+
+def _holds_loop(word: str) -> bool:
+    """Whether a word has the same characters over and over, as no laughter, cry or number has."""
+    loop = find_loop(word) if len(word) >= _LOOPED else None
+    if loop is None or loop.count < 8:
+        return False
+    letters = any(map(str.isalpha, word[loop.first : loop.first + loop.size]))
+    return loop.size * loop.count >= _LOOPED * (1 if letters else 2)
+
+
 def _collapsed(segment: Segment, options: WhisperOptions) -> tuple[Segment, str, bool]:
     """The segment with what comes over and over once, what is left out, and whether that is
     certain."""
-    places = [match.span() for match in _UNITS.finditer(segment.text)]
+    places = _places(segment.text)
     units = [normalised(segment.text[a:b]) or segment.text[a:b] for a, b in places]
     loop = find_loop(units)
     if loop is None:
@@ -219,14 +240,38 @@ def _collapsed(segment: Segment, options: WhisperOptions) -> tuple[Segment, str,
     stop = places[last - 1][1]
     gone = segment.text[first:stop]
     text = (segment.text[:first].rstrip() + segment.text[stop:]).strip()
-    words, place = [], 0
-    for word in segment.words:
-        at = segment.text.find(word.text, place)
-        place = at + len(word.text) if at >= 0 else place
-        if not (at >= first and place <= stop):
-            words.append(word)
+    words = _words_without(segment, first, stop)
     limit = options.compression_ratio_threshold or 2.4
     repeats = segment.decoded is not None and segment.decoded.compression_ratio > limit
     end = words[-1].end if words else segment.end
     shorter = dataclasses.replace(segment, text=text, words=tuple(words), end=end)
     return shorter, gone, repeats or loop.is_certain
+
+
+def _words_without(segment: Segment, first: int, stop: int) -> list[Word]:
+    """The words of a segment without its characters ``first`` to ``stop``."""
+    words: list[Word] = []
+    place = 0
+    for word in segment.words:
+        at = segment.text.find(word.text, place)
+        place = at + len(word.text) if at >= 0 else place
+        if at < 0 or place <= first or at >= stop:
+            words.append(word)
+            continue
+        before, after = segment.text[at : max(first, at)], segment.text[min(stop, place) : place]
+        if any(map(str.isalnum, before + after)):
+            words.append(_shortened(word, before, after))
+        elif words:  # a mark at an edge of the loop
+            words[-1] = dataclasses.replace(words[-1], text=words[-1].text + before + after)
+    return words
+
+
+def _shortened(word: Word, before: str, after: str) -> Word:
+    """A word of which but its begin and end are left, at the time that they have of it."""
+    share = (word.end - word.start) / len(word.text)
+    start, end = word.start, word.end
+    if not any(map(str.isalnum, after)):
+        end = start + share * len(before)
+    elif not any(map(str.isalnum, before)):
+        start = end - share * len(after)
+    return dataclasses.replace(word, text=before + after, start=start, end=end)

@@ -126,6 +126,79 @@ def test_words_of_a_loop_go_with_it() -> None:
     assert kept.words[-1].start == 19
 
 
+@pytest.mark.parametrize(
+    ("loop", "once"),
+    [
+        ("ha" * 200, "ha"),
+        ("haha-" * 100, "haha-"),
+        ("1,2," * 100, "1,2,"),
+        ("P.I." * 80, "P.I."),
+        ("A-" * 100, "A-"),
+        ("아" * 100, "아"),
+        ("www." * 80, "www."),
+        ("0" * 400, "0"),
+        ("H" + "aH" * 20, "Ha"),
+    ],
+    ids=lambda text: text[:5],
+)
+@pytest.mark.parametrize("text", ["{}", "Well, {}! And so on."])
+def test_loops_without_spaces_are_collapsed(loop: str, once: str, text: str) -> None:
+    given = segment(text.format(loop))
+    kept, suspected = guarded([given], WhisperOptions())
+    assert kept[0].text.lower() in [text.format(once + rest).lower() for rest in ("", once[:-1])]
+    assert [(s.reason, s.removed) for s in suspected] == [("repeated_phrase", True)]
+    kept, suspected = guarded([given], REPORT)
+    assert kept == [given]
+    assert [(s.reason, s.removed) for s in suspected] == [("repeated_phrase", False)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://www.example.com/a/a/a/b?first=1&second=22&third=333&fourth=4444&fifth=55555",
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+        "ສະບາຍດີຂ້ອຍຊື່ວ່າສົມສັກຂ້ອຍມາຈາກວຽງຈັນຍິນດີທີ່ໄດ້ຮູ້ຈັກກັບເຈົ້າ",
+        "ខ្ញុំសូមស្វាគមន៍អ្នកទាំងអស់គ្នាមកកាន់ប្រទេសកម្ពុជាយើងខ្ញុំរីករាយណាស់",
+        "ကျွန်တော်တို့မြန်မာနိုင်ငံမှကြိုဆိုပါတယ်အားလုံးမင်္ဂလာပါခင်ဗျာ",
+        "ผมชื่อสมศักดิ์มาจากกรุงเทพมหานครยินดีที่ได้รู้จักครับ",
+        "3.14159265358979323846264338327950288419716939937510",
+        "1,000,000,000,000,000,000,000,000 and 1" + "0" * 40,
+        "hahahahahahaha",
+        "A" + "a" * 24 + "h!",
+    ],
+    ids=lambda text: text[:8],
+)
+def test_long_words_stay(text: str) -> None:
+    given = segment(text, 0, 6)
+    assert guarded([given], WhisperOptions()) == ([given], [])
+
+
+def timed(*texts: str) -> tuple[Word, ...]:
+    return tuple(Word(text, 4.0 * n, 4.0 * n + 4, 0.5, "attention") for n, text in enumerate(texts))
+
+
+def test_a_word_that_holds_a_loop_keeps_its_begin() -> None:
+    given = Segment("Oh " + "ha" * 200 + ".", 0, 8, 0.5, timed("Oh", "ha" * 200 + "."))
+    kept = guarded([given], WhisperOptions())[0][0]
+    assert kept.text == "Oh ha."
+    assert [word.text for word in kept.words] == ["Oh", "ha."]
+    assert kept.words[1].start == 4 and kept.words[1].end == kept.end == pytest.approx(
+        4.02, abs=0.01
+    )
+    given = Segment("Oh " + "ha" * 200 + "llo", 0, 8, 0.5, timed("Oh", "ha" * 200 + "llo"))
+    kept = guarded([given], WhisperOptions())[0][0]
+    assert [(word.text, word.end) for word in kept.words] == [("Oh", 4), ("hallo", 8)]
+
+
+def test_words_that_a_loop_cuts() -> None:
+    texts = ["1", *[",2", ",1"] * 99, ",2", ",more"]
+    given = Segment("".join(texts), 0, 4.0 * len(texts), 0.5, timed(*texts))
+    kept = guarded([given], WhisperOptions())[0][0]
+    assert kept.text == "1,2,more"
+    assert [word.text for word in kept.words] == ["1", ",2,", "more"]
+    assert (kept.words[2].start, kept.words[2].end) == (pytest.approx(given.end - 3.2), given.end)
+
+
 def test_the_same_segment_over_and_over() -> None:
     low = Decoded(0.0, -1.5, 1.0, 0.1)
     same = [segment("I don't know.", n, n + 1, low) for n in range(5)]
