@@ -124,7 +124,6 @@ class LongForm:
     _lanes: list[Lane] = field(default_factory=list)
     _history: History = field(init=False)
     _last_speech: float = 0.0
-    _begun: bool = False
 
     def __post_init__(self) -> None:
         self._history = History(self.fixed)
@@ -217,7 +216,7 @@ class LongForm:
         spoken: list[tuple[int, Job, Window, int, bool]] = []
         for row, job, found in zip(rows, jobs, results, strict=True):
             lane, size = job.lane, job.size
-            lane.first, self._begun = False, True
+            lane.first = False
             if self.decoder.is_silent(found):
                 lane.seek += size
                 continue
@@ -272,8 +271,7 @@ class LongForm:
     def asked(self, lane: Lane) -> Asked:
         """What is asked of the next window of a lane."""
         tokenizer, options = self.model.tokenizer, self.options
-        first = not self._begun and lane.first and lane.region.number == 0
-        given = self.fixed.prefix if first else ()
+        given = self.fixed.prefix if lane.first and lane.region.number == 0 else ()
         prompt = self._history.prompt(len(given))
         return Asked(
             start=tokenizer.sot_sequence(

@@ -23,11 +23,11 @@ from mynah.audio.segments import SegmentOptions
 from mynah.errors import ConfigError
 from mynah.runtime.offline import Cancelled
 from mynah.runtime.result import Transcript
-from mynah.runtime.whisper.longform import Window
+from mynah.runtime.whisper.longform import Lane, LongForm, Window
 from mynah.runtime.whisper.model import WhisperModel
 from mynah.runtime.whisper.pauses import between_pauses
 from mynah.runtime.whisper.transcribe import make_run, transcribe
-from mynah.runtime.whisper.window import Found, WindowDecoder
+from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
 MODEL = plain_model()
 SHORT = {"max_new_tokens": 9}
@@ -325,6 +325,27 @@ def test_prefix_and_prompt_stand_before_the_first_window() -> None:
         special.sot_prev, *TOKENIZER.encode(" mat")
     )  # fmt: skip
     assert seen[3] == TOKENIZER.sot_sequence("en", timestamps=False)[1:]
+
+
+def test_a_prefix_stays_where_the_first_window_is_heard_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, bool]] = []
+    plain = LongForm.asked
+
+    def watched(self: LongForm, lane: Lane) -> Asked:
+        found = plain(self, lane)
+        seen.append((lane.region.number, bool(found.given)))
+        return found
+
+    monkeypatch.setattr(LongForm, "asked", watched)
+    monkeypatch.setattr(
+        "mynah.runtime.whisper.together._is_doubtful", lambda job, _: job.lane.region.number == 0
+    )
+    samples = talk((1, 4), (8, 11), seconds=14)
+    values = {"batched": True, "batch_size": 2, "short_context": True, "prefix": "the cat"}
+    heard(samples, detector=Scripted(), without_timestamps=True, **values)
+    assert seen == [(0, True), (1, False), (0, True)]
 
 
 def test_a_prefix_and_all_hotwords_that_fit_leave_room_for_the_text() -> None:
