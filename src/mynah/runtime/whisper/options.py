@@ -206,6 +206,10 @@ class WhisperOptions:
         wanted = self.condition_on_previous_text
         return not self.batched if wanted is None else wanted
 
+    def written(self, spoken: str | None) -> str | None:
+        """The language of the text, where one is ``spoken``: translations are English."""
+        return "en" if self.task == "translate" else spoken
+
     @property
     def suppressed_numbers(self) -> tuple[int, ...]:
         """``suppress_tokens`` as numbers."""

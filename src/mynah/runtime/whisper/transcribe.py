@@ -219,7 +219,7 @@ def _word_times(model: WhisperModel, options: WhisperOptions) -> WordTimes | Non
                 tuple(token for piece in window.pieces for token in text(piece)),
                 model.tokenizer.sot_sequence(window.language, options.task, timestamps=False),
                 window.size // 2,
-                window.language,
+                options.written(window.language) or "",
             )
             for window in windows
         ]

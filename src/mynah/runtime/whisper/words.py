@@ -38,7 +38,7 @@ class Said:
     """The text tokens of a window, and what the window was decoded with.
 
     ``sot`` is the start sequence up to and with ``<|notimestamps|>``; ``frames`` the encoder frames
-    that hold sound.
+    that hold sound, ``language`` that of the text.
     """
 
     tokens: tuple[int, ...]

@@ -255,6 +255,22 @@ def test_words_stand_beside_pauses(
     assert transcribe(MODEL, without, blocks(TALK)).words
 
 
+@pytest.mark.parametrize("asked_for", ["zh", None])
+def test_words_of_a_translation_are_english(
+    monkeypatch: pytest.MonkeyPatch, asked_for: str | None
+) -> None:
+    begin, text = TOKENIZER.special.timestamp_begin, " Bing and I"
+    tokens = (begin, *TOKENIZER.encode(text), begin + 195)
+    found = Found(tokens, (-0.1,) * len(tokens), text.strip(), 0.0, -0.1, 1.0, 0.0)
+    monkeypatch.setattr(WindowDecoder, "__call__", lambda *_: [found])
+    values = {"language": asked_for, "languages": () if asked_for else ("zh",)}
+    said = heard(sound(4), word_timestamps="attention", task="translate", **values)
+    assert said.language == "zh", "is spoken"
+    assert [word.text for word in said.words] == ["Bing", "and", "I"]
+    spoken = heard(sound(4), word_timestamps="attention", **values)
+    assert len(spoken.words) > 3
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_windows_end_where_the_language_changes(
     monkeypatch: pytest.MonkeyPatch, batched: bool
