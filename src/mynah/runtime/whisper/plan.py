@@ -80,7 +80,7 @@ def whisper_plan(model: WhisperModel, request: Request) -> WhisperPlan:
         language=language,
         detector=detector,
         speech=speech,
-        readable=find_readable(request, language, name, detects=True),
+        readable=find_readable(request, options.written(language), name, detects=True),
         aligner=_aligner(request, options, language),
     )
 
@@ -124,6 +124,8 @@ def _with_hotwords(
 def _aligner(request: Request, options: WhisperOptions, language: str | None) -> Aligner | None:
     if options.word_timestamps != "ctc":
         return None
+    if options.written(language) != language:
+        raise ConfigError("word_timestamps: 'ctc' aligns what is said, and a translation is not")
     from mynah.runtime.aligner import load_aligner
 
     aligner = load_aligner(request.aligner)
