@@ -255,6 +255,11 @@ def test_what_files_have_no_place_for_is_said(
     assert call("--hotwords", "bird " * 300)[0] in (0, 2)
     assert "seems to say left out; JSON lists them" in caplog.text
     assert "no room for all hotwords" in caplog.text
+    assert "initial prompt" not in caplog.text
+    caplog.clear()
+    assert call("--initial_prompt", "bird " * 300)[0] in (0, 2)
+    assert "no room for the whole initial prompt" in caplog.text
+    assert "hotwords" not in caplog.text
     caplog.clear()
     call("--output_format", "json")
     assert "left out" not in caplog.text

@@ -295,6 +295,10 @@ def _warn(name: str, result: Transcript) -> None:
         )  # fmt: skip
     if "hotwords_cut" in result.notes:
         log.warning("%s: there is no room for all hotwords; the last were left out", name)
+    if "prompt_cut" in result.notes:
+        log.warning(
+            "%s: there is no room for the whole initial prompt; its begin was left out", name
+        )
 
 
 def _at_once(args: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ from mynah.text.whisper_tokenizer import WhisperTokenizer
 @dataclass(frozen=True)
 class Fixed:
     """What is the same for all windows of a recording, as tokens; ``room`` is what the prompt and
-    the prefix may take, and ``cut`` whether hotwords did not fit."""
+    the prefix may take, ``cut`` says whether hotwords did not fit, and ``initial_cut`` whether the
+    initial prompt did not fit whole beside them."""
 
     room: int
     hotwords: tuple[int, ...] = ()
@@ -26,6 +27,7 @@ class Fixed:
     prefix: tuple[int, ...] = ()
     carry: bool = False
     cut: bool = False
+    initial_cut: bool = False
 
 
 def fixed_prompts(options: WhisperOptions, tokenizer: WhisperTokenizer, dims: WhisperDims) -> Fixed:
@@ -47,13 +49,15 @@ def fixed_prompts(options: WhisperOptions, tokenizer: WhisperTokenizer, dims: Wh
         initial = _encoded(tokenizer, options.initial_prompt)
     if prefix and not options.without_timestamps:
         prefix = (tokenizer.special.timestamp_begin, *prefix)
+    left = room - len(prefix)
     return Fixed(
         room=room,
         hotwords=hotwords[:room],
         initial=initial,
         prefix=prefix,
         carry=options.carry_initial_prompt,
-        cut=len(hotwords) > room - len(prefix),
+        cut=len(hotwords) > left,
+        initial_cut=len(initial) > max(left - len(hotwords), 0),
     )
 
 

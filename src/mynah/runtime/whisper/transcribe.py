@@ -264,7 +264,11 @@ def _transcript(model: WhisperModel, run: LongForm, seconds: float, planned: Pla
             if piece.text.strip()
         ]
     languages = {segment.language for segment in kept} if detected else {run.language}
-    notes = {"short_context": run.options.short_context, "hotwords_cut": run.fixed.cut}
+    notes = {
+        "short_context": run.options.short_context,
+        "hotwords_cut": run.fixed.cut,
+        "prompt_cut": run.fixed.initial_cut,
+    }
     return make_transcript(
         kept,
         language=languages.pop() if len(languages) == 1 else None,

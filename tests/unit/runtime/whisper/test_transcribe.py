@@ -31,6 +31,7 @@ from mynah.runtime.whisper.window import Asked, Found, WindowDecoder
 
 MODEL = plain_model()
 SHORT = {"max_new_tokens": 9}
+ROOM = MODEL.config.dims.n_text_ctx // 2 - 1  # tokens of prompts
 
 
 def heard(samples: Any, model: WhisperModel = MODEL, **values: Any) -> Transcript:
@@ -366,7 +367,6 @@ def test_a_prefix_stays_where_the_first_window_is_heard_once_more(
 
 def test_a_prefix_and_all_hotwords_that_fit_leave_room_for_the_text() -> None:
     model, prefix = plain_model(), "the cat"
-    room = model.config.dims.n_text_ctx // 2 - 1
     asked: list[int] = []
     search = WindowDecoder._search
 
@@ -377,7 +377,7 @@ def test_a_prefix_and_all_hotwords_that_fit_leave_room_for_the_text() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WindowDecoder, "_search", watched)
         heard(sound(40), model, prefix=prefix, hotwords="mat " * 300, without_timestamps=True)
-    assert len(asked) >= 2 and set(asked) == {room}
+    assert len(asked) >= 2 and set(asked) == {ROOM}
 
 
 def test_stop_and_progress() -> None:
@@ -398,6 +398,24 @@ def test_stop_and_progress() -> None:
 def test_notes_say_what_may_cost_accuracy() -> None:
     found = heard(sound(4), short_context=True, hotwords="the cat sat " * 99)
     assert found.notes == ("short_context", "hotwords_cut")
+
+
+@pytest.mark.parametrize("carried", [True, False])
+@pytest.mark.parametrize(
+    ("values", "notes"),
+    [
+        ({"initial_prompt": "the cat"}, ()),
+        ({"initial_prompt": (7,) * ROOM}, ()),
+        ({"initial_prompt": (7,) * (ROOM + 1)}, ("prompt_cut",)),
+        ({"initial_prompt": (7,) * ROOM, "hotwords": "mat"}, ("prompt_cut",)),
+        ({"initial_prompt": (7,) * ROOM, "prefix": "mat"}, ("prompt_cut",)),
+        ({"initial_prompt": "cat", "hotwords": "mat " * 99}, ("hotwords_cut", "prompt_cut")),
+    ],
+)
+def test_a_prompt_that_is_not_taken_whole_is_noted(
+    carried: bool, values: dict[str, Any], notes: tuple[str, ...]
+) -> None:
+    assert heard(sound(2), carry_initial_prompt=carried, **values).notes == notes
 
 
 def contexts(model: WhisperModel, seconds: float, **values: Any) -> tuple[list[int], Transcript]:
