@@ -290,8 +290,8 @@ def _warn(name: str, result: Transcript) -> None:
     if left_out:
         what = "a text" if left_out == 1 else f"{left_out} texts"
         log.warning(
-            "%s: %s that nobody seems to say left out; JSON lists them, --guards report keeps them",
-            name, what,
+            "%s: %s that nobody seems to say left out; JSON lists them, --guards report and "
+            "--no-speech-threshold None keep them", name, what,
         )  # fmt: skip
     if "hotwords_cut" in result.notes:
         log.warning("%s: there is no room for all hotwords; the last were left out", name)

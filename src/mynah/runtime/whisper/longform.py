@@ -104,7 +104,8 @@ class LongForm:
         windows: that were decoded, in order of time, as far as none before them is missing.
         over: whether there is nothing left to decode, or nothing can be.
         error: why nothing can be.
-        dropped: windows, and what was taken out of them as invented.
+        dropped: windows, and what was taken out of them as invented, which is all of it where the
+            model says that nobody speaks.
     """
 
     model: WhisperModel
@@ -217,16 +218,17 @@ class LongForm:
         for row, job, found in zip(rows, jobs, results, strict=True):
             lane, size = job.lane, job.size
             lane.first = False
+            pieces, seek, nothing_after = cut(found, lane.seek, size, self.model.tokenizer)
+            language = lane.language or ""
+            window = Window(lane.seek, size, found, pieces, language, lane.last_speech)
             if self.decoder.is_silent(found):
+                lane.dropped.append((window, tuple(pieces)))
                 lane.seek += size
                 continue
-            pieces, seek, nothing_after = cut(found, lane.seek, size, self.model.tokenizer)
             if nothing_after and self.options.multilingual and pieces:
                 said = round(pieces[-1].end * FRAMES)
                 if self.regions.speech_within(said, lane.seek + size) >= _OTHER:
                     seek, nothing_after = said, False
-            language = lane.language or ""
-            window = Window(lane.seek, size, found, pieces, language, lane.last_speech)
             spoken.append((row, job, window, seek, nothing_after))
         windows = [window for _, _, window, _, _ in spoken]
         timed = [window.pieces for window in windows]

@@ -257,12 +257,9 @@ def _transcript(model: WhisperModel, run: LongForm, seconds: float, planned: Pla
     kept, suspected = guarded(segments, run.options, speech, seconds)
     if speech is not None:
         kept = between_pauses(kept, speech, planned.speech or SegmentOptions())
-    for _, pieces in run.dropped:  # the silence around them said so
-        suspected += [
-            Suspicion(piece.text.strip(), piece.start, piece.end, "no_speech", True)
-            for piece in pieces
-            if piece.text.strip()
-        ]
+    for window, pieces in run.dropped:  # the model, or the silence around them, said so
+        texts = (_segment(window, piece, None, seconds) for piece in pieces if piece.text.strip())
+        suspected += [Suspicion(s.text, s.start, s.end, "no_speech", True) for s in texts]
     languages = {segment.language for segment in kept} if detected else {run.language}
     notes = {
         "short_context": run.options.short_context,

@@ -79,8 +79,18 @@ def test_nothing_to_hear() -> None:
     assert engine.encoded == before, "what is no speech is not decoded"
 
 
-def test_no_speech_by_the_models_own_probability() -> None:
-    assert heard(sound(5), no_speech_threshold=0.0, logprob_threshold=None).status == "no_speech"
+@pytest.mark.parametrize("detector", [Scripted(), None])
+@pytest.mark.parametrize("batched", [False, True])
+def test_no_speech_by_the_models_own_probability(detector: Scripted | None, batched: bool) -> None:
+    """What such windows would say is in the result, as what was left out."""
+    values = {"detector": detector, "batched": batched, "condition_on_previous_text": False}
+    samples = talk((1, 4), (8, 11), seconds=12.5)
+    silent = heard(samples, no_speech_threshold=0.0, logprob_threshold=None, **values)
+    assert (silent.status, silent.text) == ("no_speech", "")
+    assert {(one.reason, one.removed) for one in silent.suspected} == {("no_speech", True)}
+    first = heard(samples, **values).segments[0]
+    assert (silent.suspected[0].text, silent.suspected[0].start) == (first.text, first.start)
+    assert max(one.end for one in silent.suspected) <= 12.5
 
 
 @pytest.mark.parametrize(
