@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mynah.cli import company, whisper_flags
+from mynah.cli import company, speech, whisper_flags
 from mynah.cli.whisper_flags import count
 from mynah.errors import ConfigError, InputError
 from mynah.text.script import SCRIPTS
 
 if TYPE_CHECKING:
-    from mynah.audio.segments import SegmentOptions
     from mynah.decoding import DecodingOptions, Hotwords
     from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.recognizer import Recognizer
@@ -45,15 +44,6 @@ WHISPER_HAS_NOT = {
 HOTWORDS = company.needs(["hotword_weight"], "hotwords")
 MOST_AT_ONCE = 256  # recordings or windows; memory grows with them
 METHODS = ("greedy", "prefix_beam", "rescoring", "attention", "lexicon", "graph")
-VAD = {
-    "onset": "probability at which speech begins",
-    "offset": "probability below which it may end",
-    "min_speech": "seconds; shorter speech is dropped",
-    "min_silence": "seconds; shorter pauses are part of the speech",
-    "pad": "seconds kept before and after speech",
-}
-
-
 # names of Whisper models, and where they are published
 WHISPERS = {
     name: f"openai/whisper-{name}"
@@ -212,7 +202,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser, *, live: bool = True
                            "(default: the model's own)")  # fmt: skip
     group = parser.add_argument_group("voice activity")
     group.add_argument("--no-vad", action="store_true", help="decode what is not speech, too")
-    for name, meaning in VAD.items():
+    for name, meaning in speech.VAD.items():
         group.add_argument(f"--vad-{name.replace('_', '-')}", type=not_negative, metavar="X",
                            help=meaning)  # fmt: skip
 
@@ -278,7 +268,7 @@ def request(
         language=args.language,
         endpointing=_endpointing(args),
         second_look=getattr(args, "second_look", None),
-        vad=_vad(args),
+        vad=speech.wanted(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
         script=args.script,
@@ -303,7 +293,7 @@ def _whisper_request(args: argparse.Namespace, recognizer: Recognizer, words: bo
         words=words or options.word_timestamps != "none",
         hotwords=_prompt(args.hotwords),
         language=args.language,
-        vad=_vad(args),
+        vad=speech.wanted(args),
         punctuate=getattr(args, "punctuate", False),
         itn=getattr(args, "itn", False),
         script=args.script,
@@ -442,42 +432,6 @@ def _endpointing(args: argparse.Namespace) -> Endpointing | None:
         return build(Endpointing, override(as_dict(Endpointing()), given))
     except ConfigError as error:
         raise ConfigError(f"--endpoint: {error}") from None
-
-
-def _vad(args: argparse.Namespace) -> bool | SegmentOptions | None:
-    """What is taken for speech; ``None`` where no argument says anything of it."""
-    names = (*VAD, "longest")
-    changes = {n: value for n in names if (value := getattr(args, f"vad_{n}", None)) is not None}
-    if getattr(args, "vad_filter", None) and (args.no_vad or not changes):
-        if args.no_vad:
-            raise ConfigError("--no-vad: --vad-filter says the contrary")
-        return True
-    if args.no_vad and changes:
-        raise ConfigError("--no-vad: the other options of voice activity have no effect then")
-    if args.no_vad or not changes:
-        return False if args.no_vad else None
-    from mynah.runtime.vad import load_vad
-
-    try:
-        return changed(load_vad().options, changes)
-    except ConfigError as error:
-        raise ConfigError(f"--vad: {error}") from None
-
-
-def changed(options: SegmentOptions, changes: dict[str, float]) -> SegmentOptions:
-    """Options of voice activity with some of them changed.
-
-    An onset takes the offset with it, as far below as it was, where that is not among them.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-    import dataclasses
-
-    if "onset" in changes and "offset" not in changes:
-        offset = max(changes["onset"] - (options.onset - options.offset), 0.0)
-        changes = {**changes, "offset": offset}
-    return dataclasses.replace(options, **changes)
 
 
 def keep(option: str, target: str | os.PathLike[str], inputs: Iterable[str]) -> None:

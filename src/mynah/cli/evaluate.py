@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common, company, whisper_flags
+from mynah.cli import common, company, speech, whisper_flags
 from mynah.errors import ConfigError, InputError, MynahError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ RULES = (
         (
             *("group", "unit", "live", "worst", "json", "record", "language", "endpoint"),
             *("hotwords", "lm", "rescorer", "script", "no_vad"),
-            *(f"vad_{name}" for name in common.VAD),
+            *(f"vad_{name}" for name in speech.VAD),
         ),
         "calibrate",
     ),
@@ -92,29 +92,22 @@ def run(args: argparse.Namespace) -> int:
         from mynah.cli import calibrate
 
         return calibrate.run(args)
-    from mynah.evaluation import score, unit_of
-
     if args.json not in (None, "-"):
         common.keep("--json", args.json, [args.manifest])
     conditions = parse_conditions(args.where), parse_conditions(args.exclude)
     groups = dict(grouping(text) for text in args.group)
     recognizer = common.choice(args).load()
-    language = recognizer.language(args.language)
     request = common.request(args, recognizer, words=False)
+    language = recognizer.language(args.language)
+    if request.whisper is not None:
+        language = request.whisper.written(language)
     outcome = _decode(args, recognizer, request, groups, *conditions, language)
     for line in outcome.failed:
         print(line, file=sys.stderr)
     if not outcome.utterances:
         print("no utterance with a text was decoded", file=sys.stderr)
         return 2
-    if language is None:  # several are known: the manifest says which, or it is English
-        spoken = {u.language or "en" for u in outcome.utterances}
-        language = next(iter(spoken)) if len(spoken) == 1 else "en"
-    else:
-        spoken = {language}
-    units = {unit_of(one) for one in spoken}
-    unit: Unit = args.unit or ("mixed" if "mixed" in units else "word")
-    report = score(outcome.utterances, unit=unit, language=language)
+    report = _compared(outcome.utterances, args.unit, language)
     facts = {
         "manifest": args.manifest,
         "where": args.where,
@@ -139,6 +132,16 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         _record(report, facts, list(groups), args)
     return 1 if outcome.failed else 0
+
+
+def _compared(utterances: list[Utterance], unit: Unit | None, language: str | None) -> Report:
+    """Texts held against each other, in ``language`` or those that the utterances say; English is
+    what nothing else is said of."""
+    from mynah.evaluation import score, unit_of
+
+    spoken = {u.language or language or "en" for u in utterances}
+    mixed = any(unit_of(one) == "mixed" for one in spoken)
+    return score(utterances, unit=unit or ("mixed" if mixed else "word"), language=language or "en")
 
 
 def _method(recognizer: Recognizer, request: Request) -> str:

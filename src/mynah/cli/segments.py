@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mynah.cli import common
+from mynah.cli import common, speech
 from mynah.errors import ConfigError, InputError, MissingDependency
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--channel: {args.channel!r} is not a number")
     vad = load_vad(args.model, threads=args.threads)
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
-    options = common.changed(vad.options, given)
+    options = speech.changed(vad.options, given)
     names, failed = find_recordings(args.files)
     for line in failed:
         print(line, file=sys.stderr)

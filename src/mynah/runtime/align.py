@@ -90,9 +90,7 @@ def align(
     Segments are the lines of the text, and the sentences of a line. With ``exact`` the text is
     taken for what was said, word for word, which a weak model is better told. Words beside a pause
     end and begin where the sound does. ``chars`` asks for the times of characters too; ``progress``
-    is called with seconds of audio as they are done.
-
-    A model of English phones aligns Mandarin, too, whose hanzi say that a text is.
+    is called with seconds of audio as they are done. English phones align Mandarin (hanzi), too.
 
     Raises:
         InputError: the recording cannot be read, the text has no word that the model can spell, or

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from mynah import audio
 from mynah.config import build
 from mynah.corpus import read_manifest, write_shards, write_tsv
 from mynah.data.loader import Batch, DataConfig, Loader
+from mynah.data.resident import Resident
 from mynah.errors import ConfigError, InputError
 from mynah.text import Tokenizer
 
@@ -462,3 +464,18 @@ def test_configuration_is_frozen_and_round_trips(corpus: Path) -> None:
 
     config = build(DataConfig, AUGMENTED | {"train": [{"manifest": "x", "where": {"a": [1, 2]}}]})
     assert build(DataConfig, as_dict(config)) == config
+
+
+def test_what_has_no_place_of_its_own_is_refused(
+    corpus: Path, tmp_path: Path, frontend: audio.Frontend, tokenizer: Tokenizer
+) -> None:
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as tar:
+        for path in sorted(corpus.glob("*.flac"))[:3]:
+            tar.add(path, path.name)
+            (tmp_path / "text").write_text("Ab", "utf-8")
+            tar.add(tmp_path / "text", f"{path.stem}.txt")
+    config = build(DataConfig, {"train": [{"manifest": str(tmp_path / "all.tar.gz")}]})
+    loader = Loader(config, "train", tokenizer, frontend, seed=3, workers=0)
+    assert any(loader.epoch(0)), "it can be read otherwise"
+    with pytest.raises(ConfigError, match=r"data\.resident: not for compressed tars"):
+        Resident(loader, frontend, torch.device("cpu"))

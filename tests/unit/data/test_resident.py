@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,21 +51,6 @@ def known(corpus: Path, tmp_path: Path) -> dict[str, Any]:
     table = [f"{head}\tsounds", *(f"{line}\tsil 2 A 6 sil 4 b 8" for line in lines)]
     (tmp_path / "known.tsv").write_text("\n".join(table).replace("\tu", f"\t{corpus}/u") + "\n")
     return {"train": [{"manifest": str(tmp_path / "known.tsv")}], "alignment": "sounds"}
-
-
-def test_what_has_no_place_of_its_own_is_refused(
-    corpus: Path, tmp_path: Path, frontend: Frontend, tokenizer: Tokenizer
-) -> None:
-    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as tar:
-        for path in sorted(corpus.glob("*.flac"))[:3]:
-            tar.add(path, path.name)
-            (tmp_path / "text").write_text("Ab", "utf-8")
-            tar.add(tmp_path / "text", f"{path.stem}.txt")
-    config = build(DataConfig, {"train": [{"manifest": str(tmp_path / "all.tar.gz")}]})
-    loader = Loader(config, "train", tokenizer, frontend, seed=3, workers=0)
-    assert full(loader.epoch(0)), "it can be read otherwise"
-    with pytest.raises(ConfigError, match=r"data\.resident: not for compressed tars"):
-        Resident(loader, frontend, CPU)
 
 
 def full(batches: Any) -> list[Batch]:

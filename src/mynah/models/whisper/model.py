@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mynah.models.whisper.checkpoints.names import sinusoids
+from mynah.models.whisper.positions import sinusoids
 from mynah.nn.mask import key_mask, past_mask, valid_mask
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 

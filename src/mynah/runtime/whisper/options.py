@@ -192,7 +192,7 @@ class WhisperOptions:
         if round(self.beam_size * self.patience) < 1:
             raise ConfigError(f"patience: {self.patience} leaves no hypothesis of {self.beam_size}")
         if self.beam_size == 1 and self.patience != 1:
-            raise ConfigError("patience: needs a beam_size above 1")
+            raise ConfigError("patience: there is no beam")
 
     @property
     def temperatures(self) -> tuple[float, ...]:

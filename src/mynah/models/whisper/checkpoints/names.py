@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mynah.errors import ModelError, nearest
-from mynah.models.whisper.checkpoints.checkpoint import Array, Stored, Tensors
+from mynah.models.whisper.checkpoints.checkpoint import Stored, Tensors
+from mynah.models.whisper.positions import sinusoids
 from mynah.runtime.whisper.config import WhisperDims
 
 # Hugging Face's part of a name: OpenAI's, inside a layer and outside
@@ -85,15 +86,6 @@ def shapes(dims: WhisperDims) -> dict[str, tuple[int, ...]]:
 
 def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def sinusoids(length: int, width: int) -> Array:
-    """The encoder's positions (length, width) float32: sines, then cosines, of the positions
-    times ``10000 ** (-i / (width / 2 - 1))``."""
-    half = width // 2
-    rates = np.exp(-np.log(10_000.0) / max(half - 1, 1) * np.arange(half))
-    angles = np.arange(length)[:, None] * rates[None, :]
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def complete(
