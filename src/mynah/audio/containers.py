@@ -59,7 +59,7 @@ _MAGIC: tuple[tuple[int, bytes, Container], ...] = (
 def what_is_missing(file: BinaryIO) -> str:
     """How the container shows that the end of ``file`` is missing, or an empty string.
 
-    Sees wav, aiff, ogg (a page cut in two) and mp3 (with a Xing or Info header). A size that was
+    Sees wav and aiff; ogg and mp3 may have several ends (:mod:`mynah.audio.parts`). A size that was
     written into a pipe is not taken for one.
     """
     size = file.seek(0, os.SEEK_END)
@@ -70,15 +70,12 @@ def what_is_missing(file: BinaryIO) -> str:
         return _wav(file, size)
     if container is _AIFF:
         announced = 8 + struct.unpack(">I", head[4:8])[0] if len(head) >= 8 else 0
-        return _short(announced, size)
-    if head[:4] == b"OggS":
-        return _ogg(file, size)
-    if container is _MP3:
-        return _mp3(file, size)
+        return short(announced, size)
     return ""
 
 
-def _short(announced: int, size: int) -> str:
+def short(announced: int, size: int) -> str:
+    """What is missing of ``announced`` bytes where ``size`` are there, or an empty string."""
     if size < announced < _UNKNOWN:
         return f"{size} of {announced} bytes are there"
     return ""
@@ -99,43 +96,10 @@ def _wav(file: BinaryIO, size: int) -> str:
             if length <= there or length >= _UNKNOWN:
                 return ""
             if not bytes_a_second:
-                return _short(position + 8 + length, size)
+                return short(position + 8 + length, size)
             return (
                 f"the header announces {length / bytes_a_second:.2f} s ({length} bytes), "
                 f"{there / bytes_a_second:.2f} s ({there}) are there"
             )
         position += 8 + length + length % 2
     return ""
-
-
-def _ogg(file: BinaryIO, size: int) -> str:
-    """Pages are at most 65307 bytes: the last one begins within that distance from the end."""
-    file.seek(max(0, size - 65_536))
-    tail = file.read()
-    start = tail.rfind(b"OggS\x00")
-    if start < 0:
-        return ""
-    page = tail[start:]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return "it ends within a page"
-    length = 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return _short(size - len(page) + length, size)
-
-
-def _mp3(file: BinaryIO, size: int) -> str:
-    file.seek(0)
-    head = file.read(10)
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        lengths = head[6:10]
-        start = 10 + (lengths[0] << 21 | lengths[1] << 14 | lengths[2] << 7 | lengths[3])
-    file.seek(start)
-    frame = file.read(64)
-    at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or len(frame) < at + 16:
-        return ""
-    flags = struct.unpack(">I", frame[at + 4 : at + 8])[0]
-    if not flags & 2:
-        return ""
-    field = at + 8 + (4 if flags & 1 else 0)
-    return _short(start + struct.unpack(">I", frame[field : field + 4])[0], size)

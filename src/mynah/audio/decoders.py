@@ -7,16 +7,19 @@ open another file or a connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from mynah.audio.containers import Container, sniff
+from mynah.audio.parts import Section
 from mynah.errors import InputError, MissingDependency
 
 Array = npt.NDArray[np.float32]
@@ -46,13 +49,54 @@ class Decoder:
         self._handle.close()
 
 
-def open_decoder(name: str, file: BinaryIO) -> Decoder:
+def open_decoder(name: str, file: BinaryIO, starts: Sequence[int] = (0,)) -> Decoder:
     """Choose the decoder by what ``file`` holds, whatever it is called.
+
+    ``starts`` are the positions of its parts (:mod:`mynah.audio.parts`), which are decoded one
+    after another.
 
     Raises:
         InputError: not a recording, damaged from the start, or without an audio stream.
         MissingDependency: FFmpeg is needed and PyAV is not installed.
     """
+    if len(starts) == 1:
+        return _open_part(name, file)
+    ends = (*starts[1:], file.seek(0, os.SEEK_END))
+    parts = [Section(file, start, end) for start, end in zip(starts, ends, strict=True)]
+    first = _open_part(name, cast(BinaryIO, parts[0]))
+    announced, tolerance = first.announced, first.tolerance
+    for part in parts[1:]:
+        try:
+            with contextlib.closing(_follow(name, part, first)) as decoder:
+                # where one part does not say how long it is, all do not
+                announced = announced and decoder.announced and announced + decoder.announced
+                tolerance += decoder.tolerance
+        except Damaged:
+            break  # it is said when all before has been decoded
+    blocks = _joined_blocks(name, first, parts[1:])
+    return replace(first, announced=announced, tolerance=tolerance, blocks=blocks)
+
+
+def _follow(name: str, part: Section, first: Decoder) -> Decoder:
+    """A part behind the first."""
+    try:
+        decoder = _open_part(name, cast(BinaryIO, part))
+    except InputError:
+        raise Damaged("the next of the joined recordings cannot be read") from None
+    if (decoder.rate, decoder.channels) != (first.rate, first.channels):
+        decoder.close()
+        raise Damaged("the sample rate or the channels change on the way")
+    return decoder
+
+
+def _joined_blocks(name: str, first: Decoder, later: list[Section]) -> Iterator[Array]:
+    yield from first.blocks
+    for part in later:
+        with contextlib.closing(_follow(name, part, first)) as decoder:
+            yield from decoder.blocks
+
+
+def _open_part(name: str, file: BinaryIO) -> Decoder:
     file.seek(0)
     head = file.read(1024)
     file.seek(0)

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from mynah.audio.containers import what_is_missing
 from mynah.audio.decoders import Damaged, Decoder, open_decoder
+from mynah.audio.parts import look_through
 from mynah.audio.resampling import Resampler, check_rate
 from mynah.errors import InputError, MynahError
 from mynah.whole import whole_file
@@ -139,7 +139,7 @@ def announced(source: Source) -> float | None:
     try:
         with contextlib.ExitStack() as stack:
             name, file = _open(source, MAX_BYTES, stack)
-            decoder = open_decoder(name, file)
+            decoder = open_decoder(name, file, look_through(file).starts)
             stack.callback(decoder.close)
             return decoder.announced / decoder.rate or None
     except MynahError:
@@ -167,10 +167,10 @@ class _Reader:
         wanted = None if rate is None else check_rate(rate, "rate")
         with contextlib.ExitStack() as stack:
             self._name, file = _open(source, max_bytes, stack)
-            missing = what_is_missing(file)
-            if missing:
-                self._complain(f"truncated: {missing}")
-            self._decoder: Decoder = open_decoder(self._name, file)
+            parts = look_through(file)
+            if parts.missing:
+                self._complain(f"truncated: {parts.missing}")
+            self._decoder: Decoder = open_decoder(self._name, file, parts.starts)
             stack.callback(self._decoder.close)
             check_rate(self._decoder.rate, f"{self._name}: sample rate")
             _check_channel(self._name, channel, self._decoder.channels)
