@@ -403,16 +403,37 @@ def test_endpoints_live(call: Call, tmp_path: Path) -> None:
     assert call(tmp_path / "a.wav", "--endpoint", "after_speech=0.5")[1] == "ab\ncd\n"
 
 
+def test_a_name_that_is_not_utf8_stops_no_folder(model: Path, tmp_path: Path) -> None:
+    write(tmp_path / "z.wav", speak("ab"), RATE)
+    try:
+        with open(os.fsencode(tmp_path) + b"/caf\xe9.wav", "wb") as file:
+            file.write((tmp_path / "z.wav").read_bytes())
+    except OSError:
+        pytest.skip("no such names on this system")
+    command = [sys.executable, "-m", "mynah", "transcribe", tmp_path, "--model", model, "--quiet"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=strict)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].endswith("caf\\udce9.wav:") and lines[1:] == [
+        "  ab",
+        f"{tmp_path}/z.wav:",
+        "  ab",
+    ]
+
+
 def test_to_a_device_and_to_a_poor_terminal(model: Path, recordings: Path) -> None:
     from mynah.whole import write_whole
 
     if Path("/dev/null").is_char_device():
         write_whole(Path("/dev/null"), "x")
         assert Path("/dev/null").is_char_device()
-    program = "from mynah.cli import _printable; _printable(); print('\\xe9 \\u597d')"
-    for environment, expected in (({"PYTHONIOENCODING": "ascii"}, b"\\xe9 \\u597d\n"),
-                                  ({"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
-                                   "é 好\n".encode())):  # fmt: skip
+    program = "from mynah.cli import _printable; _printable(); print('\\xe9 \\u597d\\udce9')"
+    for environment, expected in (
+        ({"PYTHONIOENCODING": "ascii"}, b"\\xe9 \\u597d\\udce9\n"),
+        ({"PYTHONIOENCODING": "utf-8:strict"}, "é 好\\udce9\n".encode()),
+        ({"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, "é 好\\udce9\n".encode()),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, env=os.environ | environment
         )

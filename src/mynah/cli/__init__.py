@@ -69,15 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _printable() -> None:
     """Make any text printable: pipes and files get UTF-8 on every system, a terminal that lacks a
-    character gets its number."""
+    character gets its number, and so does UTF-8 for what is no character (of a file's name)."""
     for stream in (sys.stdout, sys.stderr):
-        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
-        if encoding == "utf8" or not hasattr(stream, "reconfigure"):
+        if not hasattr(stream, "reconfigure"):
             continue
-        if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+        encoding = (stream.encoding or "utf-8").lower().replace("-", "")
+        if encoding == "utf8":
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        elif stream.isatty() or "PYTHONIOENCODING" in os.environ:
             stream.reconfigure(errors="backslashreplace")
         else:
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _line(error: Exception) -> str:

@@ -37,8 +37,12 @@ def make(args: argparse.Namespace) -> int:
         nonlocal seconds
         base = os.path.abspath(out.parent)
         for cut in progress(cuts, "reading"):
+            row = {**row_from_cut(absolute(cut), base), **extra}
+            if not _is_unicode(row):  # a name of a file may be any bytes
+                refused(cut.id, "its name is not UTF-8, which a manifest is")
+                continue
             seconds += cut.duration or 0.0
-            yield {**row_from_cut(absolute(cut), base), **extra}
+            yield row
 
     written = list(rows())
     if written:
@@ -47,6 +51,14 @@ def make(args: argparse.Namespace) -> int:
     left = f", {refused.count} left out" if refused.count else ""
     print(f"{out}: {len(written)} utterances, {seconds / 3600:.2f} h{left}")
     return code
+
+
+def _is_unicode(row: dict[str, Any]) -> bool:
+    try:
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sources(args: argparse.Namespace, refused: Refused) -> Iterable[Cut]:

@@ -6,6 +6,7 @@ The decoder is given by the caller (``mynah.audio.read``): manifests do not depe
 from __future__ import annotations
 
 import io
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,19 +59,22 @@ def probe(source: str | bytes) -> tuple[int | None, float | None]:
     Raises:
         InputError: the file is missing or empty.
     """
-    if isinstance(source, bytes):
-        if not source:
-            raise InputError("is empty")
-        opened: Any = io.BytesIO(source)
-    else:
-        opened = source
+    if source == b"":
+        raise InputError("is empty")
     try:
-        info = soundfile.info(opened)
+        info = soundfile.info(_for_soundfile(source))
     except soundfile.LibsndfileError:
         return None, None  # a format that soundfile does not know; decoding will tell
     if info.samplerate <= 0 or not 0 < info.frames < 1 << 48:
         return None, None
     return int(info.samplerate), info.frames / info.samplerate
+
+
+def _for_soundfile(source: str | bytes) -> Any:
+    """A name as the system has it: soundfile itself takes none that is not UTF-8."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return os.fsencode(source) if os.name == "posix" else source
 
 
 def native_rate(cut: Cut) -> int:
@@ -124,9 +128,8 @@ def _load(cut: Cut, read: Read, rate: int | None, max_seconds: float) -> npt.NDA
 
 def _seek(source: Any, cut: Cut, max_seconds: float) -> io.BytesIO | None:
     """The stretch of ``source`` as a wav in memory, where the format can seek to it."""
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with soundfile.SoundFile(opened) as file:
+        with soundfile.SoundFile(_for_soundfile(source)) as file:
             if file.format not in _SEEKABLE:
                 return None
             start = round(cut.start * file.samplerate)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mynah.audio import read
 from mynah.cli import main
-from mynah.corpus import read_manifest
+from mynah.corpus import load, read_manifest
+from mynah.corpus.cut import Cut, Recording
 from mynah.corpus.statistics import read_cmvn
 from mynah.text import load_tokenizer
 
@@ -35,6 +38,27 @@ def test_make_from_a_folder_and_convert(speech: Path, tmp_path: Path, capsys: Ca
     assert "/" not in (plain / "manifest.tsv").read_text()  # so that the folder can be moved
     for one, other in zip(found, sorted(original[:3], key=lambda c: c.id), strict=True):
         assert one.duration == pytest.approx(other.duration, abs=1e-3)
+
+
+def test_a_name_that_is_not_utf8_is_left_out(speech: Path, tmp_path: Path, capsys: Capture) -> None:
+    cut = next(read_manifest(speech))
+    audio = Path(cut.recording.source)
+    try:
+        for name in (b"caf\xe9.flac", b"plain.flac"):
+            with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+                file.write(audio.read_bytes())
+    except OSError:
+        pytest.skip("no such names on this system")
+    for name in ("m.tsv", "m.jsonl"):
+        assert main(["data", "make", str(tmp_path), str(tmp_path / name), "--jobs", "1"]) == 1
+        out, err = capsys.readouterr()
+        assert "1 utterances" in out and "1 left out" in out
+        assert "left out: caf" in err and "its name is not UTF-8" in err
+        (tmp_path / name).rename(tmp_path / "found.txt")  # which would be taken as it is
+        assert "plain" in (tmp_path / "found.txt").read_text("utf-8")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.flac")
+    part = Cut("x", Recording("x", odd), start=0.1, duration=0.2)
+    assert len(load(part, read, rate=16000)) == 3200
 
 
 def test_check_reports_and_returns(speech: Path, tmp_path: Path, capsys: Capture) -> None:
