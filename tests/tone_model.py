@@ -90,7 +90,7 @@ def write_tone_model(path: Path, *, letters: str = "abcde", **changes: Any) -> P
     """Write the model folder ``path``, which writes ``letters`` for the five tones; ``changes``
     replace entries of its ``model.toml``."""
     values: dict[str, Any] = {
-        "family": "tones",
+        "family": "u2",
         "name": "tones",
         "sample_rate": RATE,
         "languages": ("en",),

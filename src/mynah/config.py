@@ -109,7 +109,10 @@ def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any, path:
 
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{path}: a number of too many digits") from None
     if hint is Path and isinstance(value, str):
         return Path(value)
     if isinstance(hint, type) and isinstance(value, hint):
@@ -153,8 +156,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # numbers of thousands of digits, too
         raise ConfigError(f"{path}: not TOML ({error})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML that can be read (nested too deep)") from None
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def _copy(value: Any) -> Any:
 def _parse_value(text: str) -> Any:
     try:
         found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text.strip()
     return found["value"] if found.keys() == {"value"} else text.strip()
 

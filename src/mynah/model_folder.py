@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -65,11 +66,15 @@ class ModelFolder:
         """The path of a listed file, its content verified.
 
         Raises:
-            ModelError: the file is not listed, missing, or altered.
+            ModelError: the file is not listed, missing, no file of the folder, or altered.
         """
         if name not in self.files:
             raise ModelError(f"{self.path}: has no {name}{nearest(name, self.files)}")
         path = self.path / name
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ModelError(f"{self.path}: {name} is no file")
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise ModelError(f"{path}: a link that leaves the model folder")
         try:
             digest = sha256(path)
         except OSError:
@@ -125,6 +130,7 @@ def read_model_folder(path: str | Path) -> ModelFolder:
     except ConfigError as error:
         line = str(error).removeprefix(f"{folder / MODEL_FILE}: ")
         raise ModelError(f"{folder / MODEL_FILE}: {line}") from None
+    _check_names(folder, info)
     if not isinstance(files, dict):
         raise ModelError(f"{folder / MODEL_FILE}: files is not a table")
     for name, digest in files.items():
@@ -134,6 +140,14 @@ def read_model_folder(path: str | Path) -> ModelFolder:
         if not isinstance(digest, str):
             raise ModelError(f"{folder}: the hash of {name} is not a string")
     return ModelFolder(folder, info, dict(files))
+
+
+def _check_names(folder: Path, info: ModelInfo) -> None:
+    if not re.fullmatch("[a-z0-9_]+", info.family):
+        raise ModelError(f"{folder / MODEL_FILE}: family: {info.family!r} is no name of one")
+    for key, value in (("name", info.name), *(("languages", v) for v in info.languages)):
+        if not value.isprintable():  # what a terminal would obey
+            raise ModelError(f"{folder / MODEL_FILE}: {key}: {value!r} has control characters")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from mynah.audio import write
 from mynah.cli import doctor, evaluate, main
 from mynah.cli import listen as listening
 from mynah.errors import ConfigError
+from mynah.model_folder import read_model_folder, write_model_file
 from tone_model import RATE, speak, write_tone_model
 
 Capture = pytest.CaptureFixture[str]
@@ -265,7 +266,7 @@ def test_models(
     write_tone_model(tmp_path / "models" / "beeps")
     assert main(["models"]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("beeps")]
-    assert "tones" in line and "live" in line and " en " in line
+    assert "u2" in line and "live" in line and " en " in line
     assert main(["models", "beeps"]) == 0
     out = capsys.readouterr().out
     assert "Hears tones." in out and "whole" in out and "16000 Hz" in out
@@ -287,6 +288,29 @@ def test_models_says_what_is_broken(
     assert "unusable: " in capsys.readouterr().out
     assert main(["models", "beps"]) == 2
     assert "did you mean 'beeps'" in capsys.readouterr().err
+
+
+def test_models_of_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("MYNAH_HOME", str(tmp_path))
+    folder = write_tone_model(tmp_path / "models" / "beeps", license="free\x1b[31m\x9b2J")
+    card = folder / "CARD.md"
+    card.write_text("# beeps\n\n\x1b[2Jred\n", encoding="utf-8")
+    write_model_file(folder, read_model_folder(folder).info)
+    assert main(["models", "beeps"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\x9b" not in out
+    assert "free\\x1b[31m" in out and "\n# beeps\n\n\\x1b[2Jred\n" in out
+    secret = tmp_path / "secret"
+    secret.write_bytes(card.read_bytes())
+    card.unlink()
+    card.symlink_to(secret)  # its hash is right
+    assert main(["models", "beeps"]) == 2
+    out = capsys.readouterr().out
+    assert "CARD.md: a link that leaves the model folder" in out and "red" not in out
+    assert main(["lexicon", "beeps", str(tmp_path / "out"), "--table", __file__]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 # doctor

@@ -10,7 +10,7 @@ import pytest
 
 import mynah
 from mynah.decoding import DecodingOptions
-from mynah.errors import ConfigError, InputError, ModelError
+from mynah.errors import ConfigError, InputError, ModelError, MynahError
 from mynah.runtime.endpoint import Cut
 from mynah.runtime.recognizer import Recognizer
 from mynah.runtime.request import Request
@@ -253,6 +253,15 @@ def test_models_that_do_not_stream(tmp_path: Path) -> None:
 def test_unlimited_left_context_is_refused(tones: Recognizer) -> None:
     with pytest.raises(ConfigError, match="unlimited left context runs offline only"):
         tones.stream(left=-1)
+
+
+def test_left_context_that_no_memory_holds(tones: Recognizer, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="left: 10000000 chunks of 4: more than 15000 frames"):
+        tones.stream(left=10_000_000)
+    for value, line in ((10_000_000, "left: 10000000 chunks"), ("x", "streaming.left: 'x' is no")):
+        folder = write_tone_model(tmp_path / "m", streaming={"chunk": 4, "left": value})
+        with pytest.raises(MynahError, match=line):
+            mynah.load(folder).stream()
 
 
 def sounds() -> list[np.ndarray]:

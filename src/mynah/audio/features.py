@@ -33,12 +33,18 @@ from mynah.audio.frontend_config import (
     WhisperMelConfig,
     Window,
 )
+from mynah.audio.resampling import HIGHEST_RATE
 from mynah.audio.spectrum import ROWS, MelSpectrum, strided
 from mynah.config import build
 from mynah.errors import ConfigError, InputError, nearest
 
 Array = npt.NDArray[np.float32]
 
+# What is longer or finer is no front end, and takes gigabytes.
+_LONGEST_FRAME = 1000.0  # milliseconds
+_LONGEST_FFT = 1 << 16  # samples
+_LONGEST_WINDOW = 600.0  # seconds
+_MOST_MELS = 512
 _FLOOR = float(np.finfo(np.float32).eps)  # Kaldi's floor under the logarithm
 
 
@@ -313,7 +319,8 @@ def _block(plan: _Plan, signal: Array, first: int, feats: Array) -> None:
 
 
 def _plan_kaldi(config: FbankConfig | MfccConfig) -> _Plan:
-    _positive(config, "rate", "num_mels", "frame_length", "frame_shift", "scale")
+    _bounded(config, rate=HIGHEST_RATE, num_mels=_MOST_MELS, frame_length=_LONGEST_FRAME,
+             frame_shift=_LONGEST_FRAME, scale=math.inf)  # fmt: skip
     length = int(config.rate * 0.001 * config.frame_length)
     shift = int(config.rate * 0.001 * config.frame_shift)
     if shift < 1 or length < 2 or shift > length:
@@ -366,8 +373,10 @@ def kaldi_window(name: Window, length: int) -> npt.NDArray[np.float64]:
 def _plan_whisper(config: WhisperMelConfig) -> _Plan:
     if config.rate != 16_000:
         raise ConfigError(f"rate {config.rate}: Whisper's features are defined at 16000 Hz")
-    if config.window_seconds < 0:
-        raise ConfigError(f"window_seconds {config.window_seconds:g}: less than 0")
+    if not 0 <= config.window_seconds <= _LONGEST_WINDOW:
+        raise ConfigError(
+            f"window_seconds {config.window_seconds:g}: not between 0 and {_LONGEST_WINDOW:g}"
+        )
     n_fft, shift = 400, 160
     window = _periodic_hann(n_fft)
     bank = mel.slaney_bank(config.num_mels, n_fft, config.rate)
@@ -387,7 +396,8 @@ def _plan_whisper(config: WhisperMelConfig) -> _Plan:
 
 
 def _plan_mel(config: MelConfig) -> _Plan:
-    _positive(config, "rate", "num_mels", "n_fft", "hop", "floor")
+    _bounded(config, rate=HIGHEST_RATE, num_mels=_MOST_MELS, n_fft=_LONGEST_FFT, hop=_LONGEST_FFT,
+             floor=math.inf)  # fmt: skip
     length = config.win_length or config.n_fft
     if not 4 <= length <= config.n_fft or config.n_fft % 2:
         raise ConfigError(
@@ -395,8 +405,10 @@ def _plan_mel(config: MelConfig) -> _Plan:
             f"win_length, and that 4 or more"
         )
     pad = config.n_fft // 2 if config.pad == -1 else config.pad
-    if pad < 0 or config.hop > length:
-        raise ConfigError(f"pad {config.pad}, hop {config.hop}: pad is negative or hop too long")
+    if not 0 <= pad <= config.n_fft or config.hop > length:
+        raise ConfigError(
+            f"pad {config.pad}, hop {config.hop}: pad is negative or above n_fft, or hop too long"
+        )
     window = _periodic_hann(length)
     bank = mel.slaney_bank(
         config.num_mels,
@@ -424,7 +436,10 @@ def _periodic_hann(length: int) -> npt.NDArray[np.float64]:
     return np.asarray(0.5 - 0.5 * np.cos(2 * math.pi / length * np.arange(length)))
 
 
-def _positive(config: FrontendConfig, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise ConfigError(f"{name} {getattr(config, name):g}: must be more than 0")
+def _bounded(config: FrontendConfig, **most: float) -> None:
+    for name, limit in most.items():
+        value = getattr(config, name)
+        if value <= 0:
+            raise ConfigError(f"{name} {value}: must be more than 0")
+        if value > limit:
+            raise ConfigError(f"{name} {value}: more than {limit:g}")

@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
             about = summary(folder)
             languages = ",".join(about["languages"]) or "-"
             live = "live" if about["streams"] else "offline"
-            print(
+            show(
                 f"{name:<{width}}  {about['family']}  {languages}  {live}  "
                 f"{about['megabytes']:.1f} MB  {about['path']}"
             )
         if not found:
             print(f"no models; they are looked for in {home() / 'models'} and in the package")
     for line in broken:
-        print(f"unusable: {line}")
+        show(f"unusable: {line}")
     return 1 if broken else 0
 
 
@@ -102,13 +102,23 @@ def _describe(folder: ModelFolder, as_json: bool) -> int:
     }
     width = max(map(len, lines))
     for key, value in lines.items():
-        print(f"{key:<{width}}  {value}")
+        show(f"{key:<{width}}  {value}")
     for key, value in info.results.items():
-        print(f"{'result':<{width}}  {key}: {_value(value)}")
-    card = folder.path / "CARD.md"
-    if folder.has("CARD.md") and card.is_file():
-        print(f"\n{card.read_text(encoding='utf-8').rstrip()}")
+        show(f"{'result':<{width}}  {key}: {_value(value)}")
+    try:
+        card = folder.file("CARD.md") if folder.has("CARD.md") else None
+    except ModelError:
+        card = None  # has been said above
+    if card is not None:
+        print()
+        for line in card.read_text(encoding="utf-8", errors="replace").rstrip().splitlines():
+            show(line)
     return 2 if problem else 0
+
+
+def show(line: str) -> None:
+    """Print a line of a stranger's folder; what a terminal would obey is written as numbers."""
+    print("".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line))
 
 
 def _value(value: Any) -> str:

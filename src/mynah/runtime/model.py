@@ -21,6 +21,7 @@ from mynah.text import Tokenizer, load_tokenizer
 
 AnyTokenizer = TypeVar("AnyTokenizer")
 
+RECOGNISER = "u2"
 # families that are not recognisers, and what they are for
 _OTHER_FAMILIES = {
     "lm": "it ranks what a recogniser found (--rescorer)",
@@ -159,6 +160,11 @@ def load_model(
     if folder.info.family in _OTHER_FAMILIES:
         other = _OTHER_FAMILIES[folder.info.family]
         raise ModelError(f"{folder.info.name}: no recogniser, {other}")
+    if folder.info.family != RECOGNISER:
+        known = sorted([RECOGNISER, *_OTHER_FAMILIES])
+        raise ModelError(
+            f"{folder.path}: family {folder.info.family!r} is none of {', '.join(known)}"
+        )
     tokenizer, frontend = read_ends(folder, load_tokenizer)
     loaded = load_engine(folder, engine, precision=precision, threads=threads, device=device)
     found = Model(loaded, tokenizer, frontend, WordParts(folder, tokenizer))

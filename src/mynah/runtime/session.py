@@ -25,6 +25,7 @@ from mynah.runtime.chunker import Chunker
 from mynah.runtime.decode import Heard
 from mynah.runtime.endpoint import Cut, Endpointer, Endpointing, Reason
 from mynah.runtime.engine import Array
+from mynah.runtime.model import Model
 from mynah.runtime.request import Plan
 from mynah.runtime.result import Segment, Transcript, Word, join_texts, make_transcript
 from mynah.runtime.sound import as_samples
@@ -33,6 +34,7 @@ from mynah.runtime.words import TokenSpan, make_words, pieces_of, text_of
 
 __all__ = ["Endpoint", "Endpointing", "Event", "Final", "Partial", "Session", "make_session"]
 
+LONGEST_LEFT = 15_000  # encoder frames
 LONGEST_CHUNK = 1500  # encoder frames, a minute of most models; memory grows with them
 BEFORE = 4  # segments that what makes a text readable is told of
 
@@ -92,13 +94,22 @@ def make_session(
     if not streaming.get("chunk"):
         reason = streaming.get("reason", "its model.toml gives no chunk to stream with")
         raise ModelError(f"{model.name} does not stream: {reason}")
-    chunk = int(streaming["chunk"]) if chunk is None else chunk
-    left = int(streaming.get("left", 4)) if left is None else left
+    chunk = _whole(model, "chunk", 0) if chunk is None else chunk
+    left = _whole(model, "left", 4) if left is None else left
     if not 1 <= chunk <= LONGEST_CHUNK:
         raise ConfigError(f"chunk: {chunk} encoder frames are not in 1..{LONGEST_CHUNK}")
     if left < 0:
         raise ConfigError(f"left: {left}; unlimited left context runs offline only")
+    if chunk * left > LONGEST_LEFT:
+        raise ConfigError(f"left: {left} chunks of {chunk}: more than {LONGEST_LEFT} frames")
     return Session(plan, model.rate if rate is None else rate, chunk, left, keep)
+
+
+def _whole(model: Model, key: str, default: int) -> int:
+    value = model.engine.info.streaming.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ModelError(f"{model.name}: streaming.{key}: {value!r} is no whole number")
+    return value
 
 
 class Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -201,6 +202,15 @@ def test_threads_share_a_frontend() -> None:
         ({"kind": "fbank", "frame_shift": 30.0}, "frame_shift 30"),
         ({"kind": "fbank", "rate": 0}, "rate 0"),
         ({"kind": "fbank", "preemphasis": 1.5}, "preemphasis"),
+        ({"kind": "fbank", "frame_length": 1e7}, "frame_length 10000000.0: more than 1000"),
+        ({"kind": "fbank", "frame_length": math.inf}, "frame_length inf: more than 1000"),
+        ({"kind": "fbank", "frame_length": 10**400}, "frame_length: a number of too many digits"),
+        ({"kind": "fbank", "num_mels": 10**400}, "more than 512"),
+        ({"kind": "mfcc", "num_mels": 1_000_000}, "num_mels 1000000: more than 512"),
+        ({"kind": "fbank", "rate": 10**9}, "rate 1000000000: more than 768000"),
+        ({"kind": "whisper", "window_seconds": 1e9}, "window_seconds 1e\\+09: not between 0"),
+        ({"kind": "mel", "n_fft": 1 << 30}, "n_fft 1073741824: more than 65536"),
+        ({"kind": "mel", "pad": 1 << 40}, "above n_fft"),
         ({"kind": "mfcc", "num_ceps": 24}, "num_ceps 24"),
         ({"kind": "whisper", "num_mels": 81}, "81"),
         ({"kind": "whisper", "rate": 8_000}, "defined at 16000"),

@@ -14,6 +14,7 @@ from mynah.errors import ConfigError, MissingDependency, ModelError
 from mynah.model_folder import read_model_folder
 from mynah.runtime import engine as engines
 from mynah.runtime.engine import Engine, load_engine
+from mynah.runtime.model import load_model
 from tone_model import FRONTEND, speak, write_tone_model
 
 
@@ -170,6 +171,12 @@ def test_a_graph_that_is_a_link_out_of_the_folder(tmp_path: Path) -> None:
         load_engine(folder)
     (tmp_path / "link").symlink_to(write_tone_model(tmp_path / "other"))
     assert load_engine(tmp_path / "link").has_decoder
+
+
+def test_a_family_that_is_not_known(tmp_path: Path) -> None:
+    folder = write_tone_model(tmp_path / "m", family="u3")
+    with pytest.raises(ModelError, match="family 'u3' is none of lm, punctuation, u2, vad, whisp"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])

@@ -242,7 +242,7 @@ def test_the_command_says_what_it_added(
     for model, given, line in (
         ("plain", lm, "has no lexicon, whose words a rescorer could rank"),
         ("words", str(place / "lm.weights"), "has no graph; mynah export makes one"),
-        ("words", str(place / "plain"), "is a tones model, not a language model"),
+        ("words", str(place / "plain"), "is a u2 model, not a language model"),
     ):
         assert main(["lexicon", str(place / model), str(out), "--rescorer", given]) == 2
         assert line in capsys.readouterr().err

@@ -100,6 +100,11 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_toml(tmp_path / "binary.toml")
+    for name, text in (("deep", "x = " + "[" * 3000 + "]" * 3000), ("long", "x = " + "9" * 6000)):
+        (tmp_path / f"{name}.toml").write_text(text)
+        with pytest.raises(ConfigError, match=rf"{name}\.toml: not TOML"):
+            read_toml(tmp_path / f"{name}.toml")
+        assert override({}, [text.replace(" ", "")])["x"] == text[4:]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

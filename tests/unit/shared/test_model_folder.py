@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,28 @@ def test_missing_and_altered_parts(tmp_path: Path) -> None:
         read_model_folder(path).file("onnx/encoder.int8.onn")
 
 
+def test_parts_that_are_no_files_of_the_folder(tmp_path: Path) -> None:
+    path = make(tmp_path / "m")
+    part = path / "weights.safetensors"
+    part.rename(tmp_path / "elsewhere")
+    part.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="weights.safetensors: a link that leaves"):
+        read_model_folder(path).file("weights.safetensors")
+    part.unlink()
+    part.symlink_to(path / "onnx" / "encoder.int8.onnx")
+    with pytest.raises(ModelError, match="was altered"):  # it is in the folder
+        read_model_folder(path).file("weights.safetensors")
+    part.unlink()
+    part.mkdir()
+    with pytest.raises(ModelError, match="weights.safetensors is no file"):
+        read_model_folder(path).verify()
+    if hasattr(os, "mkfifo"):
+        part.rmdir()
+        os.mkfifo(part)
+        with pytest.raises(ModelError, match="weights.safetensors is no file"):
+            read_model_folder(path).verify()
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "c:\\\\x", "..\\\\x"])
 def test_names_stay_inside(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / "m")
@@ -90,14 +113,20 @@ def test_names_stay_inside(tmp_path: Path, name: str) -> None:
         ("family", "famly", "did you mean 'family'"),
         ('name = "tiny"', "name = ", "not TOML"),
         ("[files]", "[other]", "other: unknown key"),
+        ("dim = 8", "dim = " + "[" * 3000 + "]" * 3000, r"model\.toml: not TOML that can be read"),
+        ("dim = 8", "dim = " + "9" * 6000, r"model\.toml: not TOML \(.*limit"),
+        ('family = "u2"', 'family = "../../os"', "family: '../../os' is no name of one"),
+        ('name = "tiny"', r'name = "\u001b[2J"', r"name: '\\x1b\[2J' has control characters"),
+        ('"en"', r'"e\u0007"', r"languages: 'e\\x07' has control characters"),
     ],
 )
 def test_malformed(tmp_path: Path, old: str, new: str, line: str) -> None:
     path = make(tmp_path / "m")
     text = (path / "model.toml").read_text()
     (path / "model.toml").write_text(text.replace(old, new))
-    with pytest.raises(ModelError, match=line):
+    with pytest.raises(ModelError, match=line) as error:
         read_model_folder(path)
+    assert "\n" not in str(error.value)
 
 
 def test_update_results(tmp_path: Path) -> None:
