@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ from mynah.errors import ConfigError, ModelError, nearest
 FORMAT = 1
 DEFAULT_MODEL = "mynah-en"
 MODEL_FILE = "model.toml"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk answers that takes no more
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,10 @@ def write_model_folder(path: str | Path, info: ModelInfo) -> Iterator[Path]:
         write_model_file(work, info)
         work.chmod(0o755)  # mkdtemp makes it private
         _replace(work, target)
+    except OSError as error:
+        if error.errno in _FULL:  # said of the file that is copied, if of any
+            raise ModelError(f"{target}: cannot be written ({error.strerror})") from None
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

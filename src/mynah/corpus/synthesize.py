@@ -13,6 +13,7 @@ speaker).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -38,8 +39,8 @@ from mynah.corpus.prompt_text import (
     spoken_text,
     written_for,
 )
-from mynah.errors import ConfigError, MynahError
-from mynah.whole import write_whole
+from mynah.errors import ConfigError, InputError, MynahError
+from mynah.whole import whole_file, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -266,10 +267,10 @@ def _make(prompt: Prompt, folder: Path, syllables: Syllables | None) -> float:
     if target.exists():  # whole, because it is renamed into place
         return float(soundfile.info(str(target)).duration)
     samples = render(prompt, syllables)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    soundfile.write(str(part), samples, RATE, format="FLAC", subtype="PCM_16")
-    os.replace(part, target)
+    data = io.BytesIO()  # libsndfile itself does not say why it cannot write
+    soundfile.write(data, samples, RATE, format="FLAC", subtype="PCM_16")
+    with whole_file(target) as stream:
+        stream.write(data.getbuffer())
     return len(samples) / RATE
 
 
@@ -301,6 +302,8 @@ def synthesize(
     for prompt, outcome in _in_order(
         Prompts(sentences, config), folder, config.count, jobs, syllables
     ):
+        if isinstance(outcome, InputError):
+            raise outcome  # the folder takes no more
         if isinstance(outcome, MynahError):
             log.warning("%s left out: %s", prompt.id, outcome)
             failures += 1

@@ -66,10 +66,16 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
 
     Raises:
         MissingDependency: safetensors is not installed.
+        ModelError: the disk is full, or takes no file there.
     """
     try:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
     except ImportError:
         raise MissingDependency("safetensors", extra="train") from None
     # tied weights may share memory, which the format refuses: each name gets its own
-    save_file({k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}, path)
+    copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    try:
+        save_file(copies, path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: cannot be written ({error})") from None

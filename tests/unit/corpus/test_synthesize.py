@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import lzma
+import os
 import shutil
 import stat
 from dataclasses import replace
@@ -153,6 +154,22 @@ def test_a_missing_or_failing_program_gives_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MynahError, match="flite: not installed"):
         synthesize(SENTENCES, tmp_path / "a", config)
+
+
+def test_a_full_disk_ends_the_run_in_one_line(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_file = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target.suffix == ".flac":
+            raise OSError(28, "No space left on device")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=r"\.flac: cannot be written \(No space left on device"):
+        synthesize(SENTENCES, tmp_path / "a", SynthesisConfig(count=3))
+    assert not list((tmp_path / "a").rglob("*.part"))
 
 
 def test_wrong_settings_are_named() -> None:

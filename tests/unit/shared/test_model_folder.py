@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), write_model_folder(tmp_path / "m", INFO) as work:
         (work / "part").write_bytes(b"1")
         raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_of_the_target(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "source")  # as shutil.copyfile
+    line = r"/m: cannot be written \(No space left on device\)$"
+    with pytest.raises(ModelError, match=line), write_model_folder(tmp_path / "m", INFO):
+        raise full
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "source")
+    with pytest.raises(FileNotFoundError), write_model_folder(tmp_path / "m", INFO):
+        raise missing
     assert list(tmp_path.iterdir()) == []
 
 
