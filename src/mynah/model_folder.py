@@ -240,13 +240,24 @@ def _replace(work: Path, target: Path) -> None:
 
 
 def home() -> Path:
-    """Where downloads and caches live: ``MYNAH_HOME``, or ``~/.cache/mynah``."""
-    return Path(os.environ.get("MYNAH_HOME") or Path.home() / ".cache" / "mynah")
+    """Where downloads and caches live: ``MYNAH_HOME``, or ``~/.cache/mynah``.
+
+    Raises:
+        ConfigError: neither is known, as of a user whom the system does not know.
+    """
+    try:
+        return Path(os.environ.get("MYNAH_HOME") or Path.home() / ".cache" / "mynah")
+    except RuntimeError:
+        raise ConfigError("MYNAH_HOME: not set, and there is no home directory") from None
 
 
 def model_places() -> tuple[Path, ...]:
     """The directories whose sub-folders are models known by name."""
-    return (home() / "models", Path(__file__).parent / "bundled")
+    bundled = Path(__file__).parent / "bundled"
+    try:
+        return (home() / "models", bundled)
+    except ConfigError:
+        return (bundled,)
 
 
 def known_models() -> dict[str, Path]:

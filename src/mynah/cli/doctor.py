@@ -66,7 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Report, try the model, and name what is missing."""
     from mynah import __version__
-    from mynah.model_folder import home
 
     libraries = [(library, version(library)) for library in LIBRARIES]
     trial = try_model(common.choice(args, threads=1))
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": common.cores(),
-        "home": str(home()),
+        "home": _home(),
         "libraries": {library.distribution: found for library, found in libraries},
         "model": trial,
     }
@@ -87,6 +86,16 @@ def run(args: argparse.Namespace) -> int:
         _print(report, libraries)
     needed = [library for library, found in libraries if found is None and not library.extra]
     return 2 if needed or "problem" in trial else 0
+
+
+def _home() -> str:
+    from mynah.errors import ConfigError
+    from mynah.model_folder import home
+
+    try:
+        return str(home())
+    except ConfigError as error:
+        return f"no place ({error})"
 
 
 def version(library: Library) -> str | None:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the models, or describe one."""
-    from mynah.model_folder import find_model, home, known_models, read_model_folder
+    from mynah.model_folder import find_model, known_models, model_places, read_model_folder
 
     if args.model is not None:
         return _describe(read_model_folder(find_model(args.model)), args.json)
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{about['megabytes']:.1f} MB  {about['path']}"
             )
         if not found:
-            print(f"no models; they are looked for in {home() / 'models'} and in the package")
+            places = " and ".join(map(str, model_places()))
+            print(f"no models; they are looked for in {places}")
     for line in broken:
         show(f"unusable: {line}")
     return 1 if broken else 0

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mynah.errors import ModelError
+from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import (
     ModelInfo,
     find_model,
+    home,
     known_models,
     read_model_folder,
     update_results,
@@ -156,6 +157,19 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_model("mina")
     with pytest.raises(ModelError, match="no such model"):
         read_model_folder(tmp_path / "nothing")
+
+
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MYNAH_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert find_model() == known_models()["mynah-en"]
+    with pytest.raises(ConfigError, match=r"^MYNAH_HOME: not set, and there is no home directory$"):
+        home()
+    monkeypatch.setenv("MYNAH_HOME", str(tmp_path))
+    assert home() == tmp_path
 
 
 def test_files_must_be_a_table(tmp_path: Path) -> None:
