@@ -48,6 +48,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return its exit code."""
+    _open_streams()
     _printable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _top_parser()
@@ -65,6 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module = importlib.import_module(VERBS[arguments[0]][0])
     return _run(module, arguments[0], arguments[1:])
+
+
+def _open_streams() -> None:
+    """Where the shell has closed standard output or error, what is written there goes nowhere; no
+    file that is opened later takes its number either."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _printable() -> None:

@@ -41,11 +41,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(file: str) -> Iterator[str]:
+    if file == "-" and sys.stdin is None:
+        raise InputError("standard input: is closed")
     stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115
     try:
         for number, line in enumerate(stream, 1):
             try:
-                yield line.decode("utf-8")
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise InputError(f"{file}: line {number} is not UTF-8") from None
     finally:

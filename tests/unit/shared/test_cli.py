@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mynah.cli import VERBS, main
 from mynah.errors import ConfigError, InputError, MissingDependency, ModelError, MynahError
+
+Capture = pytest.CaptureFixture[str]
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +44,45 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert len(captured.err.splitlines()) == 1
     assert captured.err.startswith("mynah models: no-such-model: no such model or folder")
+
+
+def test_a_closed_output_changes_no_exit_code() -> None:
+    for arguments, code in ((["models"], 0), (["models", "no-such-model"], 2), (["--version"], 0)):
+        command = shlex.join([sys.executable, "-m", "mynah", *arguments])
+        done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True)
+        assert done.returncode == code and "Traceback" not in done.stderr
+        done = subprocess.run(f"{command} >&- 2>&-", shell=True, capture_output=True)
+        assert done.returncode == code
+
+
+def test_a_mark_of_the_byte_order_is_no_text(tmp_path: Path, capsys: Capture) -> None:
+    texts = []
+    for encoding in ("utf-8", "utf-8-sig"):
+        path = tmp_path / "text.txt"
+        path.write_text("how are you\nfine\n", encoding=encoding)
+        assert main(["punctuate", str(path)]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and len(texts[0].splitlines()) == 2
+
+
+def test_punctuate_without_an_input(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["punctuate"]) == 2
+    assert capsys.readouterr().err == "mynah punctuate: standard input: is closed\n"
+
+
+def test_verbs_of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MYNAH_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert main(["models"]) == 0
+    assert "mynah-en" in capsys.readouterr().out
+    assert main(["models", "nothing"]) == 2
+    assert capsys.readouterr().err.startswith("mynah models: nothing: no such model or folder")
+    assert main(["doctor"]) == 0
+    assert "no place (MYNAH_HOME: not set" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
