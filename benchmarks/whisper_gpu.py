@@ -32,11 +32,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.whisper_files import hf_name
+
 from mynah.decoding.whisper_prediction import HostPrediction, Prediction
 from mynah.decoding.whisper_rules import Rules
 from mynah.decoding.whisper_search import beam_search, sample
 from mynah.export.whisper_torch import PRECISIONS, TorchTextDecoder, TorchWhisper
-from mynah.models.whisper.checkpoints.names import to_huggingface
 from mynah.models.whisper.model import Whisper
 from mynah.runtime.whisper.config import WhisperConfig, WhisperDims
 from mynah.text.whisper_languages import LANGUAGES
@@ -165,7 +168,7 @@ def huggingface_model(model: Whisper, eot: int = EOT) -> Any:
     with torch.device(weight.device):
         theirs = transformers.WhisperForConditionalGeneration(config)
     theirs = theirs.to(weight.device, weight.dtype).eval()
-    named = {to_huggingface(name): value for name, value in model.state_dict().items()}
+    named = {hf_name(name): value for name, value in model.state_dict().items()}
     rest = theirs.load_state_dict(named, strict=False)
     assert not rest.unexpected_keys and set(rest.missing_keys) <= {"proj_out.weight"}
     theirs.tie_weights()

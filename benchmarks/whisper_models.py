@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests import whisper_files as files
 
-from mynah.models.whisper.checkpoints.names import shapes, sinusoids, to_huggingface
+from mynah.models.whisper.checkpoints.names import shapes
+from mynah.models.whisper.positions import sinusoids
 from mynah.runtime.whisper.config import WhisperDims
 from mynah.text.byte_bpe import Vocabulary, read_vocabulary, to_unicode
 from mynah.text.whisper_tokenizer import find_tokens
@@ -74,7 +75,7 @@ def write_huggingface(size: str, folder: Path) -> Path:
     """A folder that mynah, transformers and CTranslate2's converter read."""
     dims = dims_of(size)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {to_huggingface(k) or "": v for k, v in random_tensors(dims).items()}
+    tensors = {files.hf_name(k): v for k, v in random_tensors(dims).items()}
     _write_safetensors(tensors, folder / "model.safetensors")
     special = find_tokens(vocabulary(), _VOCABULARY)
     config = files.hf_config(dims) | {
