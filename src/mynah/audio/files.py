@@ -170,6 +170,8 @@ class _Reader:
             parts = look_through(file)
             if parts.missing:
                 self._complain(f"truncated: {parts.missing}")
+            if parts.doubt:
+                _log.warning("%s: may be cut short: %s", self._name, parts.doubt)
             self._decoder: Decoder = open_decoder(self._name, file, parts.starts)
             stack.callback(self._decoder.close)
             check_rate(self._decoder.rate, f"{self._name}: sample rate")

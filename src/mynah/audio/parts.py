@@ -22,10 +22,12 @@ _LONGEST_FRAME = 1441  # of an mp3, bytes
 
 @dataclass(frozen=True)
 class Parts:
-    """Where each part begins (the first at 0), and how the file shows that an end is missing."""
+    """Where each part begins (the first at 0), how the file shows that an end is missing, and what
+    makes one doubt whether it is there: not every program marks the end of an ogg."""
 
     starts: tuple[int, ...] = (0,)
     missing: str = ""
+    doubt: str = ""
 
 
 def look_through(file: BinaryIO) -> Parts:
@@ -145,10 +147,10 @@ def _ogg(file: BinaryIO, size: int) -> Parts:
         cut = page.end > size
     if cut:
         return Parts(tuple(starts), "it ends within a page")
+    doubt = "the last page is not marked as the end" if open_streams else ""
     if unended:
-        return Parts(tuple(starts), f"{unended} of {len(starts)} parts lack their end")
-    missing = "the last page is not marked as the end" if open_streams else ""
-    return Parts(tuple(starts), missing)
+        doubt = f"{unended} of {len(starts)} parts lack the mark of their end"
+    return Parts(tuple(starts), doubt=doubt)
 
 
 def _mp3(file: BinaryIO, size: int) -> Parts:

@@ -74,6 +74,10 @@ def test_a_part_that_was_cut_is_damage(kind: str) -> None:
     whole, other = encoded(6.0, kind, 1), encoded(3.0, kind)
     half = whole[: len(whole) // 2]
     refused(other + half, "truncated", 3.0 + read(half, partial=True).seconds)
+    joined = io.BytesIO(half + other)
+    if look_through(joined).doubt:
+        assert "1 of 2 parts lack the mark of their end" in look_through(joined).doubt
+        return
     with pytest.raises(InputError, match="truncated"):
         read(half + other)
 
@@ -113,17 +117,18 @@ def test_ogg_that_was_cut(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     data = encoded(8.0, kind)
     parts = pages(data)
     cut = b"".join(parts[:-1])  # the page that says that it is the last one is missing
-    refused(cut, "^recording: truncated: the last page is not marked as the end$", 7.5)
     with caplog.at_level(logging.WARNING):
-        read(cut, partial=True)
-    assert "not marked as the end" in caplog.text
+        assert abs(read(cut).seconds - 7.5) < 0.6  # some programs mark none
+    assert "recording: may be cut short: the last page is not marked as the end" in caplog.text
     for short in (1, len(parts[-1]) - 10, len(parts[-1]) - 30):
         refused(data[:-short], "^recording: truncated: it ends within a page$", 7.5)
-    refused(cut + data, "truncated: 1 of 2 parts lack their end", 15.5)
+    assert abs(read(cut + data).seconds - 15.5) < 0.6
+    assert "1 of 2 parts lack the mark of their end" in caplog.text
     # cut within a page, which seems to go on in the next file
     torn = data[: -len(parts[-1]) // 2] + data + data
     assert len(look_through(io.BytesIO(torn)).starts) == 3
-    refused(torn, "truncated: 1 of 3 parts lack their end", 23.5)
+    assert "1 of 3 parts lack" in look_through(io.BytesIO(torn)).doubt
+    assert abs(read(torn).seconds - 23.5) < 0.6
     assert read(data + b"something else behind it").seconds == 8.0
 
 
@@ -133,7 +138,7 @@ def test_streams_of_one_link_begin_together() -> None:
     assert look_through(io.BytesIO(link)).starts == (0,)
     assert look_through(io.BytesIO(link + link)).starts == (0, len(link))
     without = b"".join([one[0], other[0], *one[1:], *other[1:-1]])
-    assert "not marked" in look_through(io.BytesIO(without)).missing
+    assert "not marked" in look_through(io.BytesIO(without)).doubt
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp3"])
