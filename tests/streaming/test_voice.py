@@ -245,6 +245,7 @@ def test_without_a_detector_and_with_it_wanted(
         raise mynah.ModelError("mynah-vad: no such model or folder")
 
     monkeypatch.setattr("mynah.runtime.vad.load_vad", none)
+    monkeypatch.setattr("mynah.runtime.request.known_models", dict)
     assert tones.transcribe(speak("ab")).text == "ab"
     with pytest.raises(mynah.ModelError, match="mynah-vad"):
         tones.transcribe(speak("ab"), Request(vad=True))

@@ -75,7 +75,7 @@ def start(base: Path, *assignments: str) -> list[str]:
 
 
 def test_two_clips_are_learnt_by_heart(speech: Path, tmp_path: Path) -> None:
-    setup, batch = ready(tiny(speech), tmp_path)
+    setup, batch = ready(tiny(speech, "task.timestamps=0.0"), tmp_path)
     task = setup.task
     optimizer = torch.optim.Adam(task.model.parameters(), 4e-3)
     with torch.no_grad():

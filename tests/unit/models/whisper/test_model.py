@@ -83,7 +83,8 @@ def test_attention_of_chosen_heads(model: Whisper, mels: torch.Tensor) -> None:
     decoder = model.decoder
     encoded, _ = model.encoder(mels[:1])
     memory, tokens = decoder.memory(encoded), torch.randint(0, DIMS.n_vocab, (2, 5))
-    found = decoder.attention(tokens, memory, [(1, 0), (0, 1), (1, 1)])
+    found, hidden = decoder.attention(tokens, memory, [(1, 0), (0, 1), (1, 1)])
+    close(hidden, decoder(tokens, memory))
     assert found.shape == (2, 3, 5, DIMS.n_audio_ctx)
     close(found.sum(-1), torch.ones(2, 3, 5))
     seen: list[torch.Tensor] = []
