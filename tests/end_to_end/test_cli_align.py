@@ -135,6 +135,7 @@ def test_silence_and_noise(tmp_path: Path, capsys: Capture, level: float) -> Non
         (b" ... \n", "text.txt: no words"),
         (b"caf\xe9", "text.txt: not UTF-8 (byte 3)"),
         (None, "text.txt: No such file or directory"),
+        ("今日は良い天気".encode(), "the text has no word that the model can spell"),
         ("привет".encode(), "the text has no word that the model can spell"),
     ],
 )
