@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -62,10 +63,8 @@ def installed(extras: list[str]) -> Path:
     kept = HERE / ".venv" / "extras"
     names = sorted({*(kept.read_text().split() if kept.is_file() else ()), *extras})
     torch = [["torch"]] if "train" in names else []
-    python = environment(HERE / ".venv", [*torch, [f".[{','.join(names)}]" if names else "."]])
-    if names:
-        kept.write_text(" ".join(names))
-    return python
+    installs = [*torch, [f".[{','.join(names)}]" if names else "."]]
+    return environment(HERE / ".venv", installs, names, grows=bool(extras))
 
 
 def activation(python: Path) -> str:
@@ -92,21 +91,29 @@ def test(options: list[str]) -> int:
     return max(map(abs, codes))
 
 
-def environment(folder: Path, installs: list[list[str]]) -> Path:
-    """Make the environment ``folder`` with what ``installs`` names, unless it is there already."""
+def environment(
+    folder: Path, installs: list[list[str]], extras: Sequence[str] = (), *, grows: bool = False
+) -> Path:
+    """Make the environment ``folder`` with what ``installs`` names, unless it is there already;
+    ``extras`` are what is remembered of it. One that ``grows`` keeps what it has."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp, wanted = folder / "installed", fingerprint(installs)
+    stamp, kept, wanted = folder / "installed", folder / "extras", fingerprint(installs)
     if stamp.is_file() and stamp.read_text() == wanted and python.is_file():
         return python
-    print(f"making {folder.name} (once)", flush=True)
-    # without ensurepip, which some systems package apart: the pip that runs us installs into it
-    venv.create(folder, clear=True, with_pip=False, symlinks=os.name != "nt")
+    if folder.is_dir() and any(folder.iterdir()) and not (stamp.exists() or kept.exists()):
+        sys.exit(f"{folder} is there and was not made by {Path(__file__).name}; move it away")
+    if not (grows and stamp.is_file() and python.is_file()):
+        print(f"making {folder.name} (once)", flush=True)
+        # without ensurepip, which some systems package apart: the pip that runs us installs into it
+        venv.create(folder, clear=True, with_pip=False, symlinks=os.name != "nt")
+        kept.write_text(" ".join(extras))
     for packages in installs:
         command = [installer(), "-m", "pip", "--python", str(python), "install", "--quiet"]
         command += ["--disable-pip-version-check", "--constraint", str(CONSTRAINTS)]
         code = subprocess.call([*command, *packages], cwd=HERE)
         if code:
             sys.exit(f"pip could not install {' '.join(packages)} (exit code {code})")
+    kept.write_text(" ".join(extras))
     stamp.write_text(wanted)
     return python
 

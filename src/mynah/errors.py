@@ -37,12 +37,14 @@ class MissingDependency(MynahError):
 
 def install_command(extra: str = "") -> str:
     """The command that adds an extra to this installation, or renews it."""
+    import shlex
     import sys
     from pathlib import Path
 
-    bootstrap = Path(sys.prefix).parent / "bootstrap.py"
-    if Path(sys.prefix).name == ".venv" and bootstrap.is_file():  # which has made it, without pip
-        return f"python3 {bootstrap} {f'add {extra}' if extra else 'hear'}"
+    here, bootstrap = Path(sys.prefix), Path(sys.prefix).parent / "bootstrap.py"
+    if here.name == ".venv" and (here / "installed").is_file() and bootstrap.is_file():
+        # which has made it, without pip
+        return f"python3 {shlex.quote(str(bootstrap))} {f'add {extra}' if extra else 'hear'}"
     return f"pip install 'mynah-speech[{extra}]'" if extra else "pip install mynah-speech"
 
 

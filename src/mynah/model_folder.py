@@ -26,6 +26,8 @@ from mynah.errors import ConfigError, ModelError, nearest
 FORMAT = 1
 DEFAULT_MODEL = "mynah-en"
 MODEL_FILE = "model.toml"
+# what a terminal would obey: control characters, halves of pairs, ends of lines, directions
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk answers that takes no more
 
 
@@ -148,7 +150,7 @@ def _check_names(folder: Path, info: ModelInfo) -> None:
     if not re.fullmatch("[a-z0-9_]+", info.family):
         raise ModelError(f"{folder / MODEL_FILE}: family: {info.family!r} is no name of one")
     for key, value in (("name", info.name), *(("languages", v) for v in info.languages)):
-        if not value.isprintable():  # what a terminal would obey
+        if CONTROL.search(value):
             raise ModelError(f"{folder / MODEL_FILE}: {key}: {value!r} has control characters")
 
 

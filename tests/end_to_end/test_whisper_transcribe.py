@@ -301,7 +301,7 @@ def test_evaluate_by_a_short_name_and_without_a_language(
     shutil.copytree(models / "whisper-tiny", tmp_path / "home" / "models" / "whisper-tiny")
     monkeypatch.setenv("MYNAH_HOME", str(tmp_path / "home"))
     write(tmp_path / "a.wav", speak("abc"), RATE)
-    rows = [("x", "Ääb cd", "de"), ("y", "二百", "zh")]
+    rows = [("x", "Ääb cd", "de"), ("y", "二百", "Mandarin")]
     lines = ["id\tpath\ttext\tlanguage", *(f"{i}\ta.wav\t{t}\t{code}" for i, t, code in rows)]
     (tmp_path / "set.tsv").write_text("\n".join(lines) + "\n", "utf-8")
     command = ["evaluate", str(tmp_path / "set.tsv"), "--model", "tiny", "--beam_size", "1",

@@ -104,6 +104,7 @@ class _Page:
     first: bool  # of its stream
     last: bool
     serial: bytes
+    torn: bool = False  # cut, with something else behind it
 
 
 def _pages(file: BinaryIO, size: int) -> Iterator[_Page]:
@@ -117,7 +118,7 @@ def _pages(file: BinaryIO, size: int) -> Iterator[_Page]:
                 break
             at, within = found[0], found[0] + 5
             if held is not None and at < held.end:
-                held = replace(held, last=False)  # what it says is not there
+                held = replace(held, last=False, torn=True)  # what it says is not there
             continue
         if held is not None:
             yield held
@@ -134,6 +135,7 @@ def _pages(file: BinaryIO, size: int) -> Iterator[_Page]:
 def _ogg(file: BinaryIO, size: int) -> Parts:
     """A link begins with the first pages of all its streams, and each stream has a last page."""
     starts, open_streams, unended, cut = [0], set[bytes](), 0, False
+    torn: list[int] = []  # parts that end within a page
     heading = True  # whether only first pages were seen of this link
     for page in _pages(file, size):
         if page.first and not heading:
@@ -145,8 +147,11 @@ def _ogg(file: BinaryIO, size: int) -> Parts:
         if page.last:
             open_streams.discard(page.serial)
         cut = page.end > size
-    if cut:
-        return Parts(tuple(starts), "it ends within a page")
+        if page.torn:
+            torn.append(len(starts))
+    if cut or torn:
+        which = "it" if len(starts) == 1 else f"part {torn[0] if torn else len(starts)}"
+        return Parts(tuple(starts), f"{which} ends within a page")
     doubt = "the last page is not marked as the end" if open_streams else ""
     if unended:
         doubt = f"{unended} of {len(starts)} parts lack the mark of their end"

@@ -71,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open_streams() -> None:
     """Where the shell has closed standard output or error, what is written there goes nowhere; no
     file that is opened later takes its number either."""
-    for name in ("stdout", "stderr"):
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # the places of those that are closed are taken now
+    os.close(number)
+    for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def _printable() -> None:

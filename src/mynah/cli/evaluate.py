@@ -134,6 +134,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
+def _code(language: str) -> str:
+    """The code of a language that a manifest names in any way; what is not known stays."""
+    from mynah.text.whisper_languages import language_code
+
+    try:
+        return language_code(language) if language else ""
+    except ConfigError:
+        return language
+
+
 def _compared(utterances: list[Utterance], unit: Unit | None, language: str | None) -> Report:
     """Texts held against each other, in ``language`` or those that the utterances say; English is
     what nothing else is said of."""
@@ -216,7 +226,7 @@ def _decode(
                     outcome.failed.append(f"{cut.id}: {text}")
                     continue
                 values = {name: which(cut) for name, which in groups.items()}
-                own = cut.language if language is None else ""
+                own = _code(cut.language) if language is None else ""
                 outcome.utterances.append(Utterance(cut.id, cut.text, text, values, own))
             progress.show(outcome)
     return outcome

@@ -119,7 +119,9 @@ def _describe(folder: ModelFolder, as_json: bool) -> int:
 
 def show(line: str) -> None:
     """Print a line of a stranger's folder; what a terminal would obey is written as numbers."""
-    print("".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line))
+    from mynah.model_folder import CONTROL
+
+    print(CONTROL.sub(lambda m: m[0] if m[0] == "\t" else ascii(m[0])[1:-1], line))
 
 
 def _value(value: Any) -> str:

@@ -27,7 +27,7 @@ from mynah.runtime.sound import Audio, sound_blocks
 from mynah.runtime.words import TokenSpan, make_words
 from mynah.text import Tokenizer, normalize_for_scoring
 from mynah.text.borrowed import MANDARIN, borrowed_units, borrows
-from mynah.text.characters import ALONE, HANZI, KANA, is_alone
+from mynah.text.characters import ALONE, HANZI, is_alone
 
 WINDOW = 24.0  # seconds of a window that are kept
 CONTEXT = 3.0  # and on both sides of it, that are only seen
@@ -133,8 +133,10 @@ def align(
 
 def _language(model: Model, text: str, wanted: str | None) -> str | None:
     """What the text is spelt in: as asked, Mandarin where it has hanzi, or the model's own."""
-    hanzi = HANZI.search(text) is not None and KANA.search(text) is None  # not Japanese
-    if (wanted == MANDARIN or (wanted is None and hanzi)) and borrows(model.tokenizer, MANDARIN):
+    hanzi, words = len(HANZI.findall(text)), len(re.findall("[A-Za-z]+", text))
+    # Japanese has hiragana between its words, and at most a name or a particle is among Mandarin
+    chinese = hanzi > words and 4 * len(re.findall("[\u3041-\u3096]", text)) < hanzi
+    if (wanted == MANDARIN or (wanted is None and chinese)) and borrows(model.tokenizer, MANDARIN):
         return MANDARIN
     return model.language(wanted)
 

@@ -21,7 +21,7 @@ import numpy as np
 from mynah.audio import resample
 from mynah.decoding import TextAlignment, align_text
 from mynah.errors import ConfigError, MissingDependency
-from mynah.model_folder import find_model
+from mynah.model_folder import find_model, read_model_folder
 from mynah.runtime.align import Spelt, encode_feats, spell, split_words, timed_words
 from mynah.runtime.edges import Loudness
 from mynah.runtime.engine import Array
@@ -283,6 +283,7 @@ def load_aligner(model: str | os.PathLike[str] | None = None, *, threads: int = 
         ConfigError: it is no CTC model.
     """
     path = find_model(None if model is None else os.fspath(model)).resolve()
+    read_model_folder(path)  # refuses what is none
     return _load(path, (path / "model.toml").stat().st_mtime_ns, threads)
 
 

@@ -7,6 +7,7 @@ Numbers are kept exactly, so a run that goes on gives the transcript of one that
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -64,7 +65,8 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written is tried once more
+                self._file.close()
             self._file = None
 
     def _open(self) -> None:

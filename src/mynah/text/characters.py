@@ -12,7 +12,6 @@ _HANZI = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
 
 HANZI = re.compile(f"[{_HANZI}]")
-KANA = re.compile(f"[{_KANA}]")
 # Characters of scripts written without spaces, each of which counts as a word of its own.
 ALONE = re.compile(f"[{_HANZI}{_KANA}]")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,31 +90,66 @@ def test_defaults_in_the_help_are_those_of_the_library(capsys: pytest.CaptureFix
     assert f"the options, {DecodingOptions().lm_weight:g})" in said
 
 
-def test_bootstrap_adds_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def bootstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The script in a copy of its place; environments are empty folders, nothing is installed, and
+    ``asked`` is what would be."""
     spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
     assert spec is not None and spec.loader is not None
-    bootstrap = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bootstrap)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
-    monkeypatch.setattr(bootstrap, "HERE", tmp_path)
-    asked: list[list[list[str]]] = []
+    (tmp_path / "constraints.txt").touch()
+    monkeypatch.setattr(found, "HERE", tmp_path)
+    monkeypatch.setattr(found, "CONSTRAINTS", tmp_path / "constraints.txt")
+    found.asked, found.code = [], 0
 
-    def environment(folder: Path, installs: list[list[str]]) -> Path:
-        asked.append(installs)
-        folder.mkdir(exist_ok=True)
-        return folder / "bin" / "python"
+    def create(folder: Path, **_: object) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").touch()
+        found.asked.append(["new"])
 
-    monkeypatch.setattr(bootstrap, "environment", environment)
+    def call(command: list[str], **_: object) -> int:
+        found.asked.append(command[command.index("--constraint") + 2 :])
+        return int(found.code)
+
+    monkeypatch.setattr(found.venv, "create", create)
+    monkeypatch.setattr(found.subprocess, "call", call)
+    return found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the folder bin")
+def test_bootstrap_adds_extras(bootstrap: Any, tmp_path: Path) -> None:
     assert bootstrap.main(["add", "nothing"]) == 2 and bootstrap.main(["add"]) == 2
+    bootstrap.installed([])
     assert bootstrap.main(["add", "text"]) == 0
     assert bootstrap.main(["add", "train", "mic"]) == 0
     bootstrap.installed([])  # what was added stays
-    assert asked == [[[".[text]"]], [["torch"], [".[mic,text,train]"]],
-                     [["torch"], [".[mic,text,train]"]]]  # fmt: skip
+    assert bootstrap.asked == [["new"], ["."], [".[text]"], ["torch"], [".[mic,text,train]"]]
+    bootstrap.code = 1
+    with pytest.raises(SystemExit):
+        bootstrap.main(["add", "lm"])
+    assert (tmp_path / ".venv" / "extras").read_text() == "mic text train", "as before"
+    bootstrap.code, bootstrap.asked = 0, []
+    (tmp_path / "constraints.txt").write_text("torch<9")  # what is installed is another
+    bootstrap.installed([])
+    assert bootstrap.asked == [["new"], ["torch"], [".[mic,text,train]"]]
+
+
+def test_bootstrap_leaves_the_environments_of_others_alone(bootstrap: Any, tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    with pytest.raises(SystemExit, match="was not made by"):
+        bootstrap.main(["add", "text"])
+    assert not bootstrap.asked
 
 
 def test_what_is_missing_can_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert install_command("text") == "pip install 'mynah-speech[text]'"
-    (tmp_path / "bootstrap.py").touch()
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    assert install_command("text") == f"python3 {tmp_path / 'bootstrap.py'} add text"
+    folder = tmp_path / "a b" / ".venv"
+    folder.mkdir(parents=True)
+    (folder.parent / "bootstrap.py").touch()
+    monkeypatch.setattr(sys, "prefix", str(folder))
+    assert install_command("text") == "pip install 'mynah-speech[text]'", "of somebody else"
+    (folder / "installed").touch()
+    assert install_command("text") == f"python3 '{folder.parent / 'bootstrap.py'}' add text"

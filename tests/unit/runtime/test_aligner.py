@@ -12,7 +12,7 @@ from tests.conftest import find_shared
 from tests.tone_model import RATE, speak, write_tone_model
 
 from mynah.audio import read
-from mynah.errors import ConfigError
+from mynah.errors import ConfigError, ModelError
 from mynah.runtime.aligner import Aligner, Keep, load_aligner
 from mynah.runtime.result import Segment, Transcript, Word, make_transcript
 
@@ -67,6 +67,8 @@ def test_it_is_loaded_once(tmp_path: Path) -> None:
     assert load_aligner(str(folder)) is first
     os.utime(folder / "model.toml", (1, 1))
     assert load_aligner(folder) is not first, "it was written anew"
+    with pytest.raises(ModelError, match=r"it has no model\.toml"):
+        load_aligner(tmp_path)
 
 
 def test_words(tones: Aligner) -> None:

@@ -37,6 +37,22 @@ def test_what_was_kept_is_there_again_exactly(tmp_path: Path) -> None:
     assert len(Journal(tmp_path / "deep" / "j", KEY)) == 4
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no limits of files here")
+def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
+    import resource
+
+    journal = Journal(tmp_path / "j", KEY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        with pytest.raises(InputError, match="j: cannot be written"):
+            for number in range(9):
+                journal.add(number, number + 1, SEGMENTS)
+        journal.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_nothing_is_written_before_there_is_something(tmp_path: Path) -> None:
     Journal(tmp_path / "new" / "j", KEY).close()
     assert not (tmp_path / "new").exists()

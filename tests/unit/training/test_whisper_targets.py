@@ -89,7 +89,10 @@ def test_an_utterance_without_segments_is_one(tokenizer: WhisperTokenizer) -> No
     unknown = {"text": "the cat", "start": 0.4}
     last = cut(duration=2.0, supervisions=[*SEGMENTS[:0], unknown])
     assert "<|0.40|> the cat<|2.00|>" in tokenizer.decode_with_timestamps(make(targets, last))
-    for row in (cut(text="the cat"), cut(text="the cat", duration=0.0), cut(duration=1.0)):
+    parts = [{"text": "the cat", "start": 1.0}, {"text": "sat", "start": 3.0}]
+    over = [{**SEGMENTS[0], "start": 0.5}, SEGMENTS[1]]  # one begins before the other is over
+    for row in (cut(text="the cat"), cut(text="the cat", duration=0.0), cut(duration=1.0),
+                cut(duration=5.5, supervisions=parts), cut(supervisions=over)):  # fmt: skip
         assert tokenizer.special.no_timestamps in make(targets, row)
 
 

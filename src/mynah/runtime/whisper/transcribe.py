@@ -139,10 +139,12 @@ def transcribe_together(
 
     def heard(number: int) -> Transcript:
         """Of one that was not heard to its end."""
-        run, before = runs[number], results.get(number)
+        before = results.get(number)
         if isinstance(before, Transcript):
             return before
-        return finish(number, _transcript(model, run, run.position / FRAMES, planned))
+        run = runs[number]
+        part = _transcript(model, run, run.position / FRAMES, planned)
+        return part if before is not None else _tried(finish, number, part)
 
     together, closed, told = Together(begun(), planned.options.batch_size), 0.0, 0.0
     over: list[LongForm] | None = []
@@ -163,6 +165,16 @@ def transcribe_together(
             progress(done, total)
         told = done
     return [results[number] for number in range(len(runs))]
+
+
+def _tried(
+    finish: Callable[[int, Transcript], Transcript], number: int, part: Transcript
+) -> Transcript:
+    """A part of a recording, finished where that can be done."""
+    try:
+        return finish(number, part)
+    except MynahError:
+        return part
 
 
 def make_run(model: WhisperModel, planned: Planned, blocks: Iterator[Array]) -> LongForm:

@@ -109,12 +109,15 @@ class WhisperTargets:
 def timed_segments(cut: Cut) -> list[tuple[float, float, str]]:
     """Start and end, in seconds, and text of what a cut holds; none where one of them is not known.
 
-    A supervision without a duration reaches to the end of the cut.
+    A single one without a duration reaches to the end of the cut.
     """
-    found = []
+    found: list[tuple[float, float, str]] = []
+    alone = len(cut.supervisions) == 1
     for one in cut.supervisions:
-        end = cut.duration if one.duration is None else one.start + one.duration
-        if end is None or end <= one.start or not one.text:
+        whole = cut.duration if alone else None
+        end = whole if one.duration is None else one.start + one.duration
+        before = found[-1][1] if found else 0.0
+        if end is None or not before <= one.start < end or not one.text:
             return []
         found.append((one.start, end, one.text))
     return found
