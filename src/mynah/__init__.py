@@ -13,16 +13,20 @@ TYPE_CHECKING = False  # not typing's, which costs more to import than all of th
 if TYPE_CHECKING:
     from typing import Any
 
+    from mynah.decoding import DecodingOptions, Hotwords
     from mynah.runtime.endpoint import Endpointing
     from mynah.runtime.offline import Cancelled
     from mynah.runtime.recognizer import Recognizer, load
     from mynah.runtime.request import Request
-    from mynah.runtime.result import Transcript
-    from mynah.runtime.session import Session
+    from mynah.runtime.result import Segment, Transcript, Word
+    from mynah.runtime.session import Endpoint, Event, Final, Partial, Session
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    **dict.fromkeys(("Event", "Partial", "Final", "Endpoint"), "mynah.runtime.session"),
+    **dict.fromkeys(("Segment", "Word"), "mynah.runtime.result"),
+    **dict.fromkeys(("DecodingOptions", "Hotwords"), "mynah.decoding"),
     "load": "mynah.runtime.recognizer",
     "Cancelled": "mynah.runtime.offline",
     "Endpointing": "mynah.runtime.endpoint",
@@ -36,10 +40,18 @@ __all__ = [
     "load",
     "Recognizer",
     "Request",
+    "DecodingOptions",
+    "Hotwords",
     "Endpointing",
     "Cancelled",
     "Session",
+    "Event",
+    "Partial",
+    "Final",
+    "Endpoint",
     "Transcript",
+    "Segment",
+    "Word",
     "MynahError",
     "InputError",
     "ModelError",

@@ -144,5 +144,5 @@ def test_hotwords_that_cannot_be_found_are_said(said: list[tuple[Path, str]]) ->
         [*command, "--quiet", "--hotwords", "Shenzhen zzyzx,mynah"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    assert done.stderr.count("--hotwords: not in the lexicon of mynah-en: ") == 1
+    assert done.stderr.count("hotwords: not in the lexicon of mynah-en: ") == 1
     assert "zzyzx" in done.stderr and "mynah," not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -256,11 +255,9 @@ def request(
     if recognizer.whisper is not None:
         return _whisper_request(args, recognizer, words)
     whisper_flags.refuse(args, recognizer.info.name)
-    options, hotwords = decoding_options(args, recognizer), _hotwords(args)
-    _warn_of_unknown(hotwords, options, recognizer)
     return Request(
-        options=options,
-        hotwords=hotwords,
+        options=decoding_options(args, recognizer),
+        hotwords=_hotwords(args),
         lm=args.lm,
         rescorer=False if args.rescorer == "off" else args.rescorer,
         words=words,
@@ -319,28 +316,6 @@ def _prompt(given: list[str]) -> str | None:
         else:
             texts.append(one)
     return ", ".join(texts) or None
-
-
-def _warn_of_unknown(
-    hotwords: Hotwords | None, options: DecodingOptions, recognizer: Recognizer
-) -> None:
-    """Say which words of the phrases a search for the words of a lexicon cannot find."""
-    parts = recognizer.model.parts
-    if not hotwords or parts is None or options.method != "lexicon":
-        return
-    if options.unknown_word is None:
-        known = set(parts.lexicon.words)
-        words = (word for phrase, _ in hotwords.phrases for word in phrase.lower().split())
-        unknown = [word for word in dict.fromkeys(words) if word not in known]
-        if unknown:
-            names = ", ".join(unknown[:5])
-            names += f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            _warn_once(f"--hotwords: not in the lexicon of {recognizer.info.name}: {names}")
-
-
-@functools.cache
-def _warn_once(line: str) -> None:
-    log.warning("%s", line)
 
 
 def _is_file(name: str) -> bool:

@@ -54,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
     recognizer = common.choice(args, threads=1).load()
     request = common.request(args, recognizer)
     session = recognizer.stream(request, rate=args.rate, chunk=args.chunk, keep=False)
-    if args.pcm or (args.microphone is None and not sys.stdin.isatty()):
+    if args.pcm and sys.stdin is None:
+        raise InputError("standard input: is closed")
+    piped = sys.stdin is not None and not sys.stdin.isatty()
+    if args.pcm or (args.microphone is None and piped):
         source = pcm_blocks(sys.stdin.fileno(), args.rate, args.channels)
     else:
         source = microphone_blocks(args.rate, args.channels, args.microphone)

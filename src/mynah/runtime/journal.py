@@ -2,7 +2,8 @@
 
 A journal is a file of JSON lines: a head that says of what recording, by what model and with what
 settings, then a line a window. A line that was not written to its end is as good as not written.
-Numbers are kept exactly, so a run that goes on gives the transcript of one that was not disturbed.
+Numbers are kept exactly. A run that goes on gives the text and the times of one that was not
+disturbed; confidences of what it decodes may differ a little, as windows have other neighbours.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Journal:
                     try:
                         start, stop, values = json.loads(line)
                         self._known[start, stop] = tuple(_segment(value) for value in values)
-                    except (ValueError, TypeError, KeyError):
+                    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                         break
                 whole += len(line)
         return whole

@@ -111,6 +111,15 @@ class Model:
             raise ConfigError(f"method: {self.name} has no lexicon")
         return self.parts
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The searches that it can be asked for, its own first."""
+        there = [("lexicon", LEXICON), ("graph", GRAPH)]
+        parts = [name for name, part in there if self.parts and self.parts.has(part)]
+        decoders = ("rescoring", "attention") if self.engine.has_decoder else ()
+        own = self.decoding_options().method
+        return tuple(dict.fromkeys([own, *parts, *decoders, "prefix_beam", "greedy"]))
+
     def decoding_options(
         self, options: DecodingOptions | None = None, method: str | None = None
     ) -> DecodingOptions:
@@ -130,8 +139,8 @@ class Model:
         if options.method in ("rescoring", "attention") and not self.engine.has_decoder:
             if asked is not None:
                 raise ConfigError(
-                    f"method: {self.name} has no attention decoder ({self.engine.name}); "
-                    "use prefix_beam or greedy"
+                    f"method: {self.name} has no attention decoder ({self.engine.name}), which "
+                    f"{options.method} needs; it has {', '.join(self.methods)}"
                 )
             options = dataclasses.replace(options, method="prefix_beam")
         for wanted, part in (("lexicon", LEXICON), ("graph", GRAPH)):

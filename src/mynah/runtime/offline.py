@@ -106,8 +106,8 @@ class Run:
         rate = self.plan.model.rate
         try:
             for window in found:
+                part = self._part(job, window)  # so that it is known what was not heard
                 self._check()
-                part = self._part(job, window)
                 self.seen = part.stop
                 if part.segments is None:
                     self.pool.append((job, part))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from mynah.audio.files import MAX_SECONDS, Channel
+from mynah.config import as_dict, build
 from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, ModelError, MynahError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
@@ -19,7 +21,7 @@ from mynah.runtime.journal import Journal
 from mynah.runtime.longform import JOIN, LONGEST, Window, speech_windows, windows
 from mynah.runtime.model import Model, load_model
 from mynah.runtime.offline import Cancelled, Job, Progress, Run, Stop, asked, total_seconds
-from mynah.runtime.request import Plan, Request, plan
+from mynah.runtime.request import Plan, Request, plan, wanted_by
 from mynah.runtime.result import Transcript
 from mynah.runtime.session import Endpointing, Event, Session, make_session
 from mynah.runtime.sound import Audio, seconds_of, sound_blocks
@@ -106,6 +108,16 @@ class Recognizer:
     def sample_rate(self) -> int:
         """Samples a second that the model takes, in hertz."""
         return self.model.rate if self.whisper is None else self.whisper.frontend.rate
+
+    def options(self, **changes: Any) -> DecodingOptions:
+        """The model's own options of the search, with some of them changed: ``recogniser.options(
+        blank_penalty=1.0)`` is what ``Request(options=...)`` takes.
+
+        Raises:
+            ConfigError: no such option, or a value out of its range.
+            ModelError: a Whisper has none; its options are ``WhisperOptions``.
+        """
+        return build(DecodingOptions, {**as_dict(self.model.decoding_options()), **changes})
 
     def language(self, wanted: str | None = None) -> str | None:
         """The code of the language asked for, or the only one of the model.
@@ -246,9 +258,9 @@ class Recognizer:
             ConfigError: a wrong method, option or language, or one that the model does not have.
             Cancelled: ``stop`` said so; it has what was heard until then.
         """
-        if longest <= 0 or batch_seconds <= 0:
-            raise ConfigError("longest, batch_seconds: not above 0")
-        wanted = (request or Request()).changed(
+        if not (0 < longest < math.inf and 0 < batch_seconds < math.inf):
+            raise ConfigError("longest, batch_seconds: no numbers of seconds above 0")
+        wanted = wanted_by(request).changed(
             method=method, options=options, words=words, language=language
         )
         read = functools.partial(
@@ -257,7 +269,9 @@ class Recognizer:
         )  # fmt: skip
         total = None
         if progress is not None:
-            total = total_seconds(seconds_of(audio, rate or self.sample_rate) for audio in audios)
+            total = total_seconds(
+                seconds_of(audio, self.sample_rate if rate is None else rate) for audio in audios
+            )
         if self.whisper is not None:
             from mynah.runtime.whisper.plan import whisper_plan
             from mynah.runtime.whisper.recognize import transcribe_recordings
@@ -301,7 +315,7 @@ class Recognizer:
             ModelError: the model cannot stream; the line says why.
             ConfigError: a wrong method, option, chunk or language.
         """
-        wanted = (request or Request()).changed(
+        wanted = wanted_by(request).changed(
             method=method, options=options, words=words, language=language, endpointing=endpointing
         )
         return make_session(plan(self.model, wanted), rate=rate, chunk=chunk, left=left, keep=keep)
@@ -330,6 +344,8 @@ class Recognizer:
             InputError, ConfigError, ModelError, Cancelled: as :meth:`transcribe` and
                 :meth:`stream`.
         """
+        if not 0 < block < math.inf:
+            raise ConfigError(f"block: {block} is no number of seconds above 0")
         session = self.stream(
             request, method=method, options=options, words=words, language=language
         )
@@ -342,7 +358,7 @@ class Recognizer:
             partial=partial,
         )
         known = progress is not None
-        total = seconds_of(audio, rate or self.sample_rate) if known else None
+        total = seconds_of(audio, self.sample_rate if rate is None else rate) if known else None
         tell = on_event or (lambda event: None)
         step = max(int(block * self.sample_rate), 1)
         done = 0
@@ -360,7 +376,12 @@ class Recognizer:
         return session.transcript()
 
     def batcher(self, max_rows: int = 32) -> Batcher:
-        """Steps several sessions of this recogniser as one batch."""
+        """Steps several sessions of this recogniser as one batch.
+
+        What a segment says in the end is searched when it ends, session by session, within the call
+        that ends it: where many end at once (the same sound in all, segments cut for their length)
+        that call takes as long as all of them together, up to a second each.
+        """
         return Batcher(self.model.engine, max_rows)
 
 

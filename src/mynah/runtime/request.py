@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -31,14 +32,40 @@ if TYPE_CHECKING:
     from mynah.text.script import Script
 
 
+log = logging.getLogger(__name__)
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "method": (str, NoneType),
+    "options": (DecodingOptions, NoneType),
+    **dict.fromkeys(("words", "chars", "punctuate", "itn"), (bool,)),
+    "language": (str, NoneType),
+    "endpointing": (Endpointing, NoneType),
+    "second_look": (bool, NoneType),
+    "vad": (bool, SegmentOptions, NoneType),
+    "script": (str, NoneType),
+}
+
+
+def wanted_by(request: Request | None) -> Request:
+    """The request that a caller gave, or the usual one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(request, (Request, NoneType)):
+        raise ConfigError(f"request: {type(request).__name__} is not a Request")
+    return request or Request()
+
+
 @dataclass(frozen=True)
 class Request:
     """How to hear one recording or stream; nothing of it is kept by the recogniser.
 
     Attributes:
-        method: ``greedy``, ``prefix_beam``, ``rescoring`` or ``attention``, in place of that of
-            ``options``.
-        options: of the search, in place of the model's.
+        method: ``greedy``, ``prefix_beam``, ``rescoring``, ``attention``, ``lexicon`` or ``graph``,
+            as far as the model has it, in place of that of ``options``.
+        options: of the search, in place of the model's own, which :meth:`Recognizer.options`
+            changes one by one.
         words: whether words with times are wanted, which cost an alignment.
         chars: whether words have the times of their characters, too.
         hotwords: phrases to prefer, ``Hotwords`` or entries ``phrase`` and ``phrase=3.5``.
@@ -86,15 +113,19 @@ class Request:
     aligner: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        words = self.hotwords
-        if not isinstance(words, (Hotwords, str)) and not all(
-            isinstance(w, str) for w in words or ()
-        ):
-            raise ConfigError(f"hotwords: {words!r} are not texts")
-        if not isinstance(self.language, (str, NoneType)):
-            raise ConfigError(f"language: {self.language!r} is not the code of one")
-        if not isinstance(self.vad, (bool, SegmentOptions, NoneType)):
-            raise ConfigError(f"vad: {self.vad!r} is not True, False, None or SegmentOptions")
+        for name, kinds in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds):
+                known = " or ".join("None" if k is NoneType else k.__name__ for k in kinds)
+                raise ConfigError(f"{name}: {value!r} is not {known}")
+        if not (isinstance(self.lm, (str, os.PathLike, NoneType)) or hasattr(self.lm, "word_id")):
+            raise ConfigError(f"lm: {self.lm!r} is neither a model nor its file")
+        if not isinstance(self.hotwords, (Hotwords, str, NoneType)):
+            several = isinstance(self.hotwords, Iterable)  # which may be had only once
+            words = tuple(self.hotwords) if several else (self.hotwords,)
+            if not all(isinstance(word, str) for word in words):
+                raise ConfigError(f"hotwords: {self.hotwords!r} are not texts")
+            object.__setattr__(self, "hotwords", words)
 
     def changed(
         self,
@@ -198,12 +229,14 @@ def plan(model: Model, request: Request) -> Plan:
         raise ConfigError(f"{asked}: {model.name} is no Whisper model")
     options = model.decoding_options(request.options, request.method)
     detector, speech = find_detector(request.vad, model.engine.info.voice_activity)
+    hotwords = _hotwords(request.hotwords)
+    _warn_of_unknown(model, options, hotwords)
     return Plan(
         model=model,
         decoder=Decoder(
             model,
             options,
-            hotwords=_hotwords(request.hotwords),
+            hotwords=hotwords,
             lm=_language_model(request.lm),
             rescorer=_rescorer(model, options, request.rescorer),
         ),
@@ -249,6 +282,24 @@ def _hotwords(given: Hotwords | Sequence[str] | None) -> Hotwords | None:
     if given is None or isinstance(given, Hotwords):
         return given
     return Hotwords.parse([given] if isinstance(given, str) else given)
+
+
+def _warn_of_unknown(model: Model, options: DecodingOptions, hotwords: Hotwords | None) -> None:
+    """Say which words of the phrases a search for the words of a lexicon cannot find."""
+    if not hotwords or options.method != "lexicon" or options.unknown_word is not None:
+        return
+    known = set(model.words.lexicon.words)
+    words = (word for phrase, _ in hotwords.phrases for word in phrase.lower().split())
+    unknown = [word for word in dict.fromkeys(words) if word not in known]
+    if unknown:
+        names = ", ".join(unknown[:5])
+        names += f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        _warn_once(f"hotwords: not in the lexicon of {model.name}: {names}")
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    log.warning("%s", line)
 
 
 def _language_model(given: Ngram | str | os.PathLike[str] | None) -> Ngram | None:

@@ -159,9 +159,12 @@ class Transcript:
         Raises:
             InputError: another format or version, an unknown or missing key, a wrong type.
         """
+        if not isinstance(values, Mapping):
+            raise InputError("transcript: not a table")
         more = ("suspected", "notes") if values.get("version") == 3 else ()
         _check_keys(values, _TRANSCRIPT_KEYS, "", more)
-        if values["format"] != FORMAT or values["version"] not in range(1, VERSION + 1):
+        whole = type(values["version"]) is int  # neither 2.0 nor True
+        if values["format"] != FORMAT or not (whole and 1 <= values["version"] <= VERSION):
             found = f"{values['format']!r} version {values['version']!r}"
             raise InputError(f"transcript: {found}, this reads {FORMAT!r} up to version {VERSION}")
         language, status = values["language"], values["status"]
@@ -199,7 +202,7 @@ class Transcript:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"transcript: not JSON ({error})") from None
         if not isinstance(values, dict):
             raise InputError("transcript: not a JSON object")
@@ -320,6 +323,8 @@ def _list(value: Any, where: str) -> list[Any]:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"transcript: {where} is not a string")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InputError(f"transcript: {where} has half of a character")
     return value
 
 

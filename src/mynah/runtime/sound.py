@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from mynah.audio import Resampler, Waveform, blocks
 from mynah.audio.files import LOUDEST, MAX_SECONDS, Channel, announced
+from mynah.audio.resampling import check_rate
 from mynah.errors import InputError
 from mynah.runtime.engine import Array
 
 # a path, "-" for standard input, the bytes of a file, an open file, samples, or samples and rate
 Audio: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[np.generic] | Waveform
 
-MAX_CHANNELS = 64  # of an array; more rows than this are samples
+MAX_CHANNELS = 8  # of a block with fewer samples than rows; more rows are samples
 _BLOCK = 10.0  # seconds of samples handled at once
 
 
@@ -40,7 +41,9 @@ def sound_blocks(
         InputError: the recording cannot be read, or samples are not finite numbers.
     """
     if isinstance(audio, np.ndarray):
-        yield from _array_blocks(audio, samples_rate or rate, rate, channel)
+        yield from _array_blocks(
+            audio, rate if samples_rate is None else samples_rate, rate, channel
+        )
     elif isinstance(audio, Waveform):
         yield from _array_blocks(audio.samples, audio.rate, rate, channel)
     elif isinstance(audio, (list, tuple)):
@@ -63,6 +66,9 @@ def seconds_of(audio: Audio, samples_rate: int) -> float | None:
 
 def _array_blocks(array: Array, from_rate: int, rate: int, channel: Channel) -> Iterator[Array]:
     _check_shape(array)
+    check_rate(from_rate, "rate")
+    if array.ndim == 1 and channel not in ("mix", 0):
+        raise InputError(f"samples: no channel {channel!r}, there is one")
     if array.ndim == 2 and channel != "mix":
         if not isinstance(channel, int) or not 0 <= channel < len(array):
             raise InputError(f"samples: no channel {channel!r} among {len(array)}")

@@ -53,6 +53,14 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_line_of_something_else_is_as_good_as_none(tmp_path: Path) -> None:
+    filled(tmp_path / "j")
+    whole = (tmp_path / "j").read_bytes()
+    for line in (b'{"a": 1, "b": 2, "c": 3}', b"[0, 1, " + b"[" * 5000, b"[0, 1, [[]]]"):
+        (tmp_path / "j").write_bytes(whole + line + b"\n")
+        assert len(Journal(tmp_path / "j", KEY)) == 3
+
+
 def test_nothing_is_written_before_there_is_something(tmp_path: Path) -> None:
     Journal(tmp_path / "new" / "j", KEY).close()
     assert not (tmp_path / "new").exists()

@@ -169,6 +169,27 @@ def test_stopped_between_windows(tones: Recognizer, monkeypatch: pytest.MonkeyPa
     assert stopped.value.transcripts[0].status == "no_speech"
 
 
+def test_stopped_before_anything_was_heard(tones: Recognizer) -> None:
+    long = np.concatenate([speak("ab"), np.zeros(RATE // 2, np.float32)] * 4)
+    for asked in range(1, 6):
+        answers = iter([False] * (asked - 1) + [True])
+        with pytest.raises(Cancelled) as stopped:
+            tones.transcribe_all([long], longest=2.0, stop=answers.__next__)
+        (found,) = stopped.value.transcripts
+        heard = found.segments[-1].end if found.segments else 0.0
+        assert heard <= found.duration <= heard + 0.7, (
+            "what was read and not heard is no part of it"
+        )
+
+
+def test_options_one_by_one(tones: Recognizer) -> None:
+    own = tones.model.decoding_options()
+    assert tones.options(blank_penalty=0.5) == dataclasses.replace(own, blank_penalty=0.5)
+    with pytest.raises(ConfigError, match="blank_penaltie: unknown key"):
+        tones.options(blank_penaltie=0.5)
+    assert tones.model.methods == ("rescoring", "attention", "prefix_beam", "greedy")
+
+
 def test_progress_of_several(tones: Recognizer, tmp_path: Path) -> None:
     write(tmp_path / "a.wav", speak("abc de"), RATE)
     told: list[tuple[float, float | None]] = []
@@ -250,10 +271,34 @@ def test_wrong_arguments(tones: Recognizer) -> None:
     for arguments, line in [
         ({"method": "gready"}, "'gready' is not one of"),
         ({"language": "fr"}, "tones knows en, not 'fr'"),
-        ({"longest": 0}, "not above 0"),
+        ({"longest": 0}, "no numbers of seconds above 0"),
+        ({"longest": float("inf")}, "no numbers of seconds above 0"),
+        ({"request": {"words": False}}, "request: dict is not a Request"),
     ]:
         with pytest.raises(ConfigError, match=line):
             tones.transcribe(speak("a"), **arguments)  # type: ignore[call-overload]
+
+
+def test_wrong_samples(tones: Recognizer) -> None:
+    for values, line in (({"rate": 0}, "rate: 0 Hz"), ({"channel": 5}, "no channel 5")):
+        with pytest.raises(InputError, match=line):
+            tones.transcribe(speak("a"), **values)  # type: ignore[call-overload]
+    interleaved = np.repeat(speak("ab")[:64, None], 2, axis=1)
+    with pytest.raises(InputError, match="transposed"):
+        tones.stream().feed(interleaved)
+
+
+@pytest.mark.parametrize("field", ["options", "endpointing", "lm", "words", "punctuate",
+                                   "second_look", "vad", "hotwords", "language"])  # fmt: skip
+def test_requests_of_wrong_types(field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        mynah.Request(**{field: 3})  # type: ignore[arg-type]
+
+
+def test_hotwords_are_kept_however_they_come() -> None:
+    listed = mynah.Request(hotwords=["ab=4", "cd"])
+    given: Any = (word for word in ["ab=4", "cd"])
+    assert mynah.Request(hotwords=given) == listed and hash(listed) is not None
 
 
 def test_without_decoder(tmp_path: Path) -> None:

@@ -90,7 +90,16 @@ def test_missing_key() -> None:
         Transcript.from_dict(values)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", "\ud800"])
+@pytest.mark.parametrize("change", [{"version": 2.0}, {"version": True}, {"text": "\ud800"}])
+def test_what_a_transcript_cannot_hold(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        Transcript.from_dict({**TRANSCRIPT.to_dict(), **change})
+    nothing: Any = None
+    with pytest.raises(InputError, match="not a table"):
+        Transcript.from_dict(nothing)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", "\ud800", "[" * 100_000])
 def test_not_a_transcript(text: str) -> None:
     with pytest.raises(InputError):
         Transcript.from_json(text)
