@@ -72,7 +72,10 @@ def locate(name: str, root: str | None = None) -> str:
     path = join(base, name)
     if not exists(path):
         if base and not is_url(name) and not os.path.isabs(name):
-            raise InputError(f"the set {name!r} is not under {base} (set data.root= or {ROOT})")
+            here = f"; the one here is --root ., or {os.path.abspath(name)}" if exists(name) else ""
+            raise InputError(
+                f"the set {name!r} is not under {base} (set data.root= or {ROOT}){here}"
+            )
         hint = "" if is_url(name) or os.path.isabs(name) else f" (set data.root= or {ROOT})"
         raise InputError(f"{name}: no such manifest{hint}")
     return path

@@ -135,6 +135,12 @@ class SpecAugmentConfig:
     max_part: float = 0.4  # of an utterance that one time mask may hide
     fill: Literal["mean", "zero"] = "mean"  # of the utterance; zero: as WeNet does
 
+    def __post_init__(self) -> None:
+        for name in ("time_masks", "time_width", "frequency_masks", "frequency_width"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: must not be negative, got {getattr(self, name)}")
+        _probability(self.max_part, "max_part")
+
 
 @dataclass(frozen=True)
 class ColorConfig:
@@ -253,9 +259,9 @@ class DataConfig:
             raise ConfigError(f"speed: factors are from 0.25 to 4, got {bad}")
 
 
-def _probability(value: float) -> None:
+def _probability(value: float, name: str = "probability") -> None:
     if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"probability: must be from 0 to 1, got {value}")
+        raise ConfigError(f"{name}: must be from 0 to 1, got {value}")
 
 
 def _range(name: str, given: tuple[float, float], least: float) -> None:

@@ -7,6 +7,7 @@ it does not matter which process does it, or beside which others.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -208,6 +209,11 @@ class ItemReader:
         rejected: list[tuple[str, str]] = []
         return self._tried(item, rejected, partial(self._utterance, item=item)), rejected
 
+    def units(self, item: Item) -> list[int]:
+        """The tokens of an utterance's text, unknown ones too; none where it cannot be used."""
+        found = self._tried(item, [], lambda cut: self._encoded(cut, item, 0))
+        return found[1] if found else []
+
     def _tried(
         self, item: Item, rejected: list[tuple[str, str]], make: Callable[[Cut], T]
     ) -> T | None:
@@ -301,7 +307,14 @@ class ItemReader:
         return samples, runs, tokens
 
     def _text(self, cut: Cut, item: Item, epoch: int) -> tuple[str, list[int]]:
-        """The text of an utterance and its tokens."""
+        """The text of an utterance and its tokens, some of which the tokenizer knows."""
+        text, tokens = self._encoded(cut, item, epoch)
+        unknown = None if self.tokenizer is None else self.tokenizer.unk
+        if not text or (self.tokenizer and not set(tokens) - {unknown}):
+            raise InputError("has no text that a model could learn")
+        return text, tokens
+
+    def _encoded(self, cut: Cut, item: Item, epoch: int) -> tuple[str, list[int]]:
         source = self.sources[item.source]
         language = cut.language or source.language
         shape = partial(shape_text, form=source.text or self.config.text, language=language)
@@ -311,14 +324,17 @@ class ItemReader:
             tokens = self.targets(rng, cut, language, item.factor, shape)
         elif text and self.tokenizer:
             tokens = self.tokenizer.encode(text)
-        if not text or (self.tokenizer and not tokens):
-            raise InputError("has no text that a model could learn")
         return text, tokens
 
     def _runs(self, cut: Cut) -> tuple[Run, ...]:
         """Which unit sounds when, where the recipe asks for it and the manifest says so."""
         column = self.config.alignment
-        return parse_runs(cut.value(column)) if column else ()
+        runs = parse_runs(cut.value(column)) if column else ()
+        unknown = next((n for n, _ in runs if n != SILENCE and n not in self.ids), None)
+        if unknown is not None and self.tokenizer is not None:
+            raise InputError(f"{column}: the tokenizer has no unit {unknown!r}; mynah data align "
+                             "writes those of a model")  # fmt: skip
+        return runs
 
     def _labels(
         self, runs: Sequence[Run], frames: int, factor: float
@@ -346,8 +362,11 @@ class ItemReader:
         """Leave out what is longer than planned, until the batch keeps to its limit."""
         planned = max((item.frames for item in request.items), default=0)
         limit = max(self.config.max_frames // self.views, planned)
+        # silence that was put around is not counted: what is planned is what the manifest says
+        silence = 0.0 if self.config.silence is None else 2 * self.config.silence.seconds[1]
+        more = 0 if self.augmenter is None else math.ceil(silence / self.frontend.frame_shift)
         sizes = [max(len(view.feats) for view in views) for views in ready]
-        while sizes and (longest := max(sizes)) * len(sizes) > limit:
+        while sizes and ((longest := max(sizes)) - more) * len(sizes) > limit:
             worst = sizes.index(longest)
             sizes.pop(worst)
             name = ready.pop(worst)[0].id

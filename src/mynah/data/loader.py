@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,14 +96,15 @@ class Loader:
         sources = config.train if which == "train" else config.dev
         if not sources:
             raise ConfigError(f"data.{which}: lists no manifest")
-        if config.tempo is not None and targets is not None:
-            raise ConfigError("tempo: would move the times that this task learns; leave it out")
+        for name in ("tempo", "crop", "silence") if targets is not None else ():
+            if getattr(config, name) is not None:
+                raise ConfigError(f"{name}: moves the times that this task learns; leave it out")
         self.config = config
         self.workers = config.workers if workers is None else workers
         self.quarantine: list[tuple[str, str]] = []
         self._listed: set[tuple[str, str]] = set()
         self._file = None if quarantine is None else QuarantineFile(Path(quarantine))
-        self._first = rank == 0
+        self._first, self._alone = rank == 0, world == 1
         manifests = open_sources(config, sources, self._reject_on_all)
         lines = only_lines(manifests)
         order = Order(
@@ -154,12 +156,25 @@ class Loader:
                     f"nothing could be read in {empty} batches in a row{self.last_reason()}"
                 )
             yield loaded.batch
-        if asked and not good:
+        # of a part of an epoch, or of the batches of one rank, that may well be so
+        if asked and not good and not start and self._alone:
             raise InputError(f"nothing could be read in a whole epoch{self.last_reason()}")
 
     def requests(self, epoch: int, start: int = 0) -> Iterator[Request | None]:
         """What :meth:`epoch` would read, without reading it: the utterances of each batch."""
         return self._feed.requests(epoch, start)
+
+    def unknown(self, most: int = 1000) -> float:
+        """The share of units that the tokenizer does not know in ``most`` of the texts; 0 where the
+        data are read in one pass."""
+        reader = self.reader
+        if not self.indexed or reader.tokenizer is None or reader.tokenizer.unk < 0:
+            return 0.0
+        requests = (request for request in self.requests(0) if request is not None)
+        asked = (item for request in requests for item in request.items)
+        units = [reader.units(item) for item in islice(asked, most)]
+        count = sum(map(len, units))
+        return sum(found.count(reader.tokenizer.unk) for found in units) / max(count, 1)
 
     @property
     def indexed(self) -> bool:

@@ -52,7 +52,8 @@ def make_plan(
     """The batches of an epoch over utterances of the given lengths.
 
     With ``shuffle`` utterances meet at random within buckets of similar length (each bucket holds
-    about the same time), and batches come in random order; without, both are sorted by length.
+    about the same time), and batches come in random order; without, they are sorted by length, and
+    batches come in an order that is the same for every epoch.
     No batch has more than ``max_frames`` frames, padding counted, unless a single utterance has.
     ``margin`` seconds come after each utterance, or each is filled up to ``window`` seconds.
     """
@@ -67,7 +68,9 @@ def make_plan(
     if not shuffle:
         order = np.argsort(frames, kind="stable")
         bounds = pack(frames[order], max_frames, max_items)
-        return Plan(order, bounds, np.arange(len(bounds) - 1), frames, factors)
+        # so that the first of them, where no more are wanted, are of all lengths
+        batches = np.random.default_rng(seed).permutation(len(bounds) - 1)
+        return Plan(order, bounds, batches, frames, factors)
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(frames))
     bucket = np.searchsorted(_edges(frames, buckets), frames[order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -285,7 +286,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _positive(**values: float) -> None:
     for name, value in values.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise ConfigError(f"{name}: must be above 0, got {value}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 
 from mynah.audio.features import Frontend, make_frontend
-from mynah.config import as_dict
+from mynah.config import as_dict, build
 from mynah.data.items import Examples, Targets
 from mynah.data.loader import DataConfig, Loader
 from mynah.data.resident import Resident
+from mynah.decoding import DecodingOptions
 from mynah.errors import ConfigError, ModelError
 from mynah.model_folder import ModelFolder, ModelInfo, find_model, read_model_folder
 from mynah.nn.lora import add_lora
@@ -30,6 +32,8 @@ from mynah.training.optimisation import mix
 from mynah.training.source import base_tokenizer, make_tokenizer, training_cmvn
 from mynah.training.task import Task
 from mynah.training.tasks import TASKS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
     if getattr(options, "captured", False) and config.loop.accumulate > 1:
         raise ConfigError("task.captured: a step takes one batch; leave out loop.accumulate")
     base = read_model_folder(find_model(config.init)) if config.init else None
-    frontend = make_frontend(config.frontend or (base.info.frontend if base else {"kind": "fbank"}))
+    frontend = make_frontend(_frontend(config, base))
     notes: list[str] = []
     tokenizer = None
     if tasks.LABELS == "text":
@@ -166,6 +170,8 @@ def make_loaders(
             examples=examples(which),
             targets=targets,
         )
+        if which == "train":
+            _check_known(loader.unknown())
         if not config.data.resident:
             return loader
         if loader.reader.examples is not None or targets is not None:
@@ -173,6 +179,28 @@ def make_loaders(
         return Resident(loader, frontend, workers.device)
 
     return make("train", True), make("dev", False) if config.data.dev else None
+
+
+def _check_known(unknown: float) -> None:
+    """Say that texts have units that the tokenizer does not know; refuse what has few others.
+
+    Raises:
+        ConfigError: more than half of the units are unknown.
+    """
+    line = (
+        f"data.text: {unknown:.1%} of the units of the training texts are unknown to the tokenizer"
+    )
+    if unknown > 0.5:
+        raise ConfigError(f"{line}; lower, upper or scoring may be what it was made for")
+    if unknown > 0.01:
+        log.warning("%s", line)
+
+
+def _frontend(config: TrainConfig, base: ModelFolder | None) -> dict[str, Any]:
+    """The table ``frontend``, laid over that of ``init`` where it is of the same kind."""
+    below = base.info.frontend if base else {"kind": "fbank"}
+    kind = config.frontend.get("kind", below["kind"])
+    return _laid_over(below, config.frontend) if kind == below["kind"] else config.frontend
 
 
 def model_values(config: TrainConfig, base: ModelFolder | None) -> dict[str, Any]:
@@ -215,6 +243,9 @@ def take_weights(
         remake = vocabulary_tensors(
             lambda extra: tasks.make_model(values, tokenizer, feature_dim, extra_units=extra)
         )
+    if remake and config.lora is not None:
+        raise ConfigError("lora: init has other units, whose layers are learnt from nothing, while "
+                          "adapters leave layers as they are")  # fmt: skip
     if not base.has("weights.safetensors"):
         raise ModelError(
             f"init: {base.path} has graphs to run, and no weights to train (a bundled model's are "
@@ -239,6 +270,12 @@ def describe(
 ) -> ModelInfo:
     """What ``model.toml`` will say, results aside."""
     card, info = config.card, base.info if base else None
+    streaming = tasks.streaming(model, options)
+    if info is not None and "chunk" in streaming:  # what else is known of how it hears live
+        kept = ("left", "second_look")
+        streaming |= {key: info.streaming[key] for key in kept if key in info.streaming}
+    if config.decoding and tasks.LABELS == "text":
+        build(DecodingOptions, config.decoding, "decoding")  # refuses what cannot be decoded with
     return ModelInfo(
         family=tasks.FAMILY,
         name=card.name,
@@ -248,7 +285,7 @@ def describe(
         config=as_dict(model.config),
         frontend=as_dict(frontend.config),
         tokenizer=tokenizer.to_dict() if tokenizer else {},
-        streaming=config.streaming or tasks.streaming(model, options),
+        streaming=config.streaming or streaming,
         decoding=config.decoding or tasks.decoding(model, options),
         training_data=card.training_data,
     )

@@ -284,6 +284,10 @@ def test_malformed_manifests(folder: Path, name: str, content: bytes, message: s
 
 def test_missing_sets_give_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYNAH_DATA", str(folder))
+    monkeypatch.chdir(folder)
+    (folder / "here.tsv").write_text("id\tpath\n")
+    with pytest.raises(InputError, match=r"'here.tsv' is not under .*; the one here is --root \.,"):
+        locate("here.tsv", str(folder / "nothing"))
     with pytest.raises(InputError, match="the set 'librispeech' is not under .*MYNAH_DATA"):
         read_manifest("librispeech")
     monkeypatch.delenv("MYNAH_DATA")

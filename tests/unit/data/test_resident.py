@@ -122,11 +122,12 @@ def test_another_rhythm(both: Make, known: dict[str, Any]) -> None:
                 assert torch.equal(*orders)
                 changed += int(not torch.equal(a.labels[row], b.labels[row]))
         assert changed > 5
-    with pytest.raises(ConfigError, match="times that this task learns"):
-        Loader(
-            build(DataConfig, {"train": values["train"], "tempo": {}}), "train", None, FRONTEND,
-            seed=1, targets=Mock(margin=0.0),
-        )  # fmt: skip
+    for name in ("tempo", "crop", "silence"):
+        with pytest.raises(ConfigError, match=f"{name}: moves the times that this task learns"):
+            Loader(
+                build(DataConfig, {**values, name: {}, "resident": False}), "train", None, FRONTEND,
+                seed=1, targets=Mock(margin=0.0),
+            )  # fmt: skip
 
 
 def test_vocal_tracts_of_other_shapes(both: Make) -> None:

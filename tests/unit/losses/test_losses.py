@@ -120,6 +120,10 @@ def test_consistency_draws_each_row_to_its_partner_that_stays() -> None:
     assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
     found.backward()
     assert logits.grad is not None and torch.allclose(logits.grad, slope, atol=1e-6)
+    # what one of a pair lacks is compared with nothing
+    uneven, counts = consistency_loss(logits.detach(), torch.tensor([3, 1, 2, 2]))
+    even, _ = consistency_loss(logits.detach(), torch.tensor([1, 1, 2, 2]))
+    assert float(uneven) == float(even) and counts == Counts(4, 0, 6)
     same, _ = consistency_loss(logits[[0, 0]].detach().bfloat16(), lens[:2])
     assert float(same) == 0.0
     with pytest.raises(ValueError, match="3 rows are no pairs"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from mynah.audio import make_frontend
 from mynah.config import as_dict, read_toml
 from mynah.corpus.statistics import Cmvn, write_cmvn
 from mynah.errors import ConfigError, InputError, ModelError, MynahError
-from mynah.model_folder import read_model_folder
+from mynah.model_folder import read_model_folder, write_model_file
 from mynah.nn.weights import read_weights
 from mynah.training.initialize import freeze, load_parts, vocabulary_tensors
 from mynah.training.progress import Record
@@ -55,6 +57,31 @@ def test_the_folder_says_what_the_run_knows(base: Path) -> None:
     assert info.results["dev error_rate"] >= 0 and info.results["dev loss"] > 0
     card = (base / "CARD.md").read_text()
     assert "the mean of 1 checkpoints, of the steps 2" in card and "dev error_rate" in card
+
+
+def test_what_hears_live_and_the_front_end_are_those_of_init(
+    speech: Path, base: Path, tmp_path: Path
+) -> None:
+    known = read_model_folder(base)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    changed = {**known.info.streaming, "left": 9, "second_look": True}
+    write_model_file(other, dataclasses.replace(known.info, streaming=changed))
+    fit(
+        speech, tmp_path / "run", f"init={other}", "model={}", "tokenizer={}", "frontend={low=60.0}"
+    )
+    info = read_model_folder(tmp_path / "run" / "model").info
+    assert info.streaming == {"chunk": 16, "left": 9, "second_look": True}
+    assert info.frontend == {**known.info.frontend, "low": 60.0}
+
+
+def test_adapters_beside_layers_learnt_from_nothing_are_refused(
+    speech: Path, base: Path, tmp_path: Path
+) -> None:
+    lora = 'lora={rank=2, alpha=4.0, layers=["*.qkv"]}'
+    with pytest.raises(ConfigError, match="lora: init has other units"):
+        fit(speech, tmp_path / "run", f"init={base}", "model={}", lora, "tokenizer.case=upper",
+            "data.text=upper")  # fmt: skip
 
 
 def test_fine_tuning_without_a_step_keeps_every_weight(
@@ -131,6 +158,10 @@ def test_more_layers_than_init(speech: Path, base: Path, tmp_path: Path) -> None
         ('freeze=["encoder", "ctc", "decoder", "reverse_decoder"]', "leaves nothing to train"),
         ("optim.lrr=1", r"optim\.lrr: unknown key \(did you mean 'lr'\?\)"),
         ("optim.lr=-1", "lr: must be above 0, got -1"),
+        ("optim.lr=inf", "lr: must be above 0, got inf"),
+        ("data.spec_augment.time_width=-3", "time_width: must not be negative, got -3"),
+        ("data.spec_augment.max_part=7.0", "max_part: must be from 0 to 1, got 7"),
+        ("decoding.method=foo", "'foo' is not one of"),
         ("task.kind=ctc_atention", r"task\.kind: 'ctc_atention' .*did you mean 'ctc_attention'"),
         ("task.ctc_wieght=0.1", r"task\.ctc_wieght: unknown key \(did you mean 'ctc_weight'\?\)"),
         ("task.smoothing=1.0", r"task: smoothing: must be from 0 to below 1"),
