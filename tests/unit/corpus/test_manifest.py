@@ -17,6 +17,7 @@ from mynah.corpus import (
     LineManifest,
     cut_from_row,
     load,
+    locate,
     open_manifest,
     read_manifest,
     row_from_cut,

@@ -31,7 +31,8 @@ def partly(tmp_path: Path, corpus: Path) -> dict[str, Any]:
     """Four recordings, a batch each, of which the longest is missing."""
     paths = [corpus / f"u{n:02}.flac" for n in range(4)]
     rows = [{"id": f"x{n}", "path": str(path), "text": "abc",
-             "duration": soundfile.info(path).duration} for n, path in enumerate(paths)]  # fmt: skip
+             "duration": soundfile.info(path).duration}
+            for n, path in enumerate(paths)]  # fmt: skip
     rows[3]["path"] = str(tmp_path / "none.flac")
     write_tsv(tmp_path / "m.tsv", rows)
     return {"train": [{"manifest": str(tmp_path / "m.tsv")}], "max_items": 1}

@@ -161,7 +161,7 @@ def test_more_layers_than_init(speech: Path, base: Path, tmp_path: Path) -> None
         ("optim.lr=inf", "lr: must be above 0, got inf"),
         ("data.spec_augment.time_width=-3", "time_width: must not be negative, got -3"),
         ("data.spec_augment.max_part=7.0", "max_part: must be from 0 to 1, got 7"),
-        ("decoding.method=foo", "'foo' is not one of"),
+        ("decoding.method=foo", "method: 'foo' is none of"),
         ("task.kind=ctc_atention", r"task\.kind: 'ctc_atention' .*did you mean 'ctc_attention'"),
         ("task.ctc_wieght=0.1", r"task\.ctc_wieght: unknown key \(did you mean 'ctc_weight'\?\)"),
         ("task.smoothing=1.0", r"task: smoothing: must be from 0 to below 1"),
