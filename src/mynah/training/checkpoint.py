@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from mynah.nn.weights import read_weights, write_weights
 
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_FILE, SCORE_FILE = "state.json", "scores.json"
+_MEASURE = "measure"  # in the latter: of what settings the scores are
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -67,19 +69,21 @@ class Checkpoint:
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"{self.path / STATE_FILE}: cannot be read ({error})") from None
 
-    def scores(self) -> dict[str, float]:
-        """What the development set said of it; empty when it was not asked."""
+    def scores(self, measure: str = "") -> dict[str, float]:
+        """What the development set said of it, by ``measure`` or any; empty if it was not asked."""
         try:
-            values: dict[str, float] = json.loads((self.path / SCORE_FILE).read_text("utf-8"))
+            values: dict[str, Any] = json.loads((self.path / SCORE_FILE).read_text("utf-8"))
+            by = values.pop(_MEASURE, measure)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise ModelError(f"{self.path / SCORE_FILE}: cannot be read ({error})") from None
-        return values
+        return values if by == measure or not measure else {}
 
-    def write_scores(self, scores: Mapping[str, float]) -> None:
-        """Keep what the development set said."""
-        write_whole(self.path / SCORE_FILE, json.dumps(dict(scores), indent=1) + "\n")
+    def write_scores(self, scores: Mapping[str, float], measure: str = "") -> None:
+        """Keep what the development set said, and by what measure."""
+        values = {**scores, **({_MEASURE: measure} if measure else {})}
+        write_whole(self.path / SCORE_FILE, json.dumps(values, indent=1) + "\n")
 
     def model(self) -> dict[str, Tensor]:
         """The weights and buffers, on the CPU."""
@@ -91,10 +95,10 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run."""
+    """The checkpoints of one run, whose scores are compared where ``measure`` is the same."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, measure: str = "") -> None:
+        self.path, self.measure = path, measure
 
     def clean(self) -> None:
         """Remove what a killed run left half-written or half-removed."""
@@ -119,7 +123,7 @@ class CheckpointFolder:
 
     def best(self, number: int, key: str) -> list[Checkpoint]:
         """The ``number`` with the lowest score ``key``, best first; the newer of two equal ones."""
-        scored = [(c.scores().get(key, math.inf), c) for c in self.all()]
+        scored = [(c.scores(self.measure).get(key, math.inf), c) for c in self.all()]
         ranked = sorted((p for p in scored if p[0] < math.inf), key=lambda p: (p[0], -p[1].step))
         return [c for _, c in ranked[:number]]
 

@@ -222,6 +222,13 @@ def changes(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
     ]
 
 
+def measure_of(config: TrainConfig) -> str:
+    """What says whether two scores of the development set are of one measure."""
+    values = as_dict(config.evaluate)
+    values.pop("every")
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
+
+
 def recipe_values(config: TrainConfig) -> dict[str, Any]:
     """The recipe as a mapping that TOML can hold, every default written out."""
     return as_dict(config)

@@ -24,7 +24,7 @@ from mynah.data.loader import Batch
 from mynah.errors import MynahError
 from mynah.nn.lora import kept, restore
 from mynah.training.checkpoint import Checkpoint, CheckpointFolder, Progress
-from mynah.training.config import TrainConfig
+from mynah.training.config import TrainConfig, measure_of
 from mynah.training.distributed import Workers, average_statistics, sum_gradients
 from mynah.training.optimisation import (
     apply_gradients,
@@ -77,7 +77,7 @@ class Trainer:
     ) -> None:
         self.config, self.task, self.train, self.dev = config, task, train, dev
         self.workers, self.report, self.frame_shift = workers, report, frame_shift
-        self.checkpoints = CheckpointFolder(folder / "checkpoints")
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", measure_of(config))
         self.progress = Progress(world=workers.world)
         self.meter = Meter()
         self.frozen = frozen_modules(task.model)
@@ -281,8 +281,13 @@ class Trainer:
             )
         self.progress, self._elapsed = progress, progress.seconds
         progress.finished = progress.finished and self._at_end()  # the end may have been put off
-        restore(self.task.model, checkpoint.model(), str(checkpoint.path))
-        tensors = checkpoint.optimizer()
+        try:
+            weights, tensors = checkpoint.model(), checkpoint.optimizer()
+        except MynahError as error:
+            before = [one.step for one in self.checkpoints.all() if one.resumable][-2:-1]
+            hint = f"; without this folder the run goes on from step {before[0]}" if before else ""
+            raise TrainingError(f"{error}{hint}") from None
+        restore(self.task.model, weights, str(checkpoint.path))
         for name, optimizer in self.optimizers.items():
             mine = {k.partition(":")[2]: v for k, v in tensors.items() if k.startswith(f"{name}:")}
             load_optimizer_tensors(optimizer, self._names, mine)
@@ -330,14 +335,14 @@ class Trainer:
         checkpoint = Checkpoint(
             self.checkpoints.path / f"step-{self.progress.step:08d}", self.progress.step
         )
-        if checkpoint.scores():
+        if checkpoint.scores(self.checkpoints.measure):
             return
         with self._pause():
             started = time.perf_counter()
             scores = self.evaluate()
             self.workers.barrier()
             if self.workers.first:
-                checkpoint.write_scores(scores)
+                checkpoint.write_scores(scores, self.checkpoints.measure)
                 best = self.checkpoints.best(1, self.task.selection)
                 self._prune()
                 self.report(

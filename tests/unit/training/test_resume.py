@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 from mynah.errors import ConfigError
 from mynah.nn.weights import read_weights
 from mynah.training.lock import locked
+from mynah.training.loop import TrainingError
 from mynah.training.run import claim
 
-from .runs import finish, last_bytes, records, start, start_ranks, tiny, wait_for
+from .runs import finish, fit, last_bytes, records, start, start_ranks, tiny, wait_for
 
 STEPS = 18
 
@@ -149,6 +151,32 @@ def test_a_changed_recipe_is_refused(speech: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.002.*--fresh"):
         claim(tiny(speech, "optim.lr=2e-3"), out)
     claim(tiny(speech, "optim.lr=2e-3"), out, fresh=True)
+
+
+def test_scores_of_another_measure_are_not_compared(speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    each = ("evaluate.every=1", "loop.keep_best=1")
+    fit(tiny(speech, *each, "loop.max_steps=2", "evaluate.unit=char"), out)
+    old = {r["step"]: r["error_rate"] for r in records(out, "evaluation")}
+    fit(tiny(speech, *each, "loop.max_steps=4", "evaluate.unit=word"), out)
+    new = {r["step"]: r["error_rate"] for r in records(out, "evaluation") if r["step"] > 2}
+    assert set(old) == {1, 2} and set(new) == {3, 4}
+    card = (out / "model" / "CARD.md").read_text("utf-8")
+    best = min(new, key=lambda step: (new[step], -step))
+    assert f"of the steps {best}" in card, "of those by words"
+
+
+def test_a_damaged_checkpoint_is_named(speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(tiny(speech, "loop.max_steps=4", "loop.save_every=2", "loop.keep_last=3"), out)
+    last = sorted((out / "checkpoints").glob("step-*"))[-1]
+    (last / "model.safetensors").write_bytes(b"nothing")
+    again = tiny(speech, "loop.max_steps=6", "loop.save_every=2", "loop.keep_last=3")
+    with pytest.raises(TrainingError, match="without this folder the run goes on from step 2"):
+        fit(again, out)
+    shutil.rmtree(last)
+    fit(again, out)
+    assert records(out, "step")[-1]["step"] == 6
 
 
 def test_a_folder_with_something_else_is_refused(speech: Path, tmp_path: Path) -> None:
