@@ -90,6 +90,10 @@ def prepare(config: TrainConfig, out: Path, workers: Workers) -> Setup:
         model.mean.copy_(mean)
         model.istd.copy_(istd)
         notes.append(note)
+    elif config.cmvn == "none" and base is not None:
+        model.mean.zero_()
+        model.istd.fill_(1.0)
+        notes.append("cmvn: none; features are as they are, which init may not know")
     restrict(model, config, base, notes)
     model.to(workers.device)
     task: Task = tasks.make_task(model, tokenizer, options, config.evaluate)

@@ -75,6 +75,15 @@ def test_what_hears_live_and_the_front_end_are_those_of_init(
     assert info.frontend == {**known.info.frontend, "low": 60.0}
 
 
+def test_no_normalisation_is_none(speech: Path, base: Path, tmp_path: Path) -> None:
+    assert float(weights(base)["mean"].abs().max()) > 0
+    out = tmp_path / "run"
+    lines = fit(speech, out, f"init={base}", "model={}", "tokenizer={}", "cmvn=none")
+    found = weights(out / "model")
+    assert not found["mean"].any() and bool((found["istd"] == 1).all())
+    assert any(line.startswith("cmvn: none") for line in lines)
+
+
 def test_adapters_beside_layers_learnt_from_nothing_are_refused(
     speech: Path, base: Path, tmp_path: Path
 ) -> None:
