@@ -13,22 +13,12 @@ are by default, but for voice activity detection, which a side names.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from whisper_sides import (
-    OPENAI,
-    RATE,
-    Samples,
-    arguments,
-    clips,
-    faster_whisper_model,
-    measured,
-    openai_model,
-    our_recognizer,
-)
+from whisper_sides import RATE, Samples, arguments, clips, measured
+from whisper_words import hearer
 
 SIDES = (
     "ours int8, speech detected",
@@ -41,8 +31,6 @@ SIDES = (
 SECONDS = 20
 LEVELS = (0.001, 0.02, 0.3)  # of what is made, full scale being 1
 
-Hear = Callable[[Samples], str]
-
 
 def made() -> list[Samples]:
     """Silence, noise, a hum and a tone."""
@@ -51,28 +39,6 @@ def made() -> list[Samples]:
     kinds = [rng.standard_normal(len(time)) / 3, hum / 3, np.sin(2 * np.pi * 440 * time)]
     found = [np.zeros(len(time))] + [level * kind for level in LEVELS for kind in kinds]
     return [np.clip(sound, -1, 1).astype(np.float32) for sound in found]
-
-
-def hearer(side: str, args: argparse.Namespace) -> Hear:
-    """What a side makes of a clip."""
-    if side.startswith("ours"):
-        from mynah.runtime.request import Request
-        from mynah.runtime.whisper.options import WhisperOptions
-
-        recognizer = our_recognizer(args, side)
-        options = WhisperOptions(batched="batched" in side)
-        request = Request(language="en", whisper=options, vad="detected" in side, words=False)
-        return lambda sound: recognizer.transcribe(sound, request=request).text
-    if side.startswith("faster"):
-        model = faster_whisper_model(args, side)
-
-        def faster(sound: Samples) -> str:
-            segments, _ = model.transcribe(sound, language="en", vad_filter="detected" in side)
-            return "".join(segment.text for segment in segments).strip()
-
-        return faster
-    original = openai_model(args)
-    return lambda sound: str(original.transcribe(sound, language="en", **OPENAI)["text"]).strip()
 
 
 def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -84,6 +50,7 @@ def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = arguments(__doc__, SIDES, SIDES[:5])
+    parser.set_defaults(language="en")
     parser.add_argument("data", type=Path)
     parser.add_argument("--clips", type=int, default=100, help="0: all")
     _, found = measured(parser, measure)

@@ -15,6 +15,7 @@ many texts are the very ones of faster-whisper in float32, and CPU seconds.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -72,11 +73,11 @@ def ours(args: argparse.Namespace, side: str) -> Hear:
 
 
 def faster_whisper(args: argparse.Namespace, side: str) -> Hear:
-    """faster-whisper with its defaults."""
+    """faster-whisper with its defaults, but for what ``side`` names."""
     from faster_whisper import BatchedInferencePipeline
 
     model = faster_whisper_model(args, side)
-    transcribe: Any = model.transcribe
+    transcribe: Any = functools.partial(model.transcribe, vad_filter="detected" in side)
     if "batched" in side:
         transcribe = BatchedInferencePipeline(model).transcribe
 
@@ -97,14 +98,16 @@ def openai_whisper(args: argparse.Namespace) -> Hear:
     return hear
 
 
+def hearer(side: str, args: argparse.Namespace) -> Hear:
+    """The text that a side makes of a clip in ``args.language``."""
+    if side.startswith("ours"):
+        return ours(args, side)
+    return faster_whisper(args, side) if side.startswith("faster") else openai_whisper(args)
+
+
 def measure(side: str, args: argparse.Namespace) -> dict[str, Any]:
     """What one side makes of all sets; runs in a process of its own."""
-    if side.startswith("ours"):
-        hear = ours(args, side)
-    elif side.startswith("faster"):
-        hear = faster_whisper(args, side)
-    else:
-        hear = openai_whisper(args)
+    hear = hearer(side, args)
     found: dict[str, Any] = {}
     written = ScriptConverter(args.script) if args.script else str
     for manifest in args.data:

@@ -59,6 +59,13 @@ def test_three_sentences(recording: Path, tmp_path: Path) -> None:
     assert all(len(word.chars) in (0, len(word.text)) for word in timed)
 
 
+def test_a_few_hanzi_make_no_text_mandarin(recording: Path, tmp_path: Path) -> None:
+    found = aligned(recording, f"八哥 {ONE} {TWO}", tmp_path)
+    assert found.language == "en"
+    assert [word.source for word in found.words[:2]] == ["interpolated"] * 2, "they are not spelt"
+    assert sum(word.source == "aligned" for word in found.words) > 10
+
+
 def test_what_is_read_is_not_written_over(recording: Path, tmp_path: Path, capsys: Capture) -> None:
     text, link = tmp_path / "text.txt", tmp_path / "link"
     text.write_text(ONE, "utf-8")

@@ -82,6 +82,17 @@ def test_listen_without_a_microphone_library(
     assert "pip install 'mynah-speech[mic]'" in capsys.readouterr().err
 
 
+def test_listen_where_standard_input_is_closed(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["listen", "--model", str(model), "--pcm"]) == 2
+    assert capsys.readouterr().err == "mynah listen: standard input: is closed\n"
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(["listen", "--model", str(model)]) == 2  # there is the microphone
+    assert "sounddevice is not installed" in capsys.readouterr().err
+
+
 class FakeSound(types.ModuleType):
     """Stands for sounddevice: one microphone, number 3, that hears ``sound`` and is then closed."""
 

@@ -58,6 +58,12 @@ def test_a_stopped_run_goes_on(manifest: Path, capsys: pytest.CaptureFixture[str
     kept.write_text(facts + "\n" + json.dumps(entry) + "\n" + '{"id": "cut o')
     assert main(arguments) == 1
     assert [cut.text for cut in read_manifest(str(out))] == ["kept text"]
+    # what is kept behind a line that was cut off is a line of its own
+    kept.write_text(facts + "\n" + json.dumps(entry) + "\n" + '{"id": "cut o')
+    with data_label._Kept(out, facts) as labels:
+        labels.put("next", {"text": "x"})
+    with data_label._Kept(out, facts) as labels:
+        assert labels.get("next") == {"text": "x"}
     kept.write_text("other facts\n" + json.dumps(entry) + "\n")
     assert main(arguments) == 1
     assert [cut.text for cut in read_manifest(str(out))] != ["kept text"]

@@ -314,6 +314,10 @@ def test_evaluate_by_a_short_name_and_without_a_language(
     assert main([*command, "--language", "en"]) == 0
     found = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert found["groups"]["all"]["total"] == 3, "all are taken for English"
+    for task, total in (("transcribe", 4), ("translate", 3)):  # which is written in English
+        assert main([*command, "--language", "zh", "--task", task]) == 0
+        found = json.loads((tmp_path / "r.json").read_text("utf-8"))
+        assert found["groups"]["all"]["total"] == total, task
 
 
 def test_library(models: Path, recording: Path) -> None:

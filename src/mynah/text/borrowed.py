@@ -1,8 +1,8 @@
 """Mandarin in the phones of English: near enough for a model of English to hear when it is said.
 
 An initial or a final is written as the English phones that it resembles most; tones are left out.
-Which of several similar phones stands for it hardly matters to where it is: on the AISHELL sample
-four such tables have the same errors (``benchmarks/mandarin_times.py``).
+How far the times are off is in ``benchmarks/mandarin_times.py``; which of several similar phones
+stands for a sound hardly matters to them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import os
 import signal
 import tarfile
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from mynah import audio
 from mynah.config import build
 from mynah.corpus import read_manifest, write_shards, write_tsv
+from mynah.data import augment
 from mynah.data.loader import Batch, DataConfig, Loader
 from mynah.data.resident import Resident
 from mynah.errors import ConfigError, InputError
@@ -403,6 +404,22 @@ def test_noise_and_rooms(make: Make, corpus: Path, tmp_path: Path) -> None:
         assert not torch.equal(one.feats, other.feats)
     with pytest.raises(InputError, match="no such manifest"):
         make({"noise": {"manifest": str(tmp_path / "none.tsv")}})
+
+
+def test_what_is_mixed_in_takes_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{n}.wav" for n in range(5)]
+    for name in names:
+        soundfile.write(tmp_path / name, 0.1 * np.ones(1000), 8000)
+    write_tsv(tmp_path / "n.tsv", [{"id": name, "path": name} for name in names])
+    monkeypatch.setattr(augment, "MEMORY", 9000)  # bytes: two recordings
+    monkeypatch.setattr(augment, "_kept", OrderedDict())
+    found = augment.Recordings(str(tmp_path / "n.tsv"), {}, {}, "")
+    for position in [*found.positions, found.positions[-2]]:
+        assert found.read(int(position), 8000, lambda *_: None) is not None
+        assert len(augment._kept) <= 2
+    assert [place[1] for place in augment._kept] == [found.positions[-1], found.positions[-2]]
 
 
 @pytest.mark.parametrize("kind", ["noise", "reverb"])

@@ -128,3 +128,14 @@ def test_a_margin_and_a_window_count() -> None:
     whole = make_plan(seconds, keys, **plain, window=5.0)
     assert whole.frames.tolist() == [500, 500, 500]
     assert whole.bounds.tolist() == [0, 2, 3], "two windows fit exactly"
+
+
+def test_the_first_batches_of_a_set_in_order_are_of_all_lengths() -> None:
+    seconds = np.random.default_rng(0).uniform(0.5, 8.5, 400)
+    made = plan(seconds, shuffle=False, speed=())
+    means = [seconds[made.rows(b)].mean() for b in range(len(made))]
+    assert max(means[:8]) > 6 and min(means[:8]) < 3
+    spread = max(np.ptp(seconds[made.rows(b)]) for b in range(len(made)))
+    assert spread < 1, "within a batch they are alike"
+    again = plan(seconds, shuffle=False, epoch=3, speed=())
+    assert all((made.rows(b) == again.rows(b)).all() for b in range(len(made)))

@@ -109,6 +109,14 @@ def test_a_number_takes_the_times_of_its_words() -> None:
     assert number.confidence == pytest.approx((0.52 * 0.53 * 0.54) ** (1 / 3))
     assert number.source == "aligned" and len(result.words) == 4
 
+    for speakers, speaker in (("AAAAAA", "A"), ("AAABBB", None)):
+        words = tuple(dataclasses.replace(word, speaker=who)
+                      for word, who in zip(segment.words, speakers, strict=True))  # fmt: skip
+        number = scripted(None, {("twenty", "five", "dollars"): "$25"})(
+            dataclasses.replace(segment, words=words)
+        ).words[2]
+        assert (number.text, number.speaker) == ("$25", speaker)
+
     unsure = dataclasses.replace(segment.words[3], confidence=None, source="interpolated")
     words = (*segment.words[:3], unsure, *segment.words[4:])
     number = scripted(None, {("twenty", "five", "dollars"): "$25"})(

@@ -56,3 +56,6 @@ def test_the_verb(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) 
     assert data_pronounce.run_pronounce(parser.parse_args(arguments)) == 0
     assert out.read_text() == "the\tdh ah\nthe\tdh iy\nsat\ts ae t\ntat\tt ae t\ncat\tk ae t\n"
     assert "4 words in 5 pronunciations, 1 of them by rule" in capsys.readouterr().out
+    rare = [*arguments[:-2], "--known", "50", "--others", "50"]
+    with pytest.raises(InputError, match="no word is there often enough: .* the commonest 6 times"):
+        data_pronounce.run_pronounce(parser.parse_args(rare))
