@@ -288,7 +288,7 @@ def _warn_of_unknown(model: Model, options: DecodingOptions, hotwords: Hotwords 
     """Say which words of the phrases a search for the words of a lexicon cannot find."""
     if not hotwords or options.method != "lexicon" or options.unknown_word is not None:
         return
-    known = set(model.words.lexicon.words)
+    known = model.words.lexicon.numbers
     words = (word for phrase, _ in hotwords.phrases for word in phrase.lower().split())
     unknown = [word for word in dict.fromkeys(words) if word not in known]
     if unknown:
